@@ -1,0 +1,7 @@
+#include "array.hpp"
+
+namespace cgc::bindings {
+
+void bind_partition([[maybe_unused]] py::module_& module) {}
+
+}  // namespace cgc::bindings

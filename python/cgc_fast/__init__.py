@@ -1,0 +1,85 @@
+"""Block coordinate gradient coding: exact distributed gradients that do not wait for slow workers."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cgc_fast import problems as problems
+    from cgc_fast._core import build_info as build_info
+    from cgc_fast.cluster import Block as Block
+    from cgc_fast.cluster import Cluster as Cluster
+    from cgc_fast.codes import Code as Code
+    from cgc_fast.codes import CyclicCode as CyclicCode
+    from cgc_fast.codes import RepetitionCode as RepetitionCode
+    from cgc_fast.errors import ArgumentTypeError as ArgumentTypeError
+    from cgc_fast.errors import ArgumentValueError as ArgumentValueError
+    from cgc_fast.errors import CgcError as CgcError
+    from cgc_fast.errors import ClusterBusy as ClusterBusy
+    from cgc_fast.errors import ClusterClosed as ClusterClosed
+    from cgc_fast.errors import DecodeError as DecodeError
+    from cgc_fast.errors import NonFiniteGradient as NonFiniteGradient
+    from cgc_fast.errors import NumericalError as NumericalError
+    from cgc_fast.errors import WorkerDied as WorkerDied
+    from cgc_fast.planning import Plan as Plan
+    from cgc_fast.planning import plan as plan
+    from cgc_fast.problems import Problem as Problem
+    from cgc_fast.runtime_model import expected_runtime as expected_runtime
+    from cgc_fast.runtime_model import runtime as runtime
+    from cgc_fast.schedule import Cell as Cell
+    from cgc_fast.schedule import Schedule as Schedule
+    from cgc_fast.schedule import Walk as Walk
+    from cgc_fast.simulation import simulate as simulate
+    from cgc_fast.straggler_models import Trace as Trace
+
+# name -> module; a name is imported when it is first asked for, so that a worker process pays only for
+# what it uses.
+_HOME = {
+    "ArgumentTypeError": "errors",
+    "ArgumentValueError": "errors",
+    "Block": "cluster",
+    "Cell": "schedule",
+    "CgcError": "errors",
+    "Cluster": "cluster",
+    "ClusterBusy": "errors",
+    "ClusterClosed": "errors",
+    "Code": "codes",
+    "CyclicCode": "codes",
+    "DecodeError": "errors",
+    "NonFiniteGradient": "errors",
+    "NumericalError": "errors",
+    "Plan": "planning",
+    "Problem": "problems",
+    "RepetitionCode": "codes",
+    "Schedule": "schedule",
+    "Trace": "straggler_models",
+    "Walk": "schedule",
+    "WorkerDied": "errors",
+    "build_info": "_core",
+    "expected_runtime": "runtime_model",
+    "plan": "planning",
+    "problems": "",
+    "runtime": "runtime_model",
+    "simulate": "simulation",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+logging.getLogger("cgc_fast").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cgc_fast' has no attribute {name!r}")
+    if not _HOME[name]:
+        return importlib.import_module(f"cgc_fast.{name}")
+    value = getattr(importlib.import_module(f"cgc_fast.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
