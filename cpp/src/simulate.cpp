@@ -413,10 +413,9 @@ class WithClaims {
     }
 
     void abandon(Index cell, double now, const Iteration& draw) {
-        for (const Index visit : schedule_.visits_to(cell)) {
-            const Index worker = schedule_.worker_of(visit);
-            if (workers_[worker].busy && workers_[worker].visit == visit) ask(worker, now, draw);
-        }
+        for (Index worker = 0; worker < schedule_.workers(); ++worker)
+            if (workers_[worker].busy && schedule_.cell_of(workers_[worker].visit) == cell)
+                ask(worker, now, draw);
     }
 
     // One sum holds one value for every coordinate that the worker committed cells over.

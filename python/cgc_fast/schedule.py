@@ -72,7 +72,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         for name in ("start", "stop"):
-            object.__setattr__(self, name, _integer(getattr(self, name), f"Cell.{name}"))
+            object.__setattr__(self, name, integer(getattr(self, name), f"Cell.{name}"))
         for name in ("low", "high"):
             try:
                 object.__setattr__(self, name, float(getattr(self, name)))
@@ -102,7 +102,7 @@ class Cell:
         return self.start == self.stop or self.low == self.high
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Walk:
     """The visits of one worker, in order.
 
@@ -115,9 +115,9 @@ class Walk:
     cells: NDArray[np.int64]
     rows: NDArray[np.int64]
 
-    def __post_init__(self) -> None:
-        for name in ("cells", "rows"):
-            object.__setattr__(self, name, _index_array(getattr(self, name), f"Walk.{name}"))
+    def __init__(self, cells: ArrayLike, rows: ArrayLike) -> None:
+        object.__setattr__(self, "cells", _index_array(cells, "Walk.cells"))
+        object.__setattr__(self, "rows", _index_array(rows, "Walk.rows"))
         if self.cells.shape != self.rows.shape:
             raise ArgumentValueError(
                 f"walk: expected as many rows as cells, got {self.rows.size} and {self.cells.size}"
@@ -152,7 +152,7 @@ class Schedule:
         Together they visit enough rows of every non-empty cell to decode it.
     feedback : {"none", "announce", "claim"}
         What workers learn during an iteration: nothing; which cells are decoded (they skip these and abandon
-        the one that they are in); or which cells are claimed (they visit the others; any one row must decode).
+        the one that they are in); or which cells are claimed (they visit the others, all RepetitionCode).
 
     Raises
     ------
@@ -173,8 +173,8 @@ class Schedule:
     feedback: Feedback = "none"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "workers", _positive(self.workers, "workers"))
-        object.__setattr__(self, "coordinates", _positive(self.coordinates, "coordinates"))
+        object.__setattr__(self, "workers", positive(self.workers, "workers"))
+        object.__setattr__(self, "coordinates", positive(self.coordinates, "coordinates"))
         object.__setattr__(self, "cells", _tuple_of(Cell, self.cells, "cells"))
         object.__setattr__(self, "walks", _tuple_of(Walk, self.walks, "walks"))
         if self.feedback not in FEEDBACK:
@@ -280,7 +280,7 @@ class Schedule:
         tile = self._cell(cell)
         if not 0 <= row < tile.code.rows:
             raise ArgumentValueError(f"row: expected 0 to {tile.code.rows - 1} in cell {cell}, got {row}")
-        samples = _positive(samples, "samples")
+        samples = positive(samples, "samples")
         parts, coefficients = tile.code.support(row)
         bounds = [
             _sample_indices(_part_bound(tile.low, tile.high, tile.code.parts, parts + end), samples)
@@ -307,7 +307,7 @@ class Schedule:
         """
         if not 0 <= worker < self.workers:
             raise ArgumentValueError(f"worker: expected 0 to {self.workers - 1}, got {worker}")
-        samples = _positive(samples, "samples")
+        samples = positive(samples, "samples")
         offsets = self._intervals.offsets[self._walk_offsets[worker : worker + 2]]
         of_worker = slice(int(offsets[0]), int(offsets[1]))
         firsts = _sample_indices(self._intervals.lows[of_worker], samples)
@@ -324,13 +324,14 @@ class Schedule:
     # --- cost -----------------------------------------------------------------------------------------
 
     def arrival_cycles(
-        self, samples: int, cycles_per_derivative: float = 1.0, forward_cycles: float = 0.0
+        self, samples: float, cycles_per_derivative: float = 1.0, forward_cycles: float = 0.0
     ) -> tuple[NDArray[np.float64], ...]:
         """Cycles that each worker has spent at the end of each of its visits, when it skips nothing.
 
         A visit costs samples x (fraction of them in the row's support) x width partial derivatives at
         `cycles_per_derivative` (b), and a forward pass of `forward_cycles` (c) for each sample that the
-        worker has not touched before in the iteration. Sample counts are fractions times M, not rounded.
+        worker has not touched before in the iteration. Sample counts are fractions times M, not rounded; M
+        may be any scale of time.
         This is the one cost function of planner, simulator and emulator.
 
         Returns
@@ -404,7 +405,9 @@ class Schedule:
         # A circular support is one run of parts, or two where it passes the end of the circle.
         wraps = firsts + counts > table.parts[cells]
         run_counts = 1 + wraps.astype(np.int64)
-        runs_of = {visit: _runs(self.cells[cells[visit]].code.support_parts(rows[visit])) for visit in general}
+        runs_of = {
+            visit: _runs(self.cells[cells[visit]].code.support_parts(rows[visit])) for visit in general
+        }
         for visit, runs in runs_of.items():
             run_counts[visit] = len(runs)
         offsets = np.concatenate([[0], np.cumsum(run_counts)])
@@ -433,6 +436,7 @@ class Schedule:
 
     @cached_property
     def compiled(self) -> _core.CompiledSchedule:
+        """The flat arrays as the compiled core keeps them; made on first use."""
         _, cells, rows = self._visits
         table, intervals = self._table, self._intervals
         _, ranges = np.unique(np.stack([table.starts, table.stops]), axis=1, return_inverse=True)
@@ -470,14 +474,14 @@ class Schedule:
         starts, stops = table.starts[filled], table.stops[filled]
         lows, highs = table.lows[filled], table.highs[filled]
         ones = np.ones(starts.size, dtype=np.int64)
-        coordinates = np.concatenate([starts, starts, stops, stops, [0, 0, self.coordinates, self.coordinates]])
+        coordinates = np.concatenate(
+            [starts, starts, stops, stops, [0, 0, self.coordinates, self.coordinates]]
+        )
         fractions = np.concatenate([lows, highs, lows, highs, [0.0, 1.0, 0.0, 1.0]])
         signs = np.concatenate([ones, -ones, -ones, ones, [-1, 1, 1, -1]])
         order = np.lexsort((fractions, coordinates))
         coordinates, fractions, signs = coordinates[order], fractions[order], signs[order]
-        new = np.concatenate(
-            [[True], (np.diff(coordinates) != 0) | (fractions[1:] != fractions[:-1])],
-        )
+        new = np.concatenate([[True], (np.diff(coordinates) != 0) | (np.diff(fractions) != 0)])
         first_of_corner = np.flatnonzero(new)
         excess = np.add.reduceat(signs, first_of_corner)
         wrong = np.flatnonzero(excess)
@@ -596,16 +600,18 @@ def _runs(parts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def check_cost(
-    samples: int, cycles_per_derivative: float, forward_cycles: float
+    samples: float, cycles_per_derivative: float, forward_cycles: float
 ) -> tuple[float, float, float]:
+    """Check M, b and c of the cost model; finite numbers >= 0."""
     return (
-        float(_positive(samples, "samples")),
-        _cost(cycles_per_derivative, "cycles_per_derivative"),
-        _cost(forward_cycles, "forward_cycles"),
+        finite(samples, "samples"),
+        finite(cycles_per_derivative, "cycles_per_derivative"),
+        finite(forward_cycles, "forward_cycles"),
     )
 
 
-def _cost(value: float, name: str) -> float:
+def finite(value: Any, name: str) -> float:
+    """Check that a quantity is a finite number >= 0."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -615,15 +621,17 @@ def _cost(value: float, name: str) -> float:
     return number
 
 
-def _integer(value: Any, name: str) -> int:
+def integer(value: Any, name: str) -> int:
+    """Check that an argument is an integer."""
     try:
         return operator.index(value)
     except TypeError:
         raise ArgumentTypeError(f"{name}: expected an integer, got {value!r}") from None
 
 
-def _positive(value: Any, name: str) -> int:
-    number = _integer(value, name)
+def positive(value: Any, name: str) -> int:
+    """Check that a count is an integer >= 1."""
+    number = integer(value, name)
     if number < 1:
         raise ArgumentValueError(f"{name}: expected an integer >= 1, got {number}")
     return number

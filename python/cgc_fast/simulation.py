@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, overload
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
-from cgc_fast.schedule import Schedule, check_cost
+from cgc_fast.schedule import Schedule, check_cost, finite
 
 __all__ = ["Simulation", "simulate"]
 
@@ -39,7 +38,7 @@ def simulate(
     schedule: Schedule,
     cycle_times: ArrayLike,
     *,
-    samples: int = ...,
+    samples: float = ...,
     cycles_per_derivative: float = ...,
     forward_cycles: float = ...,
     delay: ArrayLike = ...,
@@ -53,7 +52,7 @@ def simulate(
     schedule: Schedule,
     cycle_times: ArrayLike,
     *,
-    samples: int = ...,
+    samples: float = ...,
     cycles_per_derivative: float = ...,
     forward_cycles: float = ...,
     delay: ArrayLike = ...,
@@ -66,7 +65,7 @@ def simulate(
     schedule: Schedule,
     cycle_times: ArrayLike,
     *,
-    samples: int = 1,
+    samples: float = 1,
     cycles_per_derivative: float = 1.0,
     forward_cycles: float = 0.0,
     delay: ArrayLike = 0.0,
@@ -81,8 +80,8 @@ def simulate(
         With N workers.
     cycle_times : array-like, shape (S, N) or (N,)
         T_w >= 0 in seconds per cycle; infinity for a worker that never answers. One row is one draw.
-    samples : int
-        M.
+    samples : float
+        M, a scale of time.
     cycles_per_derivative, forward_cycles : float
         b and c: cycles of a partial derivative of one sample, and of the first touch of a sample.
     delay : array-like, broadcast to (S, N)
@@ -134,7 +133,7 @@ def simulate(
         *cost,
         draws,
         _delays(delay, draws.shape),
-        _latency(latency),
+        finite(latency, "latency"),
         details,
     )
     return Simulation(runtime, decode_times, values_sent) if details else runtime
@@ -146,7 +145,9 @@ def _times(values: ArrayLike, name: str) -> NDArray[np.float64]:
     except (TypeError, ValueError):
         raise ArgumentTypeError(f"{name}: expected numbers, got {values!r}") from None
     if np.isnan(times).any() or (times < 0.0).any():
-        raise ArgumentValueError(f"{name}: expected seconds >= 0 (infinity: never), got NaN or a negative one")
+        raise ArgumentValueError(
+            f"{name}: expected seconds >= 0 (infinity: never), got NaN or a negative one"
+        )
     return times
 
 
@@ -157,14 +158,6 @@ def _delays(delay: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     try:
         return np.ascontiguousarray(np.broadcast_to(delays, (rows, shape[1])))
     except ValueError:
-        raise ArgumentValueError(f"delay: expected a shape that broadcasts to {shape}, got {delays.shape}") from None
-
-
-def _latency(latency: float) -> float:
-    try:
-        seconds = float(latency)
-    except (TypeError, ValueError):
-        raise ArgumentTypeError(f"latency: expected a number, got {latency!r}") from None
-    if not 0.0 <= seconds < math.inf:
-        raise ArgumentValueError(f"latency: expected finite seconds >= 0, got {latency!r}")
-    return seconds
+        raise ArgumentValueError(
+            f"delay: expected a shape that broadcasts to {shape}, got {delays.shape}"
+        ) from None

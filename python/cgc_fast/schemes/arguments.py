@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.schedule import integer
 
-__all__ = ["check_block_sizes", "check_level", "check_size"]
-
-
-def check_size(value: Any, name: str) -> int:
-    """An integer >= 1, such as the number of workers or of coordinates."""
-    number = _integer(value, name)
-    if number < 1:
-        raise ArgumentValueError(f"{name}: expected an integer >= 1, got {number}")
-    return number
+__all__ = ["check_block_sizes", "check_level"]
 
 
 def check_level(level: Any, workers: int) -> int:
     """A redundancy level, 0 <= n < N."""
-    number = _integer(level, "level")
+    number = integer(level, "level")
     if not 0 <= number < workers:
         raise ArgumentValueError(
             f"level: expected 0 to {workers - 1} (at most N - 1 of N workers may be missing), got {number}"
@@ -50,10 +42,3 @@ def check_block_sizes(block_sizes: ArrayLike, workers: int, coordinates: int) ->
             f"block_sizes: expected sum {coordinates}, the number of coordinates; got {sizes.sum()}"
         )
     return sizes.astype(np.int64)
-
-
-def _integer(value: Any, name: str) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ArgumentTypeError(f"{name}: expected an integer, got {value!r}") from None

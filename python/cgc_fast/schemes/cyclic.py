@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cgc_fast.codes import CyclicCode, RepetitionCode
-from cgc_fast.schedule import Cell, Schedule, Walk
-from cgc_fast.schemes.arguments import check_block_sizes, check_size
+from cgc_fast.schedule import Cell, Schedule, Walk, positive
+from cgc_fast.schemes.arguments import check_block_sizes
 
 __all__ = ["cyclic_schedule"]
 
@@ -29,7 +29,7 @@ def cyclic_schedule(workers: int, coordinates: int, block_sizes: ArrayLike, seed
     seed : int
         Of the encoding matrices.
     """
-    workers, coordinates = check_size(workers, "workers"), check_size(coordinates, "coordinates")
+    workers, coordinates = positive(workers, "workers"), positive(coordinates, "coordinates")
     sizes = check_block_sizes(block_sizes, workers, coordinates)
     bounds = np.concatenate([[0], np.cumsum(sizes)]).tolist()
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cgc_fast.codes import RepetitionCode
-from cgc_fast.schedule import Cell, Schedule, Walk
-from cgc_fast.schemes.arguments import check_block_sizes, check_size
+from cgc_fast.schedule import Cell, Schedule, Walk, positive
+from cgc_fast.schemes.arguments import check_block_sizes
 
 __all__ = ["fractional_repetition_schedule"]
 
@@ -28,7 +28,7 @@ def fractional_repetition_schedule(workers: int, coordinates: int, block_sizes: 
     block_sizes : array-like of int, shape (N,)
         x: how many coordinates each level gets; sum L. Levels with none are left out.
     """
-    workers, coordinates = check_size(workers, "workers"), check_size(coordinates, "coordinates")
+    workers, coordinates = positive(workers, "workers"), positive(coordinates, "coordinates")
     sizes = check_block_sizes(block_sizes, workers, coordinates)
     groups_of_level = workers // np.arange(1, workers + 1)
     groups, first_levels = np.unique(groups_of_level, return_index=True)

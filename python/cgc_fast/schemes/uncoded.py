@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from cgc_fast.codes import RepetitionCode
-from cgc_fast.schedule import Cell, Schedule, Walk
-from cgc_fast.schemes.arguments import check_size
+from cgc_fast.schedule import Cell, Schedule, Walk, positive
 
 __all__ = ["uncoded_schedule"]
 
@@ -17,7 +16,7 @@ def uncoded_schedule(workers: int, coordinates: int) -> Schedule:
     workers, coordinates : int
         N and L, >= 1.
     """
-    workers, coordinates = check_size(workers, "workers"), check_size(coordinates, "coordinates")
+    workers, coordinates = positive(workers, "workers"), positive(coordinates, "coordinates")
     alone = RepetitionCode(1)
     cells = tuple(Cell(0, coordinates, w / workers, (w + 1) / workers, alone) for w in range(workers))
     return Schedule(workers, coordinates, cells, tuple(Walk([w], [0]) for w in range(workers)))
