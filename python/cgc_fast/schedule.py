@@ -305,13 +305,9 @@ class Schedule:
         ranges : int64 array, shape (R, 2)
             Disjoint index ranges [first, last), ascending, not empty and not touching each other.
         """
-        if not 0 <= worker < self.workers:
-            raise ArgumentValueError(f"worker: expected 0 to {self.workers - 1}, got {worker}")
         samples = positive(samples, "samples")
-        offsets = self._intervals.offsets[self._walk_offsets[worker : worker + 2]]
-        of_worker = slice(int(offsets[0]), int(offsets[1]))
-        firsts = _sample_indices(self._intervals.lows[of_worker], samples)
-        lasts = _sample_indices(self._intervals.highs[of_worker], samples)
+        _, lows, highs = self.visited_samples(worker)
+        firsts, lasts = _sample_indices(lows, samples), _sample_indices(highs, samples)
         filled = firsts < lasts
         order = np.argsort(firsts[filled], kind="stable")
         firsts, reach = firsts[filled][order], np.maximum.accumulate(lasts[filled][order])
@@ -320,6 +316,19 @@ class Schedule:
         begins = np.flatnonzero(np.concatenate([[True], firsts[1:] > reach[:-1]]))
         ends = np.append(begins[1:], firsts.size) - 1
         return np.stack([firsts[begins], reach[ends]], axis=1)
+
+    def visited_samples(
+        self, worker: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Samples that the visits of a worker sum, as fractions: cells (R,), lows (R,) and highs (R,).
+
+        In the order of the visits; one that sums samples which do not lie together has several entries.
+        """
+        begin, end = self._walk_offsets[self._worker(worker) : worker + 2]
+        offsets = self._intervals.offsets[begin : end + 1]
+        cells = np.repeat(self.walks[worker].cells, np.diff(offsets))
+        intervals = slice(int(offsets[0]), int(offsets[-1]))
+        return cells, self._intervals.lows[intervals], self._intervals.highs[intervals]
 
     # --- cost -----------------------------------------------------------------------------------------
 
@@ -391,6 +400,11 @@ class Schedule:
         visits = order[begins[cell] : begins[cell + 1]]
         workers, _, rows = self._visits
         return workers[visits], rows[visits]
+
+    def _worker(self, worker: int) -> int:
+        if not 0 <= worker < self.workers:
+            raise ArgumentValueError(f"worker: expected 0 to {self.workers - 1}, got {worker}")
+        return worker
 
     def _cell(self, cell: int) -> Cell:
         if not 0 <= cell < len(self.cells):
@@ -559,7 +573,8 @@ class _CellTable(NamedTuple):
 
     @property
     def empty(self) -> NDArray[np.bool_]:
-        return (self.starts == self.stops) | (self.lows == self.highs)
+        empty: NDArray[np.bool_] = (self.starts == self.stops) | (self.lows == self.highs)
+        return empty
 
 
 def _part_bound(
