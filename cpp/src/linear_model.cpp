@@ -11,8 +11,8 @@ namespace cgc {
 
 namespace {
 
-// A tile of coordinates: few enough for their sums (24 KB) to stay in cache while the samples of a range stream
-// through, and of few classes, so that the pieces of rows that are read are long.
+// A tile of coordinates: few enough for their sums (24 KB) to stay in cache while the samples of a range
+// stream through, and of few classes, so that the pieces of rows that are read are long.
 constexpr Index tile_size = 3072;
 constexpr Index tile_classes = 12;
 

@@ -83,7 +83,7 @@ class LinearModel:
     @property
     def coordinates(self) -> int:
         """L = classes * features, the length of theta."""
-        return self.classes * self.features.shape[1]
+        return self.classes * int(self.features.shape[1])
 
     def shard(self: _Self, ranges: ArrayLike) -> _Self:
         """Make the same problem with only the samples of `ranges` (R, 2), in the indexing of the whole.
@@ -160,7 +160,7 @@ class LinearModel:
         )
 
     def value(self, ranges: ArrayLike, coefficients: ArrayLike) -> float:
-        """sum_r coefficients[r] * sum_{i in ranges[r]} f_i(theta)."""  # noqa: D403
+        """Coded loss: sum_r coefficients[r] * sum_{i in ranges[r]} f_i(theta)."""
         coefficients = np.ascontiguousarray(coefficients, dtype=np.float64)
         return float(self._begun().value(as_ranges(ranges), coefficients))
 
@@ -192,8 +192,8 @@ class LinearModel:
         """Upper bound on the largest eigenvalue of the Hessian of f, at any theta.
 
         The largest eigenvalue of XᵀX times that of d² f_i / dz²: 1 for least squares, 1/4 for logistic and
-        1/2 for softmax regression [BOHNING92]. Gradient descent with steps up to its inverse never overshoots.
-        O(n D min(n, D)).
+        1/2 for softmax regression [BOHNING92]. Gradient descent with steps up to its inverse never
+        overshoots. O(n D min(n, D)).
         """
         features = self.features
         gram = features @ features.T if features.shape[0] < features.shape[1] else features.T @ features

@@ -20,8 +20,8 @@ class Problem(Protocol):
     """f(theta) = sum over the samples of f_i(theta): a plain sum, never a mean.
 
     Ranges of samples are int64 arrays (R, 2) of pairs [low, high) in the indexing of the whole problem, on a
-    shard too. Empty ranges and no range at all are legal. `cgc_fast.problems.HeldSamples` does the bookkeeping
-    of a shard.
+    shard too. Empty ranges and no range at all are legal. `cgc_fast.problems.HeldSamples` does the
+    bookkeeping of a shard.
 
     A worker process receives a pickled shard, so the class must live in a module that the worker can import:
     not in `__main__` and not in a notebook.
@@ -46,7 +46,8 @@ class Problem(Protocol):
         The cost of `derivatives` is proportional to samples times width, so a worker may ask for a cell's
         coordinates in narrow slices and can abandon it between two of them. Otherwise one call a cell.
     boundaries : sequence of int, default None
-        Where the coordinates may be cut: ascending, from 0 to L (the layers of a network, say). None: anywhere.
+        Where the coordinates may be cut: ascending, from 0 to L (the layers of a network, say). None:
+        anywhere.
     sequential : bool, default False
         `derivatives` may only be called in rising order of coordinates.
     forward_cycles : float, default 0

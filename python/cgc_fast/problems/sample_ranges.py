@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = ["HeldSamples", "as_ranges", "merge_ranges"]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def as_ranges(ranges: ArrayLike) -> NDArray[np.int64]:
@@ -96,7 +100,7 @@ class HeldSamples:
         first = int(self._first_row[place] + low - self.ranges[place, 0])
         return slice(first, first + int(high - low))
 
-    def take(self, array: NDArray[np.generic], ranges: ArrayLike) -> NDArray[np.generic]:
+    def take(self, array: NDArray[_Scalar], ranges: ArrayLike) -> NDArray[_Scalar]:
         """Rows of `array` (count, ...) of the samples of `ranges`, merged: a view where they are one piece.
 
         Raises
@@ -108,12 +112,6 @@ class HeldSamples:
         if len(pieces) == 1:
             return pieces[0]
         return np.concatenate(pieces) if pieces else array[:0]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, HeldSamples) and np.array_equal(self.ranges, other.ranges)
-
-    def __hash__(self) -> int:
-        return hash(self.ranges.tobytes())
 
     def __repr__(self) -> str:
         return f"HeldSamples({self.ranges.tolist()})"
