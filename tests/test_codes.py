@@ -275,7 +275,7 @@ def test_a_vector_beyond_the_promise_is_refused(monkeypatch):
 
 
 def test_a_matrix_that_cannot_decode_predicts_an_infinite_error():
-    # Equal columns of H: rows 0 and 1 of the code are then not independent of the rest for every set.
+    # Columns 0 and 1 of H are equal: rows 0 and 3 are both (1, -1, 0, 0) up to sign and scale.
     null_matrix = np.array([[1.0, 1.0, -1.0, -1.0], [1.0, 1.0, -2.0, 0.0]])
     decoder = _core.CyclicDecoder(null_matrix, _core.cyclic_coefficients(null_matrix))
     errors = decoder.profile(np.array(list(itertools.combinations(range(4), 2))))

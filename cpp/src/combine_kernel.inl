@@ -4,22 +4,21 @@
 // y[0..n) (+)= a[0] x[0] + ... + a[R-1] x[R-1], left to right.
 template <int R, bool Add, class T>
 void add_rows(const T* const* x, const T* a, T* __restrict y, Index n) {
-    const T* __restrict x0 = x[0];
-    const T* __restrict x1 = R > 1 ? x[1] : x0;
-    const T* __restrict x2 = R > 2 ? x[2] : x0;
-    const T* __restrict x3 = R > 3 ? x[3] : x0;
-    const T a0 = a[0], a1 = R > 1 ? a[1] : T(0), a2 = R > 2 ? a[2] : T(0), a3 = R > 3 ? a[3] : T(0);
+    const T* rows[R];
+    T factors[R];
+    for (int r = 0; r < R; ++r) rows[r] = x[r], factors[r] = a[r];
     for (Index i = 0; i < n; ++i) {
-        T sum = Add ? y[i] + a0 * x0[i] : a0 * x0[i];
-        if constexpr (R > 1) sum += a1 * x1[i];
-        if constexpr (R > 2) sum += a2 * x2[i];
-        if constexpr (R > 3) sum += a3 * x3[i];
+        T sum = Add ? y[i] + factors[0] * rows[0][i] : factors[0] * rows[0][i];
+#pragma GCC unroll 8  // before the outer loop is vectorised
+        for (int r = 1; r < R; ++r) sum += factors[r] * rows[r][i];
         y[i] = sum;
     }
 }
 
+constexpr int group = 8;
+
 template <bool Add, class T>
-void add_up_to_four(int count, const T* const* x, const T* a, T* y, Index n) {
+void add_group(int count, const T* const* x, const T* a, T* y, Index n) {
     switch (count) {
         case 1:
             return add_rows<1, Add>(x, a, y, n);
@@ -27,29 +26,38 @@ void add_up_to_four(int count, const T* const* x, const T* a, T* y, Index n) {
             return add_rows<2, Add>(x, a, y, n);
         case 3:
             return add_rows<3, Add>(x, a, y, n);
-        default:
+        case 4:
             return add_rows<4, Add>(x, a, y, n);
+        case 5:
+            return add_rows<5, Add>(x, a, y, n);
+        case 6:
+            return add_rows<6, Add>(x, a, y, n);
+        case 7:
+            return add_rows<7, Add>(x, a, y, n);
+        default:
+            return add_rows<group, Add>(x, a, y, n);
     }
 }
 
 template <class T>
 void weighted_sum(const T* const* rows, const T* coefficients, Index count, T* out, Index length,
                   bool accumulate) {
-    // A chunk of the output stays in the first-level cache while the rows stream past it, four at a time.
-    constexpr Index chunk = 8192 / sizeof(T);
+    if (count == 0 && !accumulate)
+        for (Index i = 0; i < length; ++i) out[i] = T(0);
+    // A chunk of the output stays in the second-level cache while the rows stream past it, eight at a time.
+    // Shorter chunks would fit the first level, but break the rows into runs too short for hardware
+    // prefetching.
+    constexpr Index chunk = 65536 / sizeof(T);
     for (Index begin = 0; begin < length; begin += chunk) {
         const Index n = length - begin < chunk ? length - begin : chunk;
-        T* y = out + begin;
-        if (count == 0 && !accumulate)
-            for (Index i = 0; i < n; ++i) y[i] = T(0);
-        for (Index first = 0; first < count; first += 4) {
-            const int group = static_cast<int>(count - first < 4 ? count - first : 4);
-            const T* x[4] = {};
-            for (int r = 0; r < group; ++r) x[r] = rows[first + r] + begin;
+        for (Index first = 0; first < count; first += group) {
+            const int present = static_cast<int>(count - first < group ? count - first : group);
+            const T* x[group] = {};
+            for (int r = 0; r < present; ++r) x[r] = rows[first + r] + begin;
             if (first > 0 || accumulate)
-                add_up_to_four<true>(group, x, coefficients + first, y, n);
+                add_group<true>(present, x, coefficients + first, out + begin, n);
             else
-                add_up_to_four<false>(group, x, coefficients, y, n);
+                add_group<false>(present, x, coefficients, out + begin, n);
         }
     }
 }

@@ -10,15 +10,15 @@ namespace {
 using cgc::Index;
 using cgc::View;
 
-// Every length around the sizes of vectors and chunks, every count of rows around a group of four, every
+// Every length around the sizes of vectors and chunks, every count of rows around a group of eight, every
 // start relative to a boundary of 16 bytes: the bits must be those of the plain loop, and the guards must
 // stay.
 template <class T>
 void check_weighted_sum() {
     std::mt19937_64 generator(1);
     std::normal_distribution<T> normal;
-    for (const Index length : {0, 1, 2, 3, 5, 8, 31, 1023, 1024, 1025, 2049, 4097})
-        for (Index count = 0; count <= 9; ++count)
+    for (const Index length : {0, 1, 2, 3, 5, 8, 31, 8191, 8192, 8193, 16385})
+        for (Index count = 0; count <= 17; ++count)
             for (Index start = 0; start < 4; ++start) {
                 std::vector<std::vector<T>> buffers;
                 std::vector<const T*> rows;

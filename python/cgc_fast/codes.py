@@ -141,7 +141,7 @@ class RepetitionCode(Code):
         coefficients = _coefficient_vector(vector, indices.size)
         used = coefficients[coefficients != 0.0]
         residual = abs(math.fsum(used) - 1.0)
-        return residual + used.size * _UNIT_ROUNDOFF * float(np.abs(used).sum())
+        return residual + float(used.size * _UNIT_ROUNDOFF * np.abs(used).sum())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RepetitionCode) and self.rows == other.rows
@@ -206,7 +206,7 @@ class CyclicCode(Code):
         self.seed = _integer("seed", seed, 0)
         self._drawn: _Drawn | None = None
         self._matrix: NDArray[np.float64] | None = None
-        self._decoder: Any = None
+        self._decoder: _core.CyclicDecoder | None = None
 
     @property
     def workers(self) -> int:
@@ -251,7 +251,7 @@ class CyclicCode(Code):
 
     def can_decode(self, rows: Sequence[int] | NDArray[np.int64]) -> bool:
         """Whether there are N − s distinct rows: fewer practically never span the all-ones row."""
-        return np.unique(_row_indices(rows, self.rows)).size >= self.required_rows
+        return len(set(_row_indices(rows, self.rows).tolist())) >= self.required_rows
 
     def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
         """The shortest coefficients a (k,) with aᵀ B[rows] = 1ᵀ.
@@ -271,7 +271,6 @@ class CyclicCode(Code):
         indices = _distinct_row_indices(rows, self.rows)
         if indices.size < self.required_rows:
             raise DecodeError(f"{self!r} decodes from {self.required_rows} distinct rows; got {indices.size}")
-        vector: NDArray[np.float64]
         vector, error = self._make_decoder().decode(indices)
         if not error <= self.promise:
             raise NumericalError(
@@ -289,14 +288,14 @@ class CyclicCode(Code):
         """
         indices = _distinct_row_indices(rows, self.rows)
         coefficients = _coefficient_vector(vector, indices.size)
-        return float(self._make_decoder().predicted_error(indices, coefficients))
+        return self._make_decoder().predicted_error(indices, coefficients)
 
     def _draw(self) -> _Drawn:
         if self._drawn is None:
             self._drawn, self._decoder = _draw_accepted(self.rows, self.redundancy, self.seed)
         return self._drawn
 
-    def _make_decoder(self) -> Any:
+    def _make_decoder(self) -> _core.CyclicDecoder:
         drawn = self._draw()
         if self._decoder is None:  # unpickled
             self._decoder = _core.CyclicDecoder(drawn.null_matrix, drawn.coefficients)
@@ -348,7 +347,7 @@ def _promised_error(workers: int) -> float:
     return 1e-8 if workers <= 100 else math.inf
 
 
-def _draw_accepted(workers: int, redundancy: int, seed: int) -> tuple[_Drawn, Any]:
+def _draw_accepted(workers: int, redundancy: int, seed: int) -> tuple[_Drawn, _core.CyclicDecoder]:
     """Draw matrices until one passes the test; return it with its decoder."""
     limit = _promised_error(workers)
     best = math.inf

@@ -48,4 +48,4 @@ def weighted_sum(
 
 def all_finite(values: NDArray[Any]) -> bool:
     """Whether no value of a contiguous float64 or float32 array, of any shape, is NaN or infinite."""
-    return bool(_core.all_finite(values))
+    return _core.all_finite(values)
