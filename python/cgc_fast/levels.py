@@ -84,7 +84,7 @@ class Levels(ABC):
         """
 
     def single_level_cycles(self, coordinates: float, cost: Cost) -> Array:
-        """Cycles (K,) that a worker needs if all coordinates are at level k; times R_k that is the runtime."""
+        """Cycles (K,) of a worker if all coordinates are at level k; times R_k that is the runtime."""
         per_part = cost.cycles_per_derivative * coordinates + cost.forward_cycles
         return np.asarray(cost.samples / self.workers * per_part * self.work)
 
@@ -128,7 +128,7 @@ class CyclicLevels(Levels):
 
 
 class FractionalRepetitionLevels(Levels):
-    """Fractional repetition: at level n, g = floor(N/(n+1)) groups share the samples; one answer each will do.
+    """Fractional repetition: level n has g = floor(N/(n+1)) groups, of which one answer each is enough.
 
     Worker w is in group floor(w g / N) and computes the samples [k/g, (k+1)/g) of its group k: N/g parts. R
     is the slowest group's fastest member. Levels with the same g are one, the one of the largest n; there
@@ -218,8 +218,8 @@ def make_levels(
         levels = FractionalRepetitionLevels(workers, least, None if max_parts is None else parts)
     if not len(levels.redundancies):
         raise ArgumentValueError(
-            f"max_parts, min_redundancy: no level of the scheme {scheme} tolerates {least} missing workers with "
-            f"at most {parts} parts a worker; tolerating {least} takes at least {least + 1} parts"
+            f"max_parts, min_redundancy: no level of the scheme {scheme} tolerates {least} missing workers "
+            f"with at most {parts} parts a worker; tolerating {least} takes at least {least + 1} parts"
         )
     return levels
 

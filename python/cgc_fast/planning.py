@@ -122,7 +122,8 @@ class Plan:
         ----------
         code : {"cyclic", "repetition"}, optional
             "cyclic": cyclic codes at every level; "repetition": fractional repetition with
-            floor(N/(n+1)) groups at level n. By default the one that the plan was made for; its expected runtime holds for that one.
+            floor(N/(n+1)) groups at level n. By default the one that the plan was made for; its expected
+            runtime holds for that one.
         seed : int
             Of the cyclic encoding matrices.
 
@@ -510,7 +511,8 @@ class _Search:
             return f"cycle_time: no level has a finite expected runtime for {self.model!r}"
         return (
             f"max_parts: no block sizes over the levels {allowed} have a finite expected runtime for "
-            f"{self.model!r}; the lowest usable level is {finite[0]}, which takes max_parts >= {finite[0] + 1}"
+            f"{self.model!r}; the lowest usable level is {finite[0]}, which takes max_parts >= "
+            f"{finite[0] + 1}"
         )
 
 
