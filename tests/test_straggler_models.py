@@ -143,7 +143,7 @@ def test_a_law_of_the_users_own_has_no_json_form():
 def test_unknown_json_forms_are_refused():
     with pytest.raises(ArgumentValueError, match="expected one of law, laws, trace; got 'oracle'"):
         straggler_model_from_dict({"kind": "oracle"})
-    with pytest.raises(ArgumentValueError, match="expon.*got 'linspace'"):
+    with pytest.raises(ArgumentValueError, match=r"expon.*got 'linspace'"):
         straggler_model_from_dict(
             {"kind": "law", "workers": 2, "law": {"name": "linspace", "args": [], "keywords": {}}}
         )

@@ -78,9 +78,9 @@ void bind_partition(py::module_& module) {
                "Per draw and level (D, K), the slowest group's fastest member: times (D, N), groups (K,), "
                "cycles (K, N); worker w is in group floor(w g / N). O(D K N).");
 
-    py::class_<SubgradientIterations>(
-        module, "SubgradientIterations",
-        "Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.")
+    py::class_<SubgradientIterations>(module, "SubgradientIterations",
+                                      "Projected stochastic subgradient iterations for the expected runtime "
+                                      "[WANG22]; one thread at a time.")
         .def(py::init([](const Array<double>& work, const Array<double>& start) {
                  return SubgradientIterations(vector(work, "work"), vector(start, "start"));
              }),

@@ -24,7 +24,8 @@ void group_times(Matrix<const double> times, View<const Index> groups, Matrix<co
             const double* spent = cycles.row(k);
             double slowest = 0.0;
             for (Index group = 0, worker = 0; group < groups[k]; ++group) {
-                // floor(w g / N) = group  <=>  w < ceil((group + 1) N / g), given the earlier groups are done.
+                // floor(w g / N) = group  <=>  w < ceil((group + 1) N / g), given the earlier groups are
+                // done.
                 const Index stop = ((group + 1) * workers + groups[k] - 1) / groups[k];
                 double fastest = std::numeric_limits<double>::infinity();
                 for (; worker < stop; ++worker)

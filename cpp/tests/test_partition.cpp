@@ -50,7 +50,8 @@ static void test_groups() {
 }
 
 static void test_subgradient() {
-    // One draw, R = (2, 1), work (1, 2), total 1: f(x) = max(2 x_0, x_0 + 2 x_1), least 4/3 at x = (2/3, 1/3).
+    // One draw, R = (2, 1), work (1, 2), total 1: f(x) = max(2 x_0, x_0 + 2 x_1), least 4/3 at x = (2/3,
+    // 1/3).
     const Vector draw{2.0, 1.0};
     Vector times;
     for (int repeat = 0; repeat < 20000; ++repeat) times.insert(times.end(), draw.begin(), draw.end());
@@ -65,7 +66,8 @@ static void test_subgradient() {
     CHECK_CLOSE(x[0], 2.0 / 3.0, 0.01);
     CHECK_CLOSE(x[0] + x[1], 1.0, 1e-12);
     Vector short_history(3);
-    CHECK_THROWS(iterations.run({times.data(), 4, 2, 2}, 1, 1.0, false, short_history), std::invalid_argument);
+    CHECK_THROWS(iterations.run({times.data(), 4, 2, 2}, 1, 1.0, false, short_history),
+                 std::invalid_argument);
     CHECK_THROWS(cgc::SubgradientIterations(Vector{1.0}, Vector{0.0}), std::invalid_argument);
 }
 

@@ -158,10 +158,10 @@ def _slope(law: Any, upper: bool) -> float:
 
 
 def _quantiles(law: Any, probability: Array, upper: bool) -> Array:
-    """t with P[T > t] = probability (`upper`) or P[T < t] = probability; NaN where SciPy's answer is wrong.
+    """Quantiles t, P[T > t] = probability (`upper`) or P[T < t] = probability; NaN where SciPy's are wrong.
 
-    Some laws' quantiles are off by any factor far out (invgauss, f, those without a formula), so they are put to
-    the test. Where the answer is an end of the support up to rounding, the probability there says nothing.
+    Some laws' quantiles are off by any factor far out (invgauss, f, those without a formula), so they are put
+    to the test. Where the answer is an end of the support up to rounding, the probability there says nothing.
     """
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # overflow far out

@@ -17,13 +17,15 @@ def project_onto_simplex(point: NDArray[np.float64], total: float) -> NDArray[np
     descending = np.sort(point)[::-1]
     candidates = (np.cumsum(descending) - total) / np.arange(1, len(point) + 1)
     threshold = candidates[np.flatnonzero(descending > candidates)[-1]]
-    return np.maximum(point - threshold, 0.0)
+    projected: NDArray[np.float64] = np.maximum(point - threshold, 0.0)
+    return projected
 
 
 def level_runtimes(times: NDArray[np.float64], cycles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Twin of `_core.level_runtimes`: levels with 0 cycles are done at 0, whatever their time."""
     used = cycles > 0
-    return (times[:, used] * cycles[used]).max(axis=1, initial=0.0)
+    latest: NDArray[np.float64] = (times[:, used] * cycles[used]).max(axis=1, initial=0.0)
+    return latest
 
 
 def group_times(
@@ -74,8 +76,8 @@ def coordinate_runtime(
     """Runtime (S,) in the coordinate view: coordinates one by one, in the order given [WANG22].
 
     Coordinate l is there when N - s_l workers have delivered it; each has by then computed
-    sum_{i <= l} (s_i + 1) parts of partial derivatives and touched max_{i <= l} (s_i + 1) parts (cyclic supports
-    are nested).
+    sum_{i <= l} (s_i + 1) parts of partial derivatives and touched max_{i <= l} (s_i + 1) parts (cyclic
+    supports are nested).
     """
     workers = times.shape[1]
     ordered = np.sort(times, axis=1)
