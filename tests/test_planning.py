@@ -1,6 +1,9 @@
 """Plans: methods, the best of them, restrictions, refusals, saving, and the command."""
 
+import doctest
+import importlib
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,6 +75,13 @@ def test_equalised_sizes_cannot_be_beaten(rates, data):
         return np.max((np.cumsum(work * x) / rates)[x > 0])
 
     assert longest(sizes) <= longest(other) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("module", ["planning", "runtime_model"])
+def test_examples_of_the_docstrings(module):
+    outcome = doctest.testmod(importlib.import_module(f"cgc_fast.{module}"))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
 
 
 # --- methods ---
@@ -366,7 +376,7 @@ def test_schedules_are_asked_of_the_schemes(monkeypatch):
         "fractional_repetition": SimpleNamespace(fractional_repetition_schedule=record("repetition")),
     }
     for name, module in modules.items():
-        monkeypatch.setitem(__import__("sys").modules, f"cgc_fast.schemes.{name}", module)
+        monkeypatch.setitem(sys.modules, f"cgc_fast.schemes.{name}", module)
     cyclic, repetition = make(), make(scheme="fractional_repetition")
     cyclic.schedule(seed=3)
     cyclic.schedule("repetition")

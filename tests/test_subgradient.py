@@ -56,7 +56,7 @@ def test_reaches_the_optimum_of_the_sampled_problem(levels):
     assert answer.success
     result = minimise_by_subgradient(times, work, start, batch=20, passes=400)
     value = _core.level_runtimes(times, np.cumsum(work * result.block_sizes)).mean()
-    # Nothing goes below the optimum; 6,000 steps of first length 0.2 L, converging as 1/sqrt, leave some 1e-3.
+    # Nothing goes below the optimum; 6,000 steps from 0.2 L on, converging as 1/sqrt, leave about 1e-3.
     assert answer.fun * (1 - 1e-9) <= value <= answer.fun * 1.004
     assert result.history.shape == (6000,)
 

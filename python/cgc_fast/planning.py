@@ -310,7 +310,7 @@ def plan(
     >>> from scipy import stats
     >>> made = plan(4, 100, stats.expon(loc=50, scale=1000), method="mean_time")
     >>> made.block_sizes
-    array([28, 15, 14, 43])
+    array([35, 15, 17, 33])
     """
     workers = check_count("workers", workers)
     coordinates = check_count("coordinates", coordinates)
