@@ -1,8 +1,9 @@
 """Measured mean iteration time of worker processes over the mean of `simulate`, on the same draws.
 
-Cycle times are emulated (shifted exponential), for c = 0 and for the problem's own forward pass. The problem is
-small, so that real computation stays below a tenth of each lane: what is left over 1 is the overhead of signal,
-wake-ups and decoding; `busy` is the workers' processor time as a share of their lanes. Prints one line a scheme and clock; exits non-zero above the budget.
+Cycle times are emulated (shifted exponential), for c = 0 and for the problem's own forward pass. The problem
+is small, so that real computation stays below a tenth of each lane (`busy`, the workers' processor time as a
+share of their lanes): what is left over 1 is the overhead of signal, wake-ups and decoding. Prints one line a
+scheme and clock; exits non-zero above the budget.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ COMPARED: dict[str, dict[str, str]] = {
     "uncoded": {"method": "uncoded"},
     "best single level": {"method": "single_level"},
     "cyclic blocks": {"scheme": "cyclic"},
-    "fractional repetition blocks": {"scheme": "fractional_repetition"},
+    "fractional repetition": {"scheme": "fractional_repetition"},
 }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -164,9 +165,9 @@ def _tables(groups: dict[str, list[Any]], plain: tuple[float, float], accuracies
     for title, runs in groups.items():
         if not runs:
             continue
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for column in ("scheme", "planned s", "simulated s", "measured s", "speed-up", "train", "test"):
-            table.add_column(column, justify="left" if column == "scheme" else "right")
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
+        for column in ("seconds an iteration", "planned", "simulated", "measured", "gain", "train", "test"):
+            table.add_column(column, justify="left" if not table.columns else "right", no_wrap=True)
         for run in runs:
             done = len(run.measured_s)
             same = float(runs[0].measured_s[:done].mean() / run.measured_s.mean())
@@ -178,7 +179,7 @@ def _tables(groups: dict[str, list[Any]], plain: tuple[float, float], accuracies
                 f"{run.plan.expected_runtime:.3f}",
                 f"{run.simulated_s[:done].mean():.3f}",
                 f"{run.measured_s.mean():.3f}",
-                f"{same:.2f} x",
+                f"{same:.2f}x",
                 train_accuracy,
                 test_accuracy,
             )
