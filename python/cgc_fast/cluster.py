@@ -25,7 +25,7 @@ from cgc_fast.errors import (
     WorkerDied,
     unknown_name,
 )
-from cgc_fast.problems import Problem, check_problem
+from cgc_fast.problems import Problem, ProblemTraits, check_problem
 from cgc_fast.schedule import Schedule
 from cgc_fast.worker import visits_of
 
@@ -131,26 +131,24 @@ class Cluster:
             )
         if engine not in ENGINES:
             raise unknown_name("engine", engine, ENGINES)
-        check_problem(problem)
-        _check_fit(schedule, problem)
+        traits = check_problem(problem)
+        _check_fit(schedule, traits)
         if forward_cycles is None:
-            forward_cycles = float(getattr(problem, "forward_cycles", 0.0))
+            forward_cycles = traits.forward_cycles
         self.schedule = schedule
         self.problem = problem
         self._cycle_times = _checked_cycle_times(cycle_times, schedule.workers)
         self._decoder = Decoder(schedule)
-        self._samples = int(problem.samples)
-        arrival_cycles = schedule.arrival_cycles(self._samples, cycles_per_derivative, forward_cycles)
+        samples = traits.samples
+        arrival_cycles = schedule.arrival_cycles(samples, cycles_per_derivative, forward_cycles)
         job = Job(
             problem=problem,
             factory=factory,
             visits=[
-                visits_of(schedule, worker, self._samples, arrival_cycles=arrival_cycles[worker])
+                visits_of(schedule, worker, samples, arrival_cycles=arrival_cycles[worker])
                 for worker in range(schedule.workers)
             ],
-            sample_ranges=[
-                schedule.sample_ranges(worker, self._samples) for worker in range(schedule.workers)
-            ],
+            sample_ranges=[schedule.sample_ranges(worker, samples) for worker in range(schedule.workers)],
         )
         self._busy = False
         self._closed = False
@@ -362,7 +360,7 @@ def _checked_cycle_times(cycle_times: ArrayLike | None, workers: int) -> NDArray
     return draws
 
 
-def _check_fit(schedule: Schedule, problem: Problem) -> None:
+def _check_fit(schedule: Schedule, problem: ProblemTraits) -> None:
     if problem.coordinates != schedule.coordinates:
         raise ArgumentValueError(
             f"problem: expected {schedule.coordinates} coordinates, as the schedule has, "
@@ -377,16 +375,15 @@ def _check_fit(schedule: Schedule, problem: Problem) -> None:
         raise ArgumentValueError(
             f"schedule: expected feedback 'none', got {schedule.feedback!r}, which is simulated only so far"
         )
-    boundaries = getattr(problem, "boundaries", None)
-    if boundaries is not None:
-        allowed = set(np.asarray(boundaries).tolist()) | {0, schedule.coordinates}
+    if problem.boundaries is not None:
+        allowed = set(problem.boundaries.tolist())
         cuts = {cut for cell in schedule.cells for cut in (cell.start, cell.stop)}
         if outside := sorted(cuts - allowed):
             raise ArgumentValueError(
                 f"schedule: cuts at coordinate {outside[0]}, which is not one of the problem's boundaries; "
                 "pass boundaries=problem.boundaries to plan"
             )
-    if getattr(problem, "sequential", False):
+    if problem.sequential:
         for worker, walk in enumerate(schedule.walks):
             starts = np.array([schedule.cells[c].start for c in walk.cells])
             if (np.diff(starts) < 0).any():

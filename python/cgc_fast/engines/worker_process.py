@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import Signal, all_finite, monotonic_ns
 from cgc_fast.memory import Segment
-from cgc_fast.problems import Problem
+from cgc_fast.problems import Problem, check_problem
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, Visit, Worker
 
 __all__ = ["WorkerConfiguration", "main", "payload_offsets"]
@@ -102,12 +102,9 @@ def run(configuration: WorkerConfiguration) -> None:
     index = configuration.worker
     problem = load_problem(configuration.problem)
     derivatives = problem.derivatives
+    traits = check_problem(problem)  # a factory may return anything
     forward = getattr(problem, "forward", None)
-    worker = Worker(
-        configuration.visits,
-        sliceable=bool(getattr(problem, "sliceable", False)),
-        forward=forward is not None,
-    )
+    worker = Worker(configuration.visits, sliceable=traits.sliceable, forward=traits.has_forward)
     control = Segment(configuration.signal_size, descriptor=configuration.signal_descriptor)
     channel = Signal(control.memory, configuration.workers, configuration.capacity)
     theta_segment = Segment(
