@@ -1,0 +1,57 @@
+"""Fractional repetition: at every level the workers form groups that repeat each other's work."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cgc_fast.codes import RepetitionCode
+from cgc_fast.schedule import Cell, Schedule, Walk, positive
+from cgc_fast.schemes.arguments import check_block_sizes
+
+__all__ = ["fractional_repetition_schedule"]
+
+
+def fractional_repetition_schedule(workers: int, coordinates: int, block_sizes: ArrayLike) -> Schedule:
+    """Fractional repetition blocks: g groups of workers share the samples, each group repeats its g-th.
+
+    Level n has g = floor(N / (n + 1)) groups; worker w is in group floor(w g / N), of floor(N / g) or
+    ceil(N / g) members. Cell k of a block is the block x samples [k / g, (k + 1) / g) under a
+    RepetitionCode of group k, and any one member delivers it: no coefficients, and a block often decodes
+    long before N - n workers have answered. Levels with the same g are one block. The walks take the blocks
+    in ascending order of redundancy.
+
+    Parameters
+    ----------
+    workers, coordinates : int
+        N and L, >= 1.
+    block_sizes : array-like of int, shape (N,)
+        x: how many coordinates each level gets; sum L. Levels with none are left out.
+    """
+    workers, coordinates = positive(workers, "workers"), positive(coordinates, "coordinates")
+    sizes = check_block_sizes(block_sizes, workers, coordinates)
+    groups_of_level = workers // np.arange(1, workers + 1)
+    groups, first_levels = np.unique(groups_of_level, return_index=True)
+    order = np.argsort(first_levels)
+    widths = np.add.reduceat(sizes, first_levels[order])
+
+    cells: list[Cell] = []
+    visits: list[np.ndarray] = []  # by block: the cell of each worker
+    rows: list[np.ndarray] = []
+    everyone = np.arange(workers)
+    codes: dict[int, RepetitionCode] = {}
+    start = 0
+    for g, width in zip(groups[order].tolist(), widths.tolist(), strict=True):
+        if width == 0:
+            continue
+        group = everyone * g // workers
+        first_members = np.searchsorted(group, np.arange(g + 1))
+        visits.append(len(cells) + group)
+        rows.append(everyone - first_members[group])
+        for k, members in enumerate(np.diff(first_members).tolist()):
+            code = codes.setdefault(members, RepetitionCode(members))
+            cells.append(Cell(start, start + width, k / g, (k + 1) / g, code))
+        start += width
+
+    walks = map(Walk, np.stack(visits, axis=1), np.stack(rows, axis=1))
+    return Schedule(workers, coordinates, tuple(cells), tuple(walks))

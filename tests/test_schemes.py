@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cgc_fast.codes import CyclicCode, RepetitionCode
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.schedule import Cell
+from cgc_fast.schemes import (
+    SCHEMES,
+    cyclic_schedule,
+    fractional_repetition_schedule,
+    scheme,
+    single_level_schedule,
+    uncoded_schedule,
+)
+
+
+@st.composite
+def block_sizes(draw):
+    workers = draw(st.integers(1, 9))
+    sizes = draw(st.lists(st.integers(0, 4), min_size=workers, max_size=workers))
+    sizes[draw(st.integers(0, workers - 1))] += 1
+    return sizes
+
+
+def same(one, other):
+    walks = [[(walk.cells.tolist(), walk.rows.tolist()) for walk in made.walks] for made in (one, other)]
+    return one.cells == other.cells and walks[0] == walks[1]
+
+
+def test_uncoded():
+    made = uncoded_schedule(3, 5)
+    assert made.cells == tuple(Cell(0, 5, w / 3, (w + 1) / 3, RepetitionCode(1)) for w in range(3))
+    assert [walk.cells.tolist() for walk in made.walks] == [[0], [1], [2]]
+
+
+class TestCyclic:
+    def test_levels_in_ascending_order(self):
+        made = cyclic_schedule(4, 10, [3, 0, 5, 2], seed=7)
+        parts = tuple(Cell(0, 3, w / 4, (w + 1) / 4, RepetitionCode(1)) for w in range(4))
+        coded = Cell(3, 8, 0.0, 1.0, CyclicCode(4, 2, seed=7))
+        assert made.cells == (*parts, coded, Cell(8, 10, 0.0, 1.0, RepetitionCode(4)))
+        for w, walk in enumerate(made.walks):
+            assert walk.cells.tolist() == [w, 4, 5]
+            assert walk.rows.tolist() == [0, w, w]
+
+    def test_one_worker(self):
+        assert cyclic_schedule(1, 3, [3]).cells == (Cell(0, 3, 0.0, 1.0, RepetitionCode(1)),)
+
+    @given(block_sizes())
+    def test_each_coordinate_tolerates_its_level(self, sizes):
+        made = cyclic_schedule(len(sizes), sum(sizes), sizes)
+        redundancy = np.repeat(np.arange(len(sizes)), sizes)
+        for index, cell in enumerate(made.cells):
+            assert made.tolerance(index) == redundancy[cell.start]
+            assert (redundancy[cell.start : cell.stop] == redundancy[cell.start]).all()
+
+
+def test_single_level_is_a_cyclic_schedule_with_one_block():
+    assert same(single_level_schedule(4, 10, 2, seed=3), cyclic_schedule(4, 10, [0, 0, 10, 0], seed=3))
+    assert same(single_level_schedule(4, 10, 0), uncoded_schedule(4, 10))
+
+
+class TestFractionalRepetition:
+    def test_levels_with_equally_many_groups_are_one_block(self):
+        # floor(7 / (n + 1)) = 7, 3, 2, 1, 1, 1, 1 groups.
+        made = fractional_repetition_schedule(7, 28, [1, 2, 3, 4, 5, 6, 7])
+        assert [(cell.start, cell.stop) for cell in made.cells] == (
+            [(0, 1)] * 7 + [(1, 3)] * 3 + [(3, 6)] * 2 + [(6, 28)]
+        )
+        assert [cell.code.rows for cell in made.cells] == [1] * 7 + [3, 2, 2] + [4, 3] + [7]
+        assert [(cell.low, cell.high) for cell in made.cells[7:10]] == [
+            (0, 1 / 3),
+            (1 / 3, 2 / 3),
+            (2 / 3, 1),
+        ]
+        assert [walk.cells.tolist() for walk in made.walks] == [
+            [w, 7 + w * 3 // 7, 10 + w * 2 // 7, 12] for w in range(7)
+        ]
+
+    @given(block_sizes())
+    def test_groups_repeat_and_levels_are_kept(self, sizes):
+        workers = len(sizes)
+        made = fractional_repetition_schedule(workers, sum(sizes), sizes)
+        redundancy = np.repeat(np.arange(workers), sizes)
+        for index, cell in enumerate(made.cells):
+            groups = workers // (redundancy[cell.start] + 1)
+            members = [w for w, walk in enumerate(made.walks) if index in walk.cells]
+            assert members == [w for w in range(workers) if w * groups // workers == round(cell.low * groups)]
+            assert made.tolerance(index) == len(members) - 1 >= workers // groups - 1
+            # Merged levels differ, but not in the number of groups.
+            assert (workers // (redundancy[cell.start : cell.stop] + 1) == groups).all()
+        starts = [[made.cells[cell].start for cell in walk.cells] for walk in made.walks]
+        assert starts == [sorted(of) for of in starts]
+
+
+class TestRefused:
+    @pytest.mark.parametrize("make", [cyclic_schedule, fractional_repetition_schedule])
+    @pytest.mark.parametrize(
+        ("sizes", "error", "message"),
+        [
+            ([5, 5], ArgumentValueError, r"expected shape \(3,\).*got \(2,\)"),
+            ([[5, 5, 0]], ArgumentValueError, r"expected shape \(3,\)"),
+            ([5, 6, -1], ArgumentValueError, "expected sizes >= 0, got -1 at level 2"),
+            ([5, 4, 0], ArgumentValueError, "expected sum 10.*got 9"),
+            ([5.0, 5.0, 0.0], ArgumentTypeError, "expected integers"),
+        ],
+    )
+    def test_block_sizes(self, make, sizes, error, message):
+        with pytest.raises(error, match=message):
+            make(3, 10, sizes)
+
+    @pytest.mark.parametrize(
+        "make", [uncoded_schedule, lambda workers, width: single_level_schedule(workers, width, 0)]
+    )
+    def test_sizes(self, make):
+        with pytest.raises(ArgumentValueError, match="workers: expected an integer >= 1, got 0"):
+            make(0, 5)
+        with pytest.raises(ArgumentValueError, match="coordinates: expected an integer >= 1, got -5"):
+            make(2, -5)
+        with pytest.raises(ArgumentTypeError, match="coordinates: expected an integer"):
+            make(2, 5.0)
+
+    def test_level(self):
+        with pytest.raises(ArgumentValueError, match=r"level: expected 0 to 3 .*got 4"):
+            single_level_schedule(4, 10, 4)
+
+
+def test_registry():
+    assert sorted(SCHEMES) == ["cyclic", "fractional_repetition", "single_level", "uncoded"]
+    assert same(scheme("cyclic", 3, 6, [1, 2, 3], seed=1), cyclic_schedule(3, 6, [1, 2, 3], seed=1))
+    with pytest.raises(ArgumentValueError, match=r"scheme: expected one of cyclic, .*; got 'polynomial'"):
+        scheme("polynomial", 3, 6)
+
+
+def test_fewer_coordinates_than_workers():
+    made = cyclic_schedule(6, 2, [1, 0, 0, 0, 1, 0])
+    assert [cell.width for cell in made.cells] == [1] * 7
+
+
+def test_a_thousand_workers_with_a_thousand_levels():
+    made = cyclic_schedule(1000, 2000, [2] * 1000)
+    assert len(made.cells) == 1999
+    assert sum(map(len, made.walks)) == 1_000_000
+    cycles = made.arrival_cycles(1, forward_cycles=3.0)
+    # Worker 0 last: W = 2 (1 + ... + 1000) / 1000 coordinates of all samples, which it has all touched. A
+    # thousand terms, each of relative error at most a few 1000 x 2^-53 (differences of fractions below 1).
+    assert cycles[0][-1] == pytest.approx(1001.0 + 3.0, rel=1e-12)
