@@ -1,7 +1,179 @@
+#include <memory>
+#include <vector>
+
 #include "array.hpp"
+#include "cgc/signal.hpp"
 
 namespace cgc::bindings {
 
-void bind_signal([[maybe_unused]] py::module_& module) {}
+namespace {
+
+// Keeps the mapped memory alive for as long as the view over it.
+struct BoundSignal {
+    py::buffer memory;
+    Signal signal;
+    std::unique_ptr<bool[]> ready;
+    std::size_t ready_size = 0;
+};
+
+std::unique_ptr<BoundSignal> make_signal(py::buffer memory, Index workers, Index capacity) {
+    const py::buffer_info info = memory.request(/*writable=*/true);
+    const std::size_t needed = Signal::bytes(workers, capacity);
+    const std::size_t got = static_cast<std::size_t>(info.size * info.itemsize);
+    if (got < needed)
+        throw std::invalid_argument("Signal: expected a buffer of at least " + std::to_string(needed) +
+                                    " bytes, got " + std::to_string(got));
+    return std::unique_ptr<BoundSignal>(
+        new BoundSignal{std::move(memory), Signal(info.ptr, workers, capacity), nullptr, 0});
+}
+
+const char* name_of(Wake wake) {
+    switch (wake) {
+        case Wake::iteration:
+            return "iteration";
+        case Wake::timeout:
+            return "timeout";
+        case Wake::finished:
+            return "finished";
+        case Wake::stopped:
+            return "stopped";
+        case Wake::orphaned:
+            return "orphaned";
+        case Wake::interrupted:
+            return "interrupted";
+    }
+    throw std::logic_error("unknown Wake");
+}
+
+void check_worker(const Signal& signal, Index worker) {
+    if (worker < 0 || worker >= signal.workers())
+        throw std::invalid_argument("worker: expected 0 to " + std::to_string(signal.workers() - 1) +
+                                    ", got " + std::to_string(worker));
+}
+
+}  // namespace
+
+void bind_signal(py::module_& module) {
+    module.def("monotonic_ns", &monotonic_ns, "CLOCK_MONOTONIC in nanoseconds, the same in every process.");
+
+    py::class_<BoundSignal>(module, "Signal",
+                            "The signal between one master and its workers, laid over shared memory.")
+        .def(py::init(&make_signal), py::arg("memory"), py::arg("workers"), py::arg("capacity"))
+        .def_static("bytes", &Signal::bytes, py::arg("workers"), py::arg("capacity"))
+        .def(
+            "publish",
+            [](BoundSignal& self, std::uint64_t iteration, const Array<double>& cycle_times,
+               const Array<int>& wake_fds) {
+                const auto times = vector(cycle_times, "cycle_times");
+                const auto fds = vector(wake_fds, "wake_fds");
+                require_length(static_cast<Index>(times.size()), self.signal.workers(), "cycle_times");
+                require_length(static_cast<Index>(fds.size()), self.signal.workers(), "wake_fds");
+                self.signal.publish(iteration, times, fds);
+            },
+            py::arg("iteration"), py::arg("cycle_times").noconvert(), py::arg("wake_fds").noconvert(),
+            "Start an iteration and wake the workers that sleep.")
+        .def(
+            "finish", [](BoundSignal& self, std::uint64_t iteration) { self.signal.finish(iteration); },
+            py::arg("iteration"), "Tell the workers that this iteration, and all before, are over.")
+        .def(
+            "stop",
+            [](BoundSignal& self, const Array<int>& wake_fds) {
+                self.signal.stop(vector(wake_fds, "wake_fds"));
+            },
+            py::arg("wake_fds").noconvert(), "Tell the workers to leave.")
+        .def(
+            "pop_all",
+            [](BoundSignal& self) {
+                py::list arrivals;
+                Arrival arrival;
+                for (Index w = 0; w < self.signal.workers(); ++w)
+                    while (self.signal.pop(w, arrival))
+                        arrivals.append(py::make_tuple(w, arrival.iteration, arrival.visit,
+                                                       arrival.finite != 0, arrival.began_ns,
+                                                       arrival.ended_ns));
+                return arrivals;
+            },
+            "Everything that arrived: (worker, iteration, visit, finite, began_ns, ended_ns).")
+        .def(
+            "wait",
+            [](BoundSignal& self, const Array<int>& fds, double timeout_s) {
+                const auto view = vector(fds, "fds");
+                if (view.empty()) throw std::invalid_argument("fds: expected the master's descriptor first");
+                if (self.ready_size < view.size()) {
+                    self.ready = std::make_unique<bool[]>(view.size());
+                    self.ready_size = view.size();
+                }
+                const View<bool> ready{self.ready.get(), view.size()};
+                bool waited;
+                {
+                    py::gil_scoped_release release;  // touches only views that this frame keeps alive
+                    waited = self.signal.wait(view, ready, timeout_s);
+                }
+                if (!waited && PyErr_CheckSignals() != 0) throw py::error_already_set();
+                py::list fired;
+                for (std::size_t i = 1; i < view.size(); ++i)
+                    if (ready[i]) fired.append(i);
+                return fired;
+            },
+            py::arg("fds").noconvert(), py::arg("timeout_s") = -1.0,
+            "Sleep until something arrives or one of fds[1:] fires; their indices come back. A signal "
+            "handler "
+            "of Python runs before the return.")
+        .def(
+            "wait_for_iteration",
+            [](BoundSignal& self, Index worker, std::uint64_t last, int wake_fd, int lifeline_fd) {
+                check_worker(self.signal, worker);
+                std::uint64_t iteration = last;
+                Wake wake;
+                {
+                    py::gil_scoped_release release;
+                    wake = self.signal.wait_for_iteration(worker, last, wake_fd, lifeline_fd, iteration);
+                }
+                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+                return py::make_tuple(name_of(wake), iteration);
+            },
+            py::arg("worker"), py::arg("last"), py::arg("wake_fd"), py::arg("lifeline_fd"),
+            "Sleep until an iteration later than `last` is published: (why, iteration).")
+        .def(
+            "sleep_until",
+            [](BoundSignal& self, Index worker, std::uint64_t iteration, std::int64_t until_ns, int wake_fd,
+               int lifeline_fd) {
+                check_worker(self.signal, worker);
+                Wake wake;
+                {
+                    py::gil_scoped_release release;
+                    wake = self.signal.sleep_until(worker, iteration, until_ns, wake_fd, lifeline_fd);
+                }
+                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+                return name_of(wake);
+            },
+            py::arg("worker"), py::arg("iteration"), py::arg("until_ns"), py::arg("wake_fd"),
+            py::arg("lifeline_fd"), "Sleep until a moment, or until the iteration is over: why it ended.")
+        .def(
+            "is_over",
+            [](BoundSignal& self, std::uint64_t iteration) { return self.signal.is_over(iteration); },
+            py::arg("iteration"))
+        .def(
+            "published_ns",
+            [](BoundSignal& self, std::uint64_t iteration) { return self.signal.published_ns(iteration); },
+            py::arg("iteration"))
+        .def(
+            "cycle_time",
+            [](BoundSignal& self, Index worker, std::uint64_t iteration) {
+                check_worker(self.signal, worker);
+                return self.signal.cycle_time(worker, iteration);
+            },
+            py::arg("worker"), py::arg("iteration"))
+        .def(
+            "push",
+            [](BoundSignal& self, Index worker, std::uint64_t iteration, std::uint32_t visit, bool finite,
+               std::int64_t began_ns, std::int64_t ended_ns, int master_fd) {
+                check_worker(self.signal, worker);
+                self.signal.push(worker, {iteration, visit, finite ? 1u : 0u, began_ns, ended_ns}, master_fd);
+            },
+            py::arg("worker"), py::arg("iteration"), py::arg("visit"), py::arg("finite"), py::arg("began_ns"),
+            py::arg("ended_ns"), py::arg("master_fd"),
+            "Say that a payload is complete; wake the master if it sleeps.");
+}
 
 }  // namespace cgc::bindings

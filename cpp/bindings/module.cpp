@@ -1,6 +1,9 @@
 // Table of contents of the extension module: one bind_<concept> per file.
 #include <pybind11/pybind11.h>
 
+#include <exception>
+#include <stdexcept>
+
 namespace cgc::bindings {
 void bind_build_info(pybind11::module_& module);
 void bind_partition(pybind11::module_& module);
@@ -13,6 +16,15 @@ void bind_signal(pybind11::module_& module);
 
 PYBIND11_MODULE(_core, module) {
     using namespace cgc::bindings;
+    // A caller's mistake is an ArgumentValueError: a ValueError that is also one of the package's own.
+    pybind11::register_local_exception_translator([](std::exception_ptr pointer) {
+        try {
+            if (pointer) std::rethrow_exception(pointer);
+        } catch (const std::invalid_argument& error) {
+            pybind11::set_error(pybind11::module_::import("cgc_fast.errors").attr("ArgumentValueError"),
+                                error.what());
+        }
+    });
     module.doc() = "Compiled core of cgc_fast.";
     bind_build_info(module);
     bind_partition(module);     // block sizes: projection, rounding, runtimes, subgradient iterations

@@ -65,7 +65,7 @@ _HOME = {
     "simulate": "simulation",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 __version__ = "0.1.0"
 
 logging.getLogger("cgc_fast").addHandler(logging.NullHandler())

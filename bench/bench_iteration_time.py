@@ -1,0 +1,87 @@
+"""Measured mean iteration time of worker processes over the mean of `simulate`, on the same draws.
+
+Cycle times are emulated (shifted exponential), for c = 0 and for the problem's own forward pass. The problem
+is small, so that real computation stays below a tenth of each lane (`busy`, the workers' processor time as a
+share of their lanes): what is left over 1 is the overhead of signal, wake-ups and decoding. Prints one line a
+scheme and clock; exits non-zero above the budget.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+import cgc_fast as cgc
+from cgc_fast.problems import SoftmaxRegression
+
+WORKERS, ITERATIONS, BUDGET = 8, 30, 1.05
+UNCODED_S = 0.25
+PLANS = {
+    "uncoded": {"method": "uncoded"},
+    "best single level": {"method": "single_level"},
+    "cyclic blocks": {"scheme": "cyclic"},
+    "fractional repetition blocks": {"scheme": "fractional_repetition"},
+}
+
+
+def processor_seconds(pids: list[int]) -> float:
+    """Processor time that these processes have used so far."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    generator = np.random.default_rng(0)
+    problem = SoftmaxRegression(generator.normal(size=(301, 500)), generator.integers(0, 10, 301), classes=10)
+    theta = generator.normal(size=problem.coordinates) / 100
+    expected = problem.gradient(theta)
+    slowest = 0.05 + sum(1.0 / k for k in range(1, WORKERS + 1))
+    scale = UNCODED_S / (problem.samples / WORKERS * problem.coordinates * slowest)
+    law = stats.expon(loc=0.05 * scale, scale=scale)
+    draws = law.rvs(size=(ITERATIONS, WORKERS), random_state=generator)
+
+    worst = 0.0
+    print(f"{WORKERS} workers, L = {problem.coordinates}, M = {problem.samples}, {ITERATIONS} iterations")
+    print(f"{'c':>6} {'scheme':<30} {'simulated ms':>12} {'measured ms':>12} {'ratio':>7} {'busy':>6}")
+    for forward_cycles in (0.0, problem.forward_cycles):
+        for name, options in PLANS.items():
+            plan = cgc.plan(
+                WORKERS,
+                problem.coordinates,
+                law,
+                samples=problem.samples,
+                forward_cycles=forward_cycles,
+                **options,
+            )
+            schedule = plan.schedule()
+            simulated = cgc.simulate(schedule, draws, samples=problem.samples, forward_cycles=forward_cycles)
+            measured = []
+            with cgc.Cluster(schedule, problem, cycle_times=draws, forward_cycles=forward_cycles) as cluster:
+                pids = cluster._engine.process_ids
+                before_s = processor_seconds(pids)
+                for _ in range(ITERATIONS):
+                    gradient = cluster.gradient(theta)
+                    measured.append(cluster.last_report.elapsed_s)
+                    if abs(gradient - expected).max() > 1e-9 * abs(expected).max() * WORKERS:
+                        print("wrong gradient")
+                        return 1
+                busy = (processor_seconds(pids) - before_s) / (WORKERS * sum(measured))
+            ratio = float(np.mean(measured) / simulated.mean())
+            worst = max(worst, ratio)
+            print(
+                f"{forward_cycles:>6.0f} {name:<30} {1e3 * simulated.mean():>12.2f} "
+                f"{1e3 * np.mean(measured):>12.2f} {ratio:>7.4f} {busy:>6.1%}"
+            )
+    print(f"worst ratio {worst:.4f}, budget {BUDGET}")
+    return 0 if worst <= BUDGET else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

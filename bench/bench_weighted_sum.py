@@ -1,0 +1,164 @@
+"""Weighted sum of rows in separate buffers: bytes moved per second beside NumPy.
+
+    python bench/bench_weighted_sum.py [--quick]
+
+Every line is one (data type, k, length); every contender runs in turn, several times round, in one process
+with one thread, and medians are compared. A pass reads k rows and writes one: for each contender
+(k + 1) * length * itemsize bytes are counted, whatever it really moves.
+
+    cgc       weighted_sum: rows in separate buffers
+    matmul    np.matmul(coefficients, stacked): rows stacked beforehand, the copy not counted
+    mul+add   np.multiply(row, a, out=work), np.add(out, work, out=out), row by row, over the whole length
+    chunked   the same over chunks that stay in the cache
+    copy      np.copyto(out, row): 2 * length * itemsize bytes, the bandwidth of the machine at that size
+    copy*     the same for the k rows one after the other: the working set of the sum, nothing computed
+
+The ratio is against the best of the NumPy sums (matmul, mul+add, chunked); the goal is >= 0.9. Below
+100,000 values the Python call itself weighs: "call" is the time of a call on empty rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from cgc_fast import build_info
+from cgc_fast.combine import weighted_sum
+
+GOAL = 0.9
+
+
+def seconds_per_call(
+    functions: dict[str, Callable[[], object]], rounds: int, target_s: float
+) -> dict[str, float]:
+    """Median seconds a call of each function; the functions take turns, so that all see the same machine."""
+    repeats = {}
+    for name, function in functions.items():
+        function()
+        start = time.perf_counter()
+        function()
+        repeats[name] = max(1, int(target_s / max(time.perf_counter() - start, 1e-9)))
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                function()
+            times[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def contenders(
+    rows: list[np.ndarray], coefficients: np.ndarray
+) -> tuple[dict[str, Callable[[], object]], dict]:
+    length, dtype = rows[0].size, rows[0].dtype
+    stacked = np.stack(rows)
+    factors = coefficients.astype(dtype)
+    outs = {
+        name: np.empty(length, dtype) for name in ("cgc", "matmul", "mul+add", "chunked", "copy", "copy*")
+    }
+    work = np.empty(length, dtype)
+    chunk = 16_384 // dtype.itemsize
+    small = np.empty(chunk, dtype)
+
+    def mul_add() -> None:
+        out = outs["mul+add"]
+        np.multiply(rows[0], factors[0], out=out)
+        for row, factor in zip(rows[1:], factors[1:], strict=True):
+            np.multiply(row, factor, out=work)
+            np.add(out, work, out=out)
+
+    def chunked() -> None:
+        for start in range(0, length, chunk):
+            out = outs["chunked"][start : start + chunk]
+            scratch = small[: out.size]
+            np.multiply(rows[0][start : start + chunk], factors[0], out=out)
+            for row, factor in zip(rows[1:], factors[1:], strict=True):
+                np.multiply(row[start : start + chunk], factor, out=scratch)
+                np.add(out, scratch, out=out)
+
+    def copies() -> None:
+        for row in rows:
+            np.copyto(outs["copy*"], row)
+
+    functions: dict[str, Callable[[], object]] = {
+        "cgc": lambda: weighted_sum(rows, coefficients, outs["cgc"]),
+        "matmul": lambda: np.matmul(factors, stacked, out=outs["matmul"]),
+        "mul+add": mul_add,
+        "chunked": chunked,
+        "copy": lambda: np.copyto(outs["copy"], rows[0]),
+        "copy*": copies,
+    }
+    return functions, outs
+
+
+def check(rows: list[np.ndarray], coefficients: np.ndarray, outs: dict[str, np.ndarray]) -> None:
+    """All sums agree within (k + 2) roundings of the sum of magnitudes, each."""
+    exact = sum(a * row.astype(np.float64) for a, row in zip(coefficients, rows, strict=True))
+    magnitude = sum(np.abs(a * row.astype(np.float64)) for a, row in zip(coefficients, rows, strict=True))
+    tolerance = (len(rows) + 2) * (np.finfo(rows[0].dtype).eps + np.finfo(np.float64).eps) * magnitude
+    for name in ("cgc", "matmul", "mul+add", "chunked"):
+        if not (np.abs(outs[name] - exact) <= tolerance).all():
+            raise SystemExit(f"{name}: wrong sum")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer lengths and rounds")
+    quick = parser.parse_args().quick
+    lengths = [1_000, 100_000, 1_000_000] if quick else [1_000, 10_000, 100_000, 1_000_000, 10_000_000]
+    rounds, target_s = (7, 0.005) if quick else (15, 0.02)
+    rng = np.random.default_rng(0)
+
+    print(build_info())
+    empty = [np.empty(0)] * 16
+    for k in (2, 16):
+        a = np.ones(k)
+        call = seconds_per_call(
+            {"call": lambda k=k, a=a: weighted_sum(empty[:k], a, empty[0])}, rounds, target_s
+        )
+        print(f"call, k = {k}: {call['call'] * 1e6:.2f} us")
+    print("GB/s: (k + 1) * length * itemsize bytes a sum; ratio to the best NumPy sum, goal >= 0.9")
+    names = ["cgc", "matmul", "mul+add", "chunked", "copy", "copy*"]
+    print(f"{'dtype':8}{'k':>3}{'length':>10}" + "".join(f"{name:>9}" for name in names) + f"{'ratio':>8}")
+    below = 0
+    for dtype in (np.float64, np.float32):
+        for k in (2, 4, 8, 16):
+            for length in lengths:
+                if k * length * np.dtype(dtype).itemsize > 1.4e9:
+                    continue  # rows and their stacked copy must fit in memory
+                rows = [rng.standard_normal(length, dtype) for _ in range(k)]
+                coefficients = rng.standard_normal(k)
+                functions, outs = contenders(rows, coefficients)
+                heavy = k * length > 2e7
+                seconds = seconds_per_call(functions, 5 if heavy else rounds, target_s)
+                check(rows, coefficients, outs)
+                moved = (k + 1) * length * np.dtype(dtype).itemsize
+                bytes_moved = dict.fromkeys(names, moved) | {
+                    "copy": moved // (k + 1) * 2,
+                    "copy*": moved // (k + 1) * 2 * k,
+                }
+                rates = {name: bytes_moved[name] / seconds[name] / 1e9 for name in names}
+                ratio = rates["cgc"] / max(rates[name] for name in ("matmul", "mul+add", "chunked"))
+                below += ratio < GOAL
+                print(
+                    f"{np.dtype(dtype).name:8}{k:3}{length:10}"
+                    + "".join(f"{rates[name]:9.1f}" for name in names)
+                    + f"{ratio:8.2f}"
+                    + (" < goal" if ratio < GOAL else ""),
+                    flush=True,
+                )
+    print(f"{below} below the goal")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,0 @@
-namespace cgc {
-extern const int placeholder;
-const int placeholder = 0;
-}  // namespace cgc

@@ -1,0 +1,209 @@
+#include <algorithm>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "../src/linear_model_kernels.hpp"
+#include "cgc/linear_model.hpp"
+#include "check.hpp"
+
+using namespace cgc;
+
+namespace {
+
+using Vector = std::vector<double>;
+
+struct Data {
+    Index samples, width, classes;
+    Vector features, targets, theta;
+
+    Data(Loss loss, Index samples, Index width, Index classes, unsigned seed)
+        : samples(samples), width(width), classes(classes) {
+        std::mt19937 random(seed);
+        std::normal_distribution<double> normal;
+        features.resize(samples * width);
+        targets.resize(samples);
+        theta.resize(classes * width);
+        for (double& x : features) x = normal(random);
+        for (double& t : theta) t = 0.3 * normal(random);
+        for (double& y : targets)
+            y = loss == Loss::squares ? normal(random)
+                                      : static_cast<double>(random() % std::max<Index>(classes, 2));
+    }
+
+    Matrix<const double> matrix() const { return {features.data(), samples, width, width}; }
+};
+
+Matrix<const Index> pairs(const std::vector<Index>& bounds) {
+    return {bounds.data(), static_cast<Index>(bounds.size() / 2), 2, 2};
+}
+
+void gradient_is_the_slope_of_the_value(Loss loss, Index classes) {
+    Data data(loss, 23, 7, classes, 1);
+    const std::vector<Index> all{0, 23}, ranges{2, 5, 5, 5, 11, 23};
+    const Vector coefficients{-1.5, 4.0, 0.25};
+    LinearModel model(loss, classes, data.matrix(), data.targets, pairs(all));
+    Vector gradient(model.coordinates());
+    model.begin(data.theta);
+    model.derivatives(0, model.coordinates(), pairs(ranges), coefficients, gradient);
+    // Central differences: error h^2 * third derivative (< 1e3 here) plus eps * value / h: below 1e-6 at h =
+    // 1e-5.
+    const double h = 1e-5;
+    for (Index l = 0; l < model.coordinates(); ++l) {
+        Vector moved = data.theta;
+        moved[l] += h;
+        model.begin(moved);
+        const double above = model.value(pairs(ranges), coefficients);
+        moved[l] -= 2 * h;
+        model.begin(moved);
+        const double below = model.value(pairs(ranges), coefficients);
+        CHECK_CLOSE(gradient[l], (above - below) / (2 * h), 1e-6);
+    }
+}
+
+// Every cut into slices returns the bits of the whole.
+void slices_have_the_same_bits(Loss loss, Index classes, Index width) {
+    Data data(loss, 11, width, classes, 2);
+    const std::vector<Index> all{0, 11}, ranges{0, 6, 7, 11};
+    const Vector coefficients{0.7, -1.3};
+    LinearModel model(loss, classes, data.matrix(), data.targets, pairs(all));
+    model.begin(data.theta);
+    Vector whole(model.coordinates()), sliced(model.coordinates());
+    model.derivatives(0, model.coordinates(), pairs(ranges), coefficients, whole);
+    for (Index slice : {1, 7, 255, 299, 300, 301, 900, 3100, 5001}) {
+        std::fill(sliced.begin(), sliced.end(), 0.0);
+        for (Index start = 0; start < model.coordinates(); start += slice) {
+            const Index stop = std::min(start + slice, model.coordinates());
+            model.derivatives(start, stop, pairs(ranges), coefficients,
+                              View<double>(sliced).subspan(start, stop - start));
+        }
+        CHECK(sliced == whole);
+    }
+}
+
+// A shard returns the bits of the whole problem, also when it does other forward passes first.
+void shards_have_the_same_bits() {
+    Data data(Loss::softmax, 20, 9, 3, 3);
+    const std::vector<Index> all{0, 20}, held{3, 8, 12, 20}, ranges{4, 7, 12, 19}, some{13, 14, 3, 5};
+    const Vector coefficients{2.0, -3.0};
+    Vector features, targets;
+    for (std::size_t h = 0; h < held.size(); h += 2) {
+        features.insert(features.end(), data.features.begin() + held[h] * 9,
+                        data.features.begin() + held[h + 1] * 9);
+        targets.insert(targets.end(), data.targets.begin() + held[h], data.targets.begin() + held[h + 1]);
+    }
+    LinearModel model(Loss::softmax, 3, data.matrix(), data.targets, pairs(all));
+    LinearModel shard(Loss::softmax, 3, {features.data(), 13, 9, 9}, targets, pairs(held));
+    Vector expected(27), got(27);
+    model.begin(data.theta);
+    model.derivatives(0, 27, pairs(ranges), coefficients, expected);
+    shard.begin(data.theta);
+    shard.forward(pairs(some));
+    shard.derivatives(0, 27, pairs(ranges), coefficients, got);
+    CHECK(got == expected);
+    CHECK(shard.value(pairs(ranges), coefficients) == model.value(pairs(ranges), coefficients));
+
+    for (const auto& absent :
+         {std::vector<Index>{2, 4}, {7, 9}, {7, 13}, {8, 12}, {0, 1}, {20, 21}, {19, 21}})
+        CHECK_THROWS(shard.forward(pairs(absent)), std::invalid_argument);
+}
+
+void begin_forgets() {
+    Data data(Loss::squares, 5, 4, 1, 4);
+    const std::vector<Index> all{0, 5};
+    const Vector one{1.0}, other(4, 0.0);
+    LinearModel model(Loss::squares, 1, data.matrix(), data.targets, pairs(all));
+    CHECK_THROWS(model.forward(pairs(all)), std::logic_error);
+    model.begin(data.theta);
+    const double before = model.value(pairs(all), one);
+    model.begin(other);
+    double squares = 0.0;  // at theta = 0 the loss is the sum of y^2 / 2
+    for (double y : data.targets) squares += 0.5 * (0.0 - y) * (0.0 - y);
+    CHECK(model.value(pairs(all), one) == squares);
+    CHECK(before != squares);
+}
+
+void extreme_logits_stay_finite() {
+    const Vector features{1e4, -1e4}, targets{0.0, 1.0};
+    const std::vector<Index> all{0, 2};
+    const Vector one{1.0};
+    LinearModel logistic(Loss::logistic, 1, {features.data(), 2, 1, 1}, targets, pairs(all));
+    LinearModel softmax(Loss::softmax, 2, {features.data(), 2, 1, 1}, targets, pairs(all));
+    const Vector up{1.0}, apart{0.0, 1.0};
+    Vector out(1), outs(2);
+    logistic.begin(up);
+    logistic.derivatives(0, 1, pairs(all), one, out);
+    CHECK(out[0] == 2e4);  // both samples are wrong by a whole unit
+    CHECK(logistic.value(pairs(all), one) == 2e4);
+    softmax.begin(apart);
+    softmax.derivatives(0, 2, pairs(all), one, outs);
+    CHECK((outs == Vector{-2e4, 2e4}));
+    CHECK(softmax.value(pairs(all), one) == 2e4);
+}
+
+void instruction_sets_return_the_same_bits() {
+    const auto versions = kernels::linear_model_kernels();
+    for (Index samples : {0, 1, 2, 3, 4, 5, 9})
+        for (Index width : {1, 3, 4, 7, 64, 129})
+            for (Index classes : {1, 2, 3, 5}) {
+                Data data(Loss::softmax, samples, width, classes, 5);
+                Vector logits(samples * classes), sums(width * classes, 0.5);
+                versions[0].logits(data.matrix(), data.theta.data(), classes, logits.data());
+                const Matrix<const double> residuals{logits.data(), samples, classes, classes};
+                versions[0].accumulate(data.matrix(), residuals, {sums.data(), classes, width, width});
+                // The order that is promised, written out.
+                Vector plain(width * classes, 0.5);
+                for (Index i = 0; i < samples; ++i)
+                    for (Index k = 0; k < classes; ++k)
+                        for (Index j = 0; j < width; ++j)
+                            plain[k * width + j] += residuals(i, k) * data.features[i * width + j];
+                CHECK(sums == plain);
+                for (const auto& version : versions) {
+                    Vector other_logits(samples * classes), other_sums(width * classes, 0.5);
+                    version.logits(data.matrix(), data.theta.data(), classes, other_logits.data());
+                    version.accumulate(data.matrix(), residuals, {other_sums.data(), classes, width, width});
+                    CHECK(other_logits == logits);
+                    CHECK(other_sums == sums);
+                }
+            }
+}
+
+void bad_arguments_are_refused() {
+    Data data(Loss::softmax, 6, 2, 3, 6);
+    const std::vector<Index> all{0, 6}, touching{0, 3, 3, 6}, few{0, 5}, backwards{4, 2};
+    const auto make = [&](Loss loss, Index classes, const std::vector<Index>& held) {
+        return LinearModel(loss, classes, data.matrix(), data.targets, pairs(held));
+    };
+    CHECK_THROWS(make(Loss::softmax, 1, all), std::invalid_argument);
+    CHECK_THROWS(make(Loss::squares, 2, all), std::invalid_argument);
+    CHECK_THROWS(make(Loss::softmax, 2, all), std::invalid_argument);  // a target of class 2
+    CHECK_THROWS(make(Loss::softmax, 3, touching), std::invalid_argument);
+    CHECK_THROWS(make(Loss::softmax, 3, few), std::invalid_argument);
+    LinearModel model = make(Loss::softmax, 3, all);
+    CHECK_THROWS(model.begin(View<const double>(data.theta).first(5)), std::invalid_argument);
+    model.begin(data.theta);
+    const Vector one{1.0}, two{1.0, 1.0};
+    Vector out(6);
+    CHECK_THROWS(model.forward(pairs(backwards)), std::invalid_argument);
+    CHECK_THROWS(model.derivatives(0, 7, pairs(all), one, out), std::invalid_argument);
+    CHECK_THROWS(model.derivatives(4, 3, pairs(all), one, out), std::invalid_argument);
+    CHECK_THROWS(model.derivatives(0, 5, pairs(all), one, out), std::invalid_argument);
+    CHECK_THROWS(model.derivatives(0, 6, pairs(all), two, out), std::invalid_argument);
+    CHECK_THROWS(model.value(pairs(all), two), std::invalid_argument);
+}
+
+}  // namespace
+
+int main() {
+    gradient_is_the_slope_of_the_value(Loss::squares, 1);
+    gradient_is_the_slope_of_the_value(Loss::logistic, 1);
+    gradient_is_the_slope_of_the_value(Loss::softmax, 3);
+    slices_have_the_same_bits(Loss::softmax, 19, 300);  // more classes than a tile has, and more coordinates
+    slices_have_the_same_bits(Loss::logistic, 1, 3200);
+    shards_have_the_same_bits();
+    begin_forgets();
+    extreme_logits_stay_finite();
+    instruction_sets_return_the_same_bits();
+    bad_arguments_are_refused();
+    return failures;
+}

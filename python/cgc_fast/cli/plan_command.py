@@ -1,0 +1,107 @@
+"""`cgc-fast plan`: block sizes for a straggler model, as a table, JSON or a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cgc_fast.errors import CgcError
+from cgc_fast.planning import Plan
+from cgc_fast.planning import plan as make_plan
+from cgc_fast.straggler_models import StragglerModel, Trace, parse_law
+
+__all__ = ["plan", "read_cycle_time"]
+
+
+def plan(
+    coordinates: Annotated[int, typer.Option(help="Number of coordinates L of the gradient.")],
+    workers: Annotated[
+        int | None, typer.Option(help="Number of workers N; by default the columns of the trace.")
+    ] = None,
+    cycle_time: Annotated[
+        str | None,
+        typer.Option(help="Law of the cycle times, in seconds per cycle: 'expon(loc=50, scale=1000)'."),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="CSV of measured cycle times instead: a row an iteration, a column a worker."),
+    ] = None,
+    scheme: Annotated[str, typer.Option(help="cyclic or fractional_repetition.")] = "cyclic",
+    method: Annotated[
+        str | None,
+        typer.Option(help="mean_time, mean_rate, subgradient, single_level or uncoded; by default the best."),
+    ] = None,
+    samples: Annotated[float, typer.Option(help="Number of samples M, a scale of time.")] = 1.0,
+    cycles_per_derivative: Annotated[
+        float, typer.Option(help="Cycles b per sample and partial derivative.")
+    ] = 1.0,
+    forward_cycles: Annotated[float, typer.Option(help="Cycles c of the forward pass of a sample.")] = 0.0,
+    max_parts: Annotated[int | None, typer.Option(help="Most parts of M/N samples a worker holds.")] = None,
+    min_redundancy: Annotated[int, typer.Option(help="Least number of missing workers to survive.")] = 0,
+    draws: Annotated[int, typer.Option(help="Monte Carlo draws.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Write the plan to this file, for Plan.load.")] = None,
+) -> None:
+    """Plan block sizes for a straggler model and show how long an iteration is expected to take."""
+    try:
+        model = read_cycle_time(cycle_time, trace)
+        made = make_plan(
+            _number_of_workers(workers, model),
+            coordinates,
+            model,
+            scheme=scheme,
+            method=method,
+            samples=samples,
+            cycles_per_derivative=cycles_per_derivative,
+            forward_cycles=forward_cycles,
+            max_parts=max_parts,
+            min_redundancy=min_redundancy,
+            draws=draws,
+            seed=seed,
+        )
+        if save is not None:
+            made.save(save)
+    except (CgcError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(json.dumps(made.to_dict(), allow_nan=False))
+    else:
+        _show(made)
+
+
+def read_cycle_time(cycle_time: str | None, trace: Path | None) -> object:
+    """Turn the options --cycle-time and --trace, of which exactly one is needed, into a `cycle_time`."""
+    if (cycle_time is None) == (trace is None):
+        raise typer.BadParameter("give exactly one of --cycle-time and --trace")
+    if trace is not None:
+        return Trace.from_csv(trace)
+    assert cycle_time is not None
+    return parse_law(cycle_time)
+
+
+def _number_of_workers(workers: int | None, model: object) -> int:
+    if workers is not None:
+        return workers
+    if isinstance(model, StragglerModel):
+        return model.workers
+    raise typer.BadParameter("a law says nothing about the number of workers: give --workers")
+
+
+def _show(made: Plan) -> None:
+    console = Console()
+    console.print(made.summary(), highlight=False)
+    table = Table("redundancy", "coordinates", "share", "before rounding")
+    for level in np.flatnonzero(made.block_sizes):
+        size = int(made.block_sizes[level])
+        table.add_row(
+            str(level), str(size), f"{size / made.coordinates:.1%}", f"{made.relaxed_block_sizes[level]:.2f}"
+        )
+    console.print(table)

@@ -1,0 +1,533 @@
+"""Plans: block sizes for a straggler model, how good they are, and the schedule that they make."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast.closed_forms import mean_rate_block_sizes, mean_time_block_sizes
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
+from cgc_fast.levels import Cost, Levels, check_count, make_levels
+from cgc_fast.order_statistics import Means
+from cgc_fast.partition import check_boundaries, redundancy_from_block_sizes, round_block_sizes
+from cgc_fast.runtime_model import Estimate, evaluate
+from cgc_fast.straggler_models import (
+    StragglerModel,
+    Trace,
+    as_straggler_model,
+    straggler_model_from_dict,
+)
+from cgc_fast.subgradient import BATCH, minimise_by_subgradient
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cgc_fast.schedule import Schedule
+
+__all__ = ["METHODS", "OBJECTIVES", "Plan", "plan"]
+
+Array = NDArray[np.float64]
+
+OBJECTIVES = ("expected_runtime",)
+METHODS = ("mean_rate", "mean_time", "single_level", "subgradient", "uncoded")
+
+_FORMAT = "cgc_fast plan"
+_VERSION = 1
+
+# Entries that may be infinite or missing.
+_REAL_ENTRIES = (
+    "expected_runtime",
+    "expected_runtime_standard_error",
+    "lower_bound",
+    "relative_gap",
+    "relaxed_gap",
+)
+
+# Statistics that the subgradient method keeps at once: 128 MiB.
+_SUBGRADIENT_ENTRIES = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Block sizes for a straggler model, and how good they are. Made by `plan`.
+
+    Attributes
+    ----------
+    workers, coordinates : int
+        N and L.
+    scheme : str
+        "cyclic" or "fractional_repetition".
+    method : str
+        The method that gave the block sizes; where the best was asked for, the winner.
+    objective : str
+        What was optimised.
+    block_sizes : ndarray of int64 of shape (N,)
+        x: how many coordinates have redundancy n = 0..N-1; sum L. Read-only.
+    relaxed_block_sizes : ndarray of float64 of shape (N,)
+        Before rounding; sum L. Read-only.
+    samples, cycles_per_derivative, forward_cycles : float
+        M, b, c of the cost model.
+    expected_runtime : float
+        Seconds, of the integer `block_sizes`, forward passes included.
+    expected_runtime_standard_error : float
+        Of its Monte Carlo estimate; 0 where it is exact, also for a trace, whose rows are the model.
+    lower_bound, relative_gap, relaxed_gap : float or None
+        A certificate: bound on the relaxed optimum in seconds, relative distance of the integer and of the
+        relaxed block sizes from it. None where the method has none.
+    cycle_time : StragglerModel or None
+        The model planned for; None in a loaded plan whose law could not be stored.
+    parameters : dict
+        Everything else that was asked for: method, max_parts, min_redundancy, boundaries, sequential,
+        draws, seed.
+    """
+
+    workers: int
+    coordinates: int
+    scheme: str
+    method: str
+    objective: str
+    block_sizes: NDArray[np.int64]
+    relaxed_block_sizes: Array
+    samples: float
+    cycles_per_derivative: float
+    forward_cycles: float
+    expected_runtime: float
+    expected_runtime_standard_error: float
+    lower_bound: float | None
+    relative_gap: float | None
+    relaxed_gap: float | None
+    cycle_time: StragglerModel | None
+    parameters: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.block_sizes.flags.writeable = False
+        self.relaxed_block_sizes.flags.writeable = False
+
+    @property
+    def coordinate_redundancy(self) -> NDArray[np.int64]:
+        """The coordinate view s, int64 (L,), ascending."""
+        return redundancy_from_block_sizes(self.block_sizes)
+
+    def schedule(self, code: str | None = None, seed: int = 0) -> Schedule:
+        """Cells and walks of this plan.
+
+        Parameters
+        ----------
+        code : {"cyclic", "repetition"}, optional
+            "cyclic": cyclic codes at every level; "repetition": fractional repetition with
+            floor(N/(n+1)) groups at level n. By default the one that the plan was made for; its expected
+            runtime holds for that one.
+        seed : int
+            Of the cyclic encoding matrices.
+
+        Raises
+        ------
+        ArgumentValueError
+            Unknown code.
+        """
+        if code is None:
+            code = "cyclic" if self.scheme == "cyclic" else "repetition"
+        if code == "cyclic":
+            from cgc_fast.schemes.cyclic import cyclic_schedule
+
+            return cyclic_schedule(self.workers, self.coordinates, self.block_sizes, seed=seed)
+        if code == "repetition":
+            from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+
+            return fractional_repetition_schedule(self.workers, self.coordinates, self.block_sizes)
+        raise unknown_name("code", code, ("cyclic", "repetition"))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Bars of the block sizes against the level, the relaxed ones as dots; needs matplotlib."""
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots()
+        levels = np.arange(self.workers)
+        ax.bar(levels, self.block_sizes, label="block sizes")
+        ax.plot(levels, self.relaxed_block_sizes, "k.", label="before rounding")
+        ax.set_xlabel("redundancy level n")
+        ax.set_ylabel("coordinates")
+        ax.set_title(f"{self.scheme}, {self.method}: {self.expected_runtime:.4g} s expected")
+        ax.legend()
+        return ax
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON; `Plan.load` gives back every number exactly.
+
+        A law that SciPy does not know by name is left out: the loaded plan has cycle_time None.
+        """
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(self.to_dict(), file, indent=1, allow_nan=False)
+            file.write("\n")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, as `save` writes it; infinity is the string "inf"."""
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "workers": self.workers,
+            "coordinates": self.coordinates,
+            "scheme": self.scheme,
+            "method": self.method,
+            "objective": self.objective,
+            "block_sizes": self.block_sizes.tolist(),
+            "relaxed_block_sizes": self.relaxed_block_sizes.tolist(),
+            "samples": self.samples,
+            "cycles_per_derivative": self.cycles_per_derivative,
+            "forward_cycles": self.forward_cycles,
+            **{entry: _to_json(getattr(self, entry)) for entry in _REAL_ENTRIES},
+            "cycle_time": None if self.cycle_time is None else self.cycle_time.to_dict(),
+            "parameters": self.parameters,
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ArgumentValueError
+            The file is no plan, or of a later version.
+        """
+        name = os.fspath(path)
+        with open(path, encoding="utf-8") as file:
+            try:
+                form = json.load(file)
+            except ValueError as error:
+                raise ArgumentValueError(f"{name}: expected a plan as JSON; {error}") from error
+        if not isinstance(form, dict) or form.get("format") != _FORMAT:
+            raise ArgumentValueError(f"{name}: expected a plan written by Plan.save")
+        if form["version"] != _VERSION:
+            raise ArgumentValueError(
+                f"{name}: expected a plan of version {_VERSION}, got version {form['version']}, written by "
+                "another release of cgc_fast"
+            )
+        try:
+            entries = {**form, **{entry: _from_json(form[entry]) for entry in _REAL_ENTRIES}}
+            entries["block_sizes"] = np.array(form["block_sizes"], dtype=np.int64)
+            entries["relaxed_block_sizes"] = np.array(form["relaxed_block_sizes"], dtype=np.float64)
+            entries["cycle_time"] = straggler_model_from_dict(form["cycle_time"])
+            return cls(**{field.name: entries[field.name] for field in fields(cls)})
+        except KeyError as error:
+            raise ArgumentValueError(f"{name}: the plan has no entry {error}") from error
+
+    def summary(self) -> str:
+        """A few lines for reading."""
+        used = np.flatnonzero(self.block_sizes)
+        error = self.expected_runtime_standard_error
+        accuracy = "exact" if error == 0 else f"standard error {error:.2g} s"
+        blocks = ", ".join(f"{self.block_sizes[n]} at {n}" for n in used[:8])
+        return "\n".join(
+            (
+                f"{self.scheme} plan, {self.workers} workers, {self.coordinates} coordinates",
+                f"method            {self.method}",
+                f"expected runtime  {self.expected_runtime:.6g} s ({accuracy})",
+                f"coordinates at redundancy levels  {blocks}{', ...' if len(used) > 8 else ''}",
+                f"cost              samples {self.samples:g}, cycles per derivative "
+                f"{self.cycles_per_derivative:g}, forward cycles {self.forward_cycles:g}",
+                f"cycle time        {self.cycle_time if self.cycle_time is not None else 'not stored'}",
+            )
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Plan(workers={self.workers}, coordinates={self.coordinates}, scheme={self.scheme!r}, "
+            f"method={self.method!r}, expected_runtime={self.expected_runtime:.6g}, "
+            f"levels used={np.count_nonzero(self.block_sizes)})"
+        )
+
+
+def plan(
+    workers: int,
+    coordinates: int,
+    cycle_time: object,
+    *,
+    objective: str = "expected_runtime",
+    scheme: str = "cyclic",
+    method: str | None = None,
+    samples: float = 1,
+    cycles_per_derivative: float = 1.0,
+    forward_cycles: float = 0.0,
+    max_parts: int | None = None,
+    min_redundancy: int = 0,
+    boundaries: Sequence[int] | NDArray[np.int64] | None = None,
+    sequential: bool = False,
+    draws: int = 20_000,
+    seed: int = 0,
+) -> Plan:
+    """Choose block sizes for a straggler model.
+
+    Parameters
+    ----------
+    workers, coordinates : int
+        N >= 1 and L >= 1; L < N is allowed.
+    cycle_time : frozen scipy.stats law, sequence of N laws, or Trace
+        Seconds per cycle: i.i.d. workers, independent workers, or measured iterations.
+    objective : {"expected_runtime"}
+        What to optimise.
+    scheme : {"cyclic", "fractional_repetition"}
+        Which codes the levels use.
+    method : {None, "mean_time", "mean_rate", "subgradient", "single_level", "uncoded"}
+        None takes the best of all, by their expected runtimes on common draws: never worse there than the
+        best single level or uncoded. "mean_time", "mean_rate", "subgradient" [WANG22] propose block sizes
+        as if c = 0; "single_level" is the best classic gradient code [TANDON17]; "uncoded" waits for every
+        worker.
+    samples, cycles_per_derivative, forward_cycles : float
+        M (a scale of time), b and c: computing costs b cycles per sample and coordinate, and c once per
+        sample that a worker touches.
+    max_parts : int, optional
+        Most parts of M/N samples that a worker may hold; levels that need more are not used.
+    min_redundancy : int
+        Least number of missing workers that every coordinate must survive; lower levels are not used.
+    boundaries : sequence of int, optional
+        Coordinates where blocks may be cut, strictly ascending in 0..L. Anywhere if None.
+    sequential : bool
+        Whether workers must walk coordinates in rising order only. Both schemes always do.
+    draws, seed : int
+        Monte Carlo draws of an iteration, for optimising and, independently, for scoring; and their seed.
+        Neither matters to a closed form with exact means, except in its score.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentValueError
+        Impossible arguments; unknown names; no level has a finite mean; a method cannot work with this
+        model (the mean rate does not exist, uncoded is not among the levels allowed).
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> made = plan(4, 100, stats.expon(loc=50, scale=1000), method="mean_time")
+    >>> made.block_sizes
+    array([35, 15, 17, 33])
+    """
+    workers = check_count("workers", workers)
+    coordinates = check_count("coordinates", coordinates)
+    draws = check_count("draws", draws)
+    seed = check_count("seed", seed, least=0)
+    if objective not in OBJECTIVES:
+        raise unknown_name("objective", objective, OBJECTIVES)
+    if method is not None and method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    if not isinstance(sequential, bool):
+        raise ArgumentTypeError(f"sequential: expected True or False, got {sequential!r}")
+    cost = Cost(samples, cycles_per_derivative, forward_cycles)
+    levels = make_levels(scheme, workers, min_redundancy=min_redundancy, max_parts=max_parts)
+    cuts = None if boundaries is None else check_boundaries(boundaries, coordinates)
+    model = as_straggler_model(cycle_time, workers)
+    if isinstance(model, Trace) and model.censored.any():
+        raise ArgumentValueError(
+            f"cycle_time: {np.count_nonzero(model.censored)} entries of the trace are censored, which no "
+            "method can use yet; leave these iterations out, or set entries that never came to infinity"
+        )
+
+    search = _Search(scheme, levels, model, coordinates, draws, seed)
+    if method is None:
+        proposals = search.all()
+    else:
+        proposals = {method: search.propose(method)}
+    rounded = {
+        name: round_block_sizes(sizes, coordinates, cuts).astype(np.float64)
+        for name, sizes in proposals.items()
+    }
+    names = list(rounded)
+    evaluation = evaluate(
+        levels,
+        list(rounded.values()),
+        model,
+        search.means,
+        cost,
+        draws,
+        search.generator("score"),
+    )
+    estimates = dict(zip(names, evaluation.estimates, strict=True))
+    winner = names[0]
+    if method is None:
+        winner = _best(dict(zip(names, evaluation.sampled.tolist(), strict=True)), estimates)
+    return Plan(
+        workers=workers,
+        coordinates=coordinates,
+        scheme=scheme,
+        method=winner,
+        objective=objective,
+        block_sizes=levels.expand(rounded[winner]).astype(np.int64),
+        relaxed_block_sizes=levels.expand(proposals[winner]),
+        samples=samples,
+        cycles_per_derivative=cycles_per_derivative,
+        forward_cycles=forward_cycles,
+        expected_runtime=estimates[winner].value,
+        expected_runtime_standard_error=estimates[winner].standard_error,
+        lower_bound=None,
+        relative_gap=None,
+        relaxed_gap=None,
+        cycle_time=model,
+        parameters={
+            "method": method,
+            "max_parts": None if max_parts is None else int(max_parts),
+            "min_redundancy": int(min_redundancy),
+            "boundaries": None if cuts is None else cuts.tolist(),
+            "sequential": sequential,
+            "draws": draws,
+            "seed": seed,
+        },
+    )
+
+
+def _to_json(value: float | None) -> float | str | None:
+    return "inf" if value == np.inf else value
+
+
+def _from_json(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
+
+
+class _Search:
+    """Proposals of real block sizes (K,) over the levels allowed, with sum L.
+
+    All but the mean rates of the levels are needed by every method: which levels have a finite mean decides
+    which may be used at all.
+    """
+
+    def __init__(
+        self, scheme: str, levels: Levels, model: StragglerModel, coordinates: int, draws: int, seed: int
+    ) -> None:
+        self.scheme = scheme
+        self.levels = levels
+        self.model = model
+        self.coordinates = coordinates
+        self.draws = draws
+        self._seeds = dict(
+            zip(("means", "rates", "optimise", "score"), np.random.SeedSequence(seed).spawn(4), strict=True)
+        )
+        self.means: Means = levels.mean_statistics(model, draws=draws, generator=self.generator("means"))
+        self.usable = np.isfinite(self.means.values)
+        if not self.usable.any():
+            raise ArgumentValueError(self._no_usable_level())
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """Return a generator of its own for each purpose, so that draws to score with are fresh."""
+        return np.random.default_rng(self._seeds[purpose])
+
+    def all(self) -> dict[str, Array]:
+        """Every proposal that exists; single levels other than the best cannot win."""
+        proposals = {
+            "single_level": self.single_level(),
+            "mean_time": self.mean_time(),
+            "subgradient": self.subgradient(),
+        }
+        if np.isfinite(self._rates).all():
+            proposals["mean_rate"] = self.mean_rate()
+        if self.levels.redundancies[0] == 0 and self.usable[0]:
+            proposals["uncoded"] = self.uncoded()
+        return proposals
+
+    def propose(self, method: str) -> Array:
+        """Sizes of the method of that name."""
+        methods: dict[str, Callable[[], Array]] = {
+            "mean_rate": self.mean_rate,
+            "mean_time": self.mean_time,
+            "single_level": self.single_level,
+            "subgradient": self.subgradient,
+            "uncoded": self.uncoded,
+        }
+        return methods[method]()
+
+    def mean_time(self) -> Array:
+        return mean_time_block_sizes(self.means.values, self.levels.work, self.coordinates)
+
+    def mean_rate(self) -> Array:
+        exist = np.isfinite(self._rates)
+        if not exist.all():
+            bad = int(self.levels.redundancies[np.argmin(exist)])
+            raise ArgumentValueError(
+                f"method mean_rate: the mean rate of level {bad}, E[1/R], is infinite for {self.model!r}: "
+                "cycle times come too close to 0; use mean_time, or a law that is bounded away from 0"
+                + (f", or max_parts={bad}" if bad else "")
+            )
+        return mean_rate_block_sizes(self._rates, self.levels.work, self.coordinates)
+
+    def subgradient(self) -> Array:
+        levels, usable = self.levels, self.usable
+        count = int(usable.sum())
+        draws = min(self.draws, max(BATCH, _SUBGRADIENT_ENTRIES // self.levels.workers))
+        times = self.model.draw(self.generator("optimise"), draws)
+        statistics = np.ascontiguousarray(levels.statistics(times)[:, usable])
+        sizes = np.zeros(len(usable))
+        start = self.mean_time()[usable]
+        sizes[usable] = (
+            minimise_by_subgradient(statistics, levels.work[usable], start).block_sizes
+            if count > 1
+            else start
+        )
+        return sizes
+
+    def single_level(self) -> Array:
+        # Forward passes multiply all levels' cycles alike.
+        return self._at(int(np.argmin(self.levels.work * self.means.values)))
+
+    def uncoded(self) -> Array:
+        if self.levels.redundancies[0] != 0:
+            raise ArgumentValueError(
+                "method uncoded: its level 0 is excluded by min_redundancy; the lowest level allowed is "
+                f"{self.levels.redundancies[0]}"
+            )
+        if not self.usable[0]:
+            raise ArgumentValueError(
+                f"method uncoded: the slowest worker's mean cycle time is infinite for {self.model!r}; the "
+                f"lowest usable level is {self.levels.redundancies[np.argmax(self.usable)]}"
+            )
+        return self._at(0)
+
+    def _at(self, level: int) -> Array:
+        sizes = np.zeros(len(self.levels.work))
+        sizes[level] = self.coordinates
+        return sizes
+
+    @cached_property
+    def _rates(self) -> Array:
+        """E[1/R_k] of the usable levels, 0 at the others: these stay empty."""
+        rates = self.levels.mean_statistics(
+            self.model, rates=True, draws=self.draws, generator=self.generator("rates")
+        )
+        return np.where(self.usable, rates.values, 0.0)
+
+    def _no_usable_level(self) -> str:
+        every = make_levels(self.scheme, self.levels.workers)
+        means = every.mean_statistics(self.model, draws=self.draws, generator=self.generator("means")).values
+        finite = every.redundancies[np.isfinite(means)]
+        allowed = f"{self.levels.redundancies[0]} to {self.levels.redundancies[-1]}"
+        if not len(finite):
+            return f"cycle_time: no level has a finite expected runtime for {self.model!r}"
+        return (
+            f"max_parts: no block sizes over the levels {allowed} have a finite expected runtime for "
+            f"{self.model!r}; the lowest usable level is {finite[0]}, which takes max_parts >= "
+            f"{finite[0] + 1}"
+        )
+
+
+def _best(sampled: dict[str, float], estimates: dict[str, Estimate]) -> str:
+    """Name of the best proposal: by the common draws, and never above what is known of one-level ones.
+
+    A block plan must beat the best one-level proposal on the common draws, and also in the number that it
+    reports, which for a single level is exact where possible: so noise cannot make it look better, or
+    report worse.
+    """
+    one_level = min(
+        (name for name in ("uncoded", "single_level") if name in estimates),
+        key=lambda name: estimates[name].value,
+    )
+    others = [name for name in sampled if name not in ("uncoded", "single_level")]
+    best = min(others, key=sampled.__getitem__)
+    wins = sampled[best] < sampled[one_level] and estimates[best].value < estimates[one_level].value
+    return best if wins else one_level

@@ -1,0 +1,198 @@
+"""Overall runtime of an iteration: of given draws of the cycle times, and its expectation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.levels import Cost, Levels, check_count, make_levels
+from cgc_fast.order_statistics import Means
+from cgc_fast.partition import as_real_block_sizes
+from cgc_fast.straggler_models import StragglerModel, Trace, as_straggler_model
+
+__all__ = ["Estimate", "expected_runtime", "runtime"]
+
+Array = NDArray[np.float64]
+
+# Entries of a chunk of draws: 32 MiB, so that draws of thousands of workers need little memory.
+_CHUNK = 2**22
+
+
+def runtime(
+    block_sizes: ArrayLike,
+    cycle_times: ArrayLike,
+    *,
+    samples: float = 1,
+    cycles_per_derivative: float = 1.0,
+    forward_cycles: float = 0.0,
+    scheme: str = "cyclic",
+) -> Array:
+    """Runtime tau(x, T) of an iteration for each draw of the cycle times.
+
+    For cyclic codes [WANG22], with a forward pass of c cycles per sample added:
+    (M/N) max_{n: x_n > 0} T_(N-n) (b W_n + c (n+1)), W_n = sum_{i <= n} (i+1) x_i.
+
+    Parameters
+    ----------
+    block_sizes : array-like of shape (N,)
+        x, >= 0; real numbers are taken (the relaxation).
+    cycle_times : array-like of shape (S, N) or (N,)
+        T, seconds per cycle, positive; infinity for a worker that never answers.
+    samples, cycles_per_derivative, forward_cycles : float
+        M, b, c.
+    scheme : {"cyclic", "fractional_repetition"}
+        With fractional repetition, blocks of levels with equally many groups are one block.
+
+    Returns
+    -------
+    ndarray of float64 of shape (S,)
+        Seconds; infinity if an iteration never ends. S = 1 for a single draw (N,).
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentValueError
+        Wrong shapes or types, negative block sizes, cycle times that are NaN or not positive.
+
+    Notes
+    -----
+    O(S N log N) for cyclic codes.
+
+    Examples
+    --------
+    >>> runtime([2, 1], [[3.0, 1.0]])  # max(3 * 2, 1 * (2 + 2)) / 2
+    array([3.])
+    """
+    sizes = as_real_block_sizes(block_sizes)
+    cost = Cost(samples, cycles_per_derivative, forward_cycles)
+    levels = make_levels(scheme, len(sizes))
+    times = np.asarray(cycle_times)
+    if times.dtype.kind not in "iuf":
+        raise ArgumentTypeError(f"cycle_times: expected numbers, got dtype {times.dtype}")
+    times = np.ascontiguousarray(np.atleast_2d(times), dtype=np.float64)
+    if times.ndim != 2 or times.shape[1] != len(sizes):
+        raise ArgumentValueError(
+            f"cycle_times: expected shape (draws, {len(sizes)}), got {np.shape(cycle_times)}"
+        )
+    if not np.all(times > 0):
+        raise ArgumentValueError(
+            "cycle_times: expected positive numbers or infinity, got NaN or numbers <= 0"
+        )
+    return levels.runtimes(times, levels.statistics(times), levels.gather(sizes), cost)
+
+
+def expected_runtime(
+    block_sizes: ArrayLike,
+    cycle_time: object,
+    *,
+    samples: float = 1,
+    cycles_per_derivative: float = 1.0,
+    forward_cycles: float = 0.0,
+    scheme: str = "cyclic",
+    draws: int = 20_000,
+    seed: int = 0,
+) -> float:
+    """Expected runtime E[tau(x, T)] in seconds; parameters as in `runtime`.
+
+    Parameters
+    ----------
+    cycle_time : frozen scipy.stats law, sequence of N laws, or Trace
+        Distribution of T. For a trace: the mean over its rows.
+    draws, seed : int
+        Monte Carlo draws and their seed. Not used for a trace, nor where one number decides: i.i.d. workers
+        and all coordinates at one level, or an infinite expectation.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentValueError
+        As in `runtime`, or `cycle_time` is no model for N workers.
+    """
+    sizes = as_real_block_sizes(block_sizes)
+    cost = Cost(samples, cycles_per_derivative, forward_cycles)
+    levels = make_levels(scheme, len(sizes))
+    model = as_straggler_model(cycle_time, len(sizes))
+    draws = check_count("draws", draws)
+    for_means, for_score = (
+        np.random.default_rng(child)
+        for child in np.random.SeedSequence(check_count("seed", seed, least=0)).spawn(2)
+    )
+    means = levels.mean_statistics(model, draws=draws, generator=for_means)
+    (estimate,) = evaluate(levels, [levels.gather(sizes)], model, means, cost, draws, for_score).estimates
+    return estimate.value
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected runtime in seconds, and the standard error of a Monte Carlo estimate (0 where exact)."""
+
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Candidates scored on common draws.
+
+    Attributes
+    ----------
+    estimates : list of Estimate
+        The best that is known of each: exact where possible.
+    sampled : ndarray of float64 of shape (C,)
+        Means over the common draws, for comparing candidates with each other.
+    """
+
+    estimates: list[Estimate]
+    sampled: Array
+
+
+def evaluate(
+    levels: Levels,
+    candidates: Sequence[Array],
+    model: StragglerModel,
+    means: Means,
+    cost: Cost,
+    draws: int,
+    generator: np.random.Generator,
+) -> Evaluation:
+    """Expected runtimes of candidate sizes (K,) on common draws; `means` are the levels' E[R_k].
+
+    A mean over the rows of a trace is exact. So is a single level with an exact mean, and infinity, which a
+    plan has if and only if one of its levels has it. (An exact evaluator for i.i.d. workers belongs here.)
+    """
+    runtimes: list[list[Array]] = [[] for _ in candidates]
+    for times in _chunks(model, draws, generator):
+        statistics = levels.statistics(times)
+        for sizes, done in zip(candidates, runtimes, strict=True):
+            done.append(levels.runtimes(times, statistics, sizes, cost))
+
+    estimates, sampled = [], np.empty(len(candidates))
+    for index, sizes in enumerate(candidates):
+        used = np.flatnonzero(sizes)
+        values = np.concatenate(runtimes[index])
+        finite = bool(np.isfinite(means.values[used]).all())
+        sampled[index] = values.mean() if finite else np.inf
+        if not finite:
+            estimates.append(Estimate(float("inf"), 0.0))
+        elif isinstance(model, Trace):
+            estimates.append(Estimate(float(sampled[index]), 0.0))
+        elif len(used) == 1 and means.exact:
+            cycles = levels.single_level_cycles(float(sizes[used[0]]), cost)
+            estimates.append(Estimate(float(cycles[used[0]] * means.values[used[0]]), 0.0))
+        else:
+            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.inf
+            estimates.append(Estimate(float(sampled[index]), float(error)))
+    return Evaluation(estimates, sampled)
+
+
+def _chunks(model: StragglerModel, draws: int, generator: np.random.Generator) -> Iterator[Array]:
+    """Draws (<= draws, N) in chunks; the rows of a trace, each once."""
+    rows = max(1, _CHUNK // model.workers)
+    if isinstance(model, Trace):
+        for start in range(0, len(model.times), rows):
+            yield model.times[start : start + rows]
+        return
+    for start in range(0, draws, rows):
+        yield model.draw(generator, min(rows, draws - start))

@@ -1,0 +1,358 @@
+"""Models of the workers' cycle times: where the draws T (S, N) come from.
+
+A cycle time is the seconds that a worker takes for one cycle of computation, constant within an iteration and
+drawn anew in each. The master knows only its distribution: one law for all workers (i.i.d.), one law per
+worker (independent), or a trace of measured times, whose rows keep whatever dependence the workers have.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.stats.distributions import rv_frozen
+
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
+
+__all__ = [
+    "IdenticalLaw",
+    "LawPerWorker",
+    "StragglerModel",
+    "Trace",
+    "as_straggler_model",
+    "parse_law",
+    "straggler_model_from_dict",
+]
+
+_EXPECTED = (
+    "cycle_time: expected a frozen scipy.stats law such as stats.expon(loc=50, scale=1000), a sequence of "
+    "one such law per worker, or a cgc.Trace"
+)
+
+
+class StragglerModel(ABC):
+    """Distribution of the cycle times of N workers.
+
+    Attributes
+    ----------
+    workers : int
+        N.
+    """
+
+    workers: int
+
+    @abstractmethod
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Cycle times (count, N) in seconds per cycle, a row an iteration; infinity: never answers."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any] | None:
+        """JSON form, for `straggler_model_from_dict`; None for a law that SciPy does not know by name."""
+
+
+class IdenticalLaw(StragglerModel):
+    """Cycle times of all workers independent, from one law.
+
+    Parameters
+    ----------
+    law : frozen scipy.stats law
+        On the positive half-line, seconds per cycle.
+    workers : int
+        N.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentValueError
+        `law` is not a frozen law, or has mass at or below 0.
+    """
+
+    def __init__(self, law: Any, workers: int) -> None:
+        _check_law(law, "cycle_time")
+        self.law = law
+        self.workers = workers
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Draw (count, N) independent cycle times."""
+        times = self.law.rvs(size=(count, self.workers), random_state=generator)
+        return _positive_draws(np.ascontiguousarray(times, dtype=np.float64), law_text(self.law))
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """Name and parameters of the law."""
+        law = _law_to_dict(self.law)
+        return None if law is None else {"kind": "law", "workers": self.workers, "law": law}
+
+    def __repr__(self) -> str:
+        return f"{law_text(self.law)}, {self.workers} workers"
+
+
+class LawPerWorker(StragglerModel):
+    """Cycle times independent, worker w's from `laws[w]`; parameters as in `IdenticalLaw`."""
+
+    def __init__(self, laws: Sequence[Any]) -> None:
+        for worker, law in enumerate(laws):
+            _check_law(law, f"cycle_time[{worker}]")
+        self.laws = tuple(laws)
+        self.workers = len(self.laws)
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Draw (count, N) independent cycle times."""
+        times = np.empty((count, self.workers))
+        for worker, law in enumerate(self.laws):
+            times[:, worker] = law.rvs(size=count, random_state=generator)
+        return _positive_draws(times, "the laws of cycle_time")
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """Names and parameters of the laws; None if one of them has no name."""
+        laws = [_law_to_dict(law) for law in self.laws]
+        return None if None in laws else {"kind": "laws", "laws": laws}
+
+    def __repr__(self) -> str:
+        return f"{len(self.laws)} laws, {law_text(self.laws[0])} to {law_text(self.laws[-1])}"
+
+
+class Trace(StragglerModel):
+    """Measured cycle times: every iteration is one of its rows, with equal probability.
+
+    Parameters
+    ----------
+    times : array-like of shape (I, N)
+        Seconds per cycle of N workers in I iterations, positive; infinity where a worker never answered.
+        Copied.
+    censored : array-like of bool of shape (I, N), optional
+        True where the entry is only a lower bound, because the worker was stopped then. Kept for methods that
+        can use it; `plan` refuses traces with censored entries.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentValueError
+        Wrong type or shape, no entries, NaN, or an entry at or below 0.
+    """
+
+    def __init__(self, times: ArrayLike, censored: ArrayLike | None = None) -> None:
+        try:
+            values = np.array(times, dtype=np.float64, order="C")
+        except (TypeError, ValueError) as error:
+            raise ArgumentTypeError(f"times: expected numbers of shape (I, N); {error}") from error
+        if values.ndim != 2 or values.size == 0:
+            raise ArgumentValueError(
+                f"times: expected shape (iterations, workers), at least (1, 1), got {values.shape}"
+            )
+        bad = np.argwhere(~(values > 0))
+        if len(bad):
+            row, worker = (int(i) for i in bad[0])
+            raise ArgumentValueError(
+                f"times: expected positive cycle times (infinity: never answered), got {values[row, worker]} "
+                f"at row {row}, worker {worker} ({len(bad)} such entries)"
+            )
+        mask = np.zeros(values.shape, dtype=bool) if censored is None else np.array(censored)
+        if mask.dtype != np.bool_:
+            raise ArgumentTypeError(f"censored: expected booleans, got dtype {mask.dtype}")
+        if mask.shape != values.shape:
+            raise ArgumentValueError(
+                f"censored: expected the shape of times {values.shape}, got {mask.shape}"
+            )
+        values.flags.writeable = mask.flags.writeable = False
+        self.times: NDArray[np.float64] = values
+        self.censored: NDArray[np.bool_] = mask
+        self.workers = values.shape[1]
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike[str]) -> Trace:
+        """Read comma-separated times, a row an iteration, a column a worker; lines with # are comments."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # an empty file: refused below with our words
+                times = np.loadtxt(path, delimiter=",", comments="#", ndmin=2, dtype=np.float64)
+        except ValueError as error:
+            raise ArgumentValueError(f"{os.fspath(path)}: expected rows of numbers; {error}") from error
+        return cls(times)
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Draw `count` rows (count, N) with replacement."""
+        return self.times[generator.integers(len(self.times), size=count)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values; infinity as the string "inf", which strict JSON readers accept."""
+        times = [[value if np.isfinite(value) else "inf" for value in row] for row in self.times.tolist()]
+        form: dict[str, Any] = {"kind": "trace", "times": times}
+        if self.censored.any():
+            form["censored"] = self.censored.tolist()
+        return form
+
+    def __repr__(self) -> str:
+        return f"trace of {self.times.shape[0]} iterations, {self.workers} workers"
+
+
+def as_straggler_model(cycle_time: object, workers: int) -> StragglerModel:
+    """Turn what a user gives as `cycle_time` into a model for `workers` workers.
+
+    Parameters
+    ----------
+    cycle_time : frozen scipy.stats law, sequence of such laws, Trace or StragglerModel
+        One law: i.i.d. workers. A sequence: one law per worker.
+    workers : int
+        N, which the sequence or trace must fit.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentValueError
+        Anything else, an unfrozen distribution, mass at or below 0, or another number of workers.
+    """
+    if isinstance(cycle_time, StragglerModel):
+        model = cycle_time
+    elif isinstance(cycle_time, rv_frozen):
+        return IdenticalLaw(cycle_time, workers)
+    elif isinstance(cycle_time, stats.rv_continuous | stats.rv_discrete):
+        raise ArgumentTypeError(f"{_EXPECTED}; got the distribution {cycle_time.name} without parameters")
+    elif isinstance(cycle_time, Sequence) and not isinstance(cycle_time, str | bytes):
+        model = LawPerWorker(cycle_time)
+    elif isinstance(cycle_time, np.ndarray):
+        raise ArgumentTypeError(f"{_EXPECTED}; got an array: wrap measured times as cgc.Trace(times)")
+    else:
+        raise ArgumentTypeError(f"{_EXPECTED}; got {type(cycle_time).__name__}")
+    if model.workers != workers:
+        noun = "columns" if isinstance(model, Trace) else "laws"
+        raise ArgumentValueError(
+            f"cycle_time: expected {workers} {noun}, one per worker, got {model.workers}"
+        )
+    return model
+
+
+def straggler_model_from_dict(form: Mapping[str, Any] | None) -> StragglerModel | None:
+    """Inverse of `StragglerModel.to_dict`; None for None.
+
+    Raises
+    ------
+    ArgumentValueError
+        The form is of an unknown kind, or names an unknown law.
+    """
+    if form is None:
+        return None
+    kind = form.get("kind")
+    if kind == "law":
+        return IdenticalLaw(_law_from_dict(form["law"]), form["workers"])
+    if kind == "laws":
+        return LawPerWorker([_law_from_dict(law) for law in form["laws"]])
+    if kind == "trace":
+        return Trace(form["times"], form.get("censored"))
+    raise unknown_name("kind of straggler model", kind, ["law", "laws", "trace"])
+
+
+def parse_law(text: str) -> Any:
+    """Make a frozen law from text such as ``expon(loc=50, scale=1000)``.
+
+    Nothing is evaluated: the text must be the name of a continuous scipy.stats law (``stats.`` before it is
+    allowed), called with numbers.
+
+    Raises
+    ------
+    ArgumentValueError
+        The text is not of that form, the law is unknown, or SciPy refuses the parameters.
+    """
+    problem = ArgumentValueError(f"law: expected text like 'expon(loc=50, scale=1000)', got {text!r}")
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise problem from error
+    if not isinstance(call, ast.Call):
+        raise problem
+    if isinstance(call.func, ast.Name):
+        name = call.func.id
+    elif (
+        isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "stats"
+    ):
+        name = call.func.attr
+    else:
+        raise problem
+    distribution = getattr(stats, name, None)
+    if not isinstance(distribution, stats.rv_continuous):
+        raise unknown_name("law", name, _continuous_laws())
+    try:
+        args = [float(ast.literal_eval(argument)) for argument in call.args]
+        keywords = {
+            keyword.arg: float(ast.literal_eval(keyword.value)) for keyword in call.keywords if keyword.arg
+        }
+    except (TypeError, ValueError) as error:
+        raise problem from error
+    if len(keywords) < len(call.keywords):
+        raise problem
+    try:
+        law = distribution(*args, **keywords)
+    except TypeError as error:
+        raise ArgumentValueError(
+            f"law: {name} does not take these parameters ({error}); it has "
+            f"{distribution.shapes or 'no shape parameters'}, loc and scale"
+        ) from error
+    _check_law(law, "law")
+    return law
+
+
+def law_text(law: Any) -> str:
+    """Text of a frozen law, as `parse_law` reads it."""
+    parameters = [f"{value:g}" for value in law.args]
+    parameters += [f"{name}={value:g}" for name, value in law.kwds.items()]
+    return f"{law.dist.name}({', '.join(parameters)})"
+
+
+def _continuous_laws() -> list[str]:
+    return [name for name in dir(stats) if isinstance(getattr(stats, name), stats.rv_continuous)]
+
+
+def _check_law(law: Any, what: str) -> None:
+    """Refuse what is not a frozen law of one positive variable."""
+    if isinstance(law, stats.rv_continuous | stats.rv_discrete):
+        raise ArgumentTypeError(
+            f"{what}: expected a frozen law; {law.name} has no parameters yet: call it, for example "
+            f"{law.name}(..., loc=..., scale=...)"
+        )
+    if not isinstance(law, rv_frozen):
+        raise ArgumentTypeError(f"{what}: expected a frozen scipy.stats law, got {type(law).__name__}")
+    if any(np.ndim(value) for value in (*law.args, *law.kwds.values())):
+        raise ArgumentValueError(
+            f"{what}: expected scalar parameters, got arrays; give one law per worker as a sequence of laws"
+        )
+    low, high = law.support()
+    if np.isnan(low) or np.isnan(high):
+        raise ArgumentValueError(f"{what}: {law_text(law)} has impossible parameters")
+    mass = float(law.cdf(0.0))
+    if not mass == 0.0:
+        raise ArgumentValueError(
+            f"{what}: expected a law on the positive half-line, but {law_text(law)} is at or below 0 with "
+            f"probability {mass:.3g}"
+        )
+
+
+def _positive_draws(times: NDArray[np.float64], source: str) -> NDArray[np.float64]:
+    if np.isnan(times).any():
+        raise ArgumentValueError(f"cycle_time: {source} gave NaN as a draw")
+    # A law on (0, inf) can still underflow; the smallest positive number keeps the draw a cycle time.
+    np.maximum(times, np.finfo(np.float64).tiny, out=times)
+    return times
+
+
+def _law_to_dict(law: Any) -> dict[str, Any] | None:
+    name = str(law.dist.name)
+    if type(getattr(stats, name, None)) is not type(law.dist):
+        return None
+    try:
+        args = [float(value) for value in law.args]
+        keywords = {key: float(value) for key, value in law.kwds.items()}
+    except (TypeError, ValueError):
+        return None  # parameters that are not numbers, such as the histogram of rv_histogram
+    return {"name": name, "args": args, "keywords": keywords}
+
+
+def _law_from_dict(form: Mapping[str, Any]) -> Any:
+    distribution = getattr(stats, form["name"], None)
+    if not isinstance(distribution, stats.rv_continuous | stats.rv_discrete):
+        raise unknown_name("law", form["name"], _continuous_laws())
+    return distribution(*form["args"], **form["keywords"])

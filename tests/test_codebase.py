@@ -1,0 +1,142 @@
+"""Rules about the code itself: imports run one way, the entry module is lazy, names are complete."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cgc_fast
+
+PACKAGE = Path(cgc_fast.__file__).parent
+
+# Each module may import only from modules further left, or from its own place. The order of the house:
+# what knows no processes comes first, what a user types comes last.
+LAYERS = [
+    ["_core", "errors"],
+    ["codes", "combine", "memory"],
+    ["schedule", "problems"],
+    ["schemes", "straggler_models"],
+    ["order_statistics", "partition", "simulation", "levels"],
+    ["runtime_model", "closed_forms", "subgradient"],
+    ["planning"],
+    ["worker", "decoder"],
+    ["engines"],
+    ["cluster"],
+    ["training", "datasets", "plotting", "timeline", "experiment"],
+    ["cli"],
+    ["__main__"],
+]
+FREE = {"reference", "__init__"}
+
+
+def layer_of(module):
+    for level, names in enumerate(LAYERS):
+        if module.split(".")[0] in names:
+            return level
+    raise AssertionError(f"module {module} has no place in LAYERS")
+
+
+def imports(path, *, top_level=False):
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules():
+    return sorted(
+        path.relative_to(PACKAGE).with_suffix("")
+        for path in PACKAGE.rglob("*.py")
+        if "__pycache__" not in path.parts
+    )
+
+
+@pytest.mark.parametrize("module", [m.as_posix() for m in modules() if m.parts[0] not in FREE])
+def test_imports_run_one_way(module):
+    own = module.split("/")[0]
+    for name in imports(PACKAGE / f"{module}.py"):
+        if name.startswith("cgc_fast."):
+            other = name.split(".")[1]
+            assert other != "reference", "the slow twins are for tests and benches only"
+            if (other != own and (PACKAGE / other).exists()) or (PACKAGE / f"{other}.py").exists():
+                assert layer_of(other) <= layer_of(own), f"{module} imports {name}"
+
+
+def test_state_machines_know_no_process_clock_or_io():
+    forbidden = {
+        "multiprocessing",
+        "subprocess",
+        "threading",
+        "time",
+        "os",
+        "mmap",
+        "asyncio",
+        "socket",
+        "signal",
+    }
+    for module in ("decoder", "worker", "schedule", "codes"):
+        assert not {name.split(".")[0] for name in imports(PACKAGE / f"{module}.py")} & forbidden
+
+
+def test_planners_know_no_processes_and_engines_no_mathematics():
+    for module in ("planning", "closed_forms", "subgradient", "runtime_model", "partition"):
+        assert not {n.split(".")[0] for n in imports(PACKAGE / f"{module}.py")} & {
+            "subprocess",
+            "multiprocessing",
+        }
+    for path in (PACKAGE / "engines").glob("*.py"):
+        names = imports(path)
+        assert not {n.split(".")[0] for n in names} & {"scipy"}
+        assert not names & {"cgc_fast.codes", "cgc_fast.planning", "cgc_fast.schemes"}
+
+
+def test_importing_the_package_is_lazy():
+    code = (
+        "import sys, cgc_fast;"
+        "print(sorted(n for n in sys.modules if n.startswith(('cgc_fast.', 'numpy', 'scipy'))))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert out.stdout.strip() == "[]"
+
+
+def test_every_public_name_resolves_and_is_documented():
+    for name in cgc_fast.__all__:
+        assert getattr(cgc_fast, name).__doc__, name
+    assert set(cgc_fast.__all__) <= set(dir(cgc_fast))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = cgc_fast.nonsense
+
+
+def test_public_functions_are_not_shadowed_by_modules():
+    for name in cgc_fast.__all__:
+        home = cgc_fast._HOME[name]
+        if home:
+            assert name != home
+            with pytest.raises(ModuleNotFoundError):
+                importlib.import_module(f"cgc_fast.{name}")
+
+
+def test_every_exported_name_exists():
+    for module in modules():
+        dotted = ".".join(["cgc_fast", *module.parts]).removesuffix(".__init__")
+        if module.name == "__main__":
+            continue
+        loaded = importlib.import_module(dotted)
+        for name in getattr(loaded, "__all__", []):
+            assert hasattr(loaded, name), f"{dotted}.{name}"
+
+
+def test_build_info_says_what_was_built():
+    info = cgc_fast.build_info()
+    assert info["version"] == cgc_fast.__version__
+    assert info["cxx_standard"] >= 202002
+    assert {"compiler", "build_type", "architecture"} <= set(info)

@@ -1,0 +1,276 @@
+"""What holds for every engine: exact gradients, streaming, stragglers, bad input, a clean end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cgc_fast.schedule import Cell, Schedule, Walk
+from cgc_fast.schemes.cyclic import cyclic_schedule
+from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+from cgc_fast.schemes.single_level import single_level_schedule
+from cgc_fast.schemes.uncoded import uncoded_schedule
+
+import cgc_fast as cgc
+from own_problems import Quadratic, Touched, make_shard
+
+ENGINES = ["serial", "processes"]
+SAMPLES, COORDINATES = 23, 40
+
+
+def schedules(workers, coordinates=COORDINATES):
+    sizes = np.zeros(workers, dtype=np.int64)
+    share = coordinates // workers
+    sizes[:] = share
+    sizes[-1] += coordinates - share * workers
+    return {
+        "uncoded": uncoded_schedule(workers, coordinates),
+        "single level": single_level_schedule(workers, coordinates, workers // 2),
+        "cyclic": cyclic_schedule(workers, coordinates, sizes),
+        "repetition": fractional_repetition_schedule(workers, coordinates, sizes),
+    }
+
+
+def tolerance(schedule):
+    return max(cell.code.promise for cell in schedule.cells)
+
+
+def error(gradient, problem, theta, workers):
+    """The error norm: largest error over largest sum of absolute part derivatives."""
+    return abs(gradient - problem.gradient(theta)).max() / problem.scale(theta, workers)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "repetition"])
+def test_gradients_are_exact(engine, scheme):
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    schedule = schedules(5)[scheme]
+    generator = np.random.default_rng(0)
+    with cgc.Cluster(schedule, problem, engine=engine) as cluster:
+        for _ in range(4):
+            theta = generator.normal(size=COORDINATES)
+            gradient = cluster.gradient(theta)
+            assert gradient.dtype == np.float64
+            assert error(gradient, problem, theta, 5) <= tolerance(schedule)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_blocks_stream_each_coordinate_once_even_if_theta_is_overwritten(engine):
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    schedule = schedules(4)["cyclic"]
+    draws = np.random.default_rng(3).exponential(size=(3, 4)) * 1e-4
+    with cgc.Cluster(schedule, problem, engine=engine, cycle_times=draws) as cluster:
+        for _ in range(3):
+            theta = np.random.default_rng(1).normal(size=COORDINATES)
+            expected = problem.gradient(theta)
+            covered = np.zeros(COORDINATES, dtype=int)
+            last = 0.0
+            for block in cluster.stream(theta):
+                theta[:] = np.nan
+                covered[block.coordinates] += 1
+                assert not block.values.flags.writeable
+                assert abs(block.values - expected[block.coordinates]).max() <= 1e-9 * abs(expected).sum()
+                assert block.elapsed_s >= last
+                assert block.workers
+                last = block.elapsed_s
+            assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_leaving_the_loop_ends_the_iteration(engine):
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    theta = np.linspace(-1, 1, COORDINATES)
+    with cgc.Cluster(schedules(4)["cyclic"], problem, engine=engine) as cluster:
+        stream = cluster.stream(theta)
+        next(stream)
+        with pytest.raises(cgc.ClusterBusy):
+            cluster.gradient(theta)
+        with pytest.raises(cgc.ClusterBusy):
+            cluster.stream(theta)
+        stream.close()
+        assert error(cluster.gradient(theta + 1), problem, theta + 1, 4) <= 1e-9
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_workers_that_never_answer_are_done_without(engine):
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    theta = np.linspace(-1, 1, COORDINATES)
+    draws = np.full((3, 4), 1e-6)
+    draws[0, 2] = draws[1, [0, 3]] = np.inf
+    draws[2, :3] = np.inf
+    with cgc.Cluster(
+        single_level_schedule(4, COORDINATES, 2), problem, engine=engine, cycle_times=draws
+    ) as c:
+        for _ in range(2):
+            assert error(c.gradient(theta), problem, theta, 4) <= 1e-9
+        with pytest.raises(cgc.DecodeError, match=r"worker\(s\) 0, 1, 2 never answer"):
+            c.gradient(theta)
+        with pytest.raises(cgc.ArgumentValueError, match="has 3 rows, all used"):
+            c.gradient(theta)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_more_workers_than_coordinates(engine):
+    problem = Quadratic.random(9, 3)
+    theta = np.ones(3)
+    for schedule in (
+        cyclic_schedule(7, 3, np.array([1, 0, 0, 1, 0, 1, 0])),
+        fractional_repetition_schedule(7, 3, np.array([1, 0, 0, 1, 0, 1, 0])),
+    ):
+        with cgc.Cluster(schedule, problem, engine=engine) as cluster:
+            assert error(cluster.gradient(theta), problem, theta, 7) <= 1e-9
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_reports_say_what_happened(engine):
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    schedule = schedules(4)["cyclic"]
+    draws = np.array([[1.0, 2.0, 3.0, 4.0]]) * 1e-5
+    with cgc.Cluster(schedule, problem, engine=engine, cycle_times=draws) as cluster:
+        cluster.gradient(np.zeros(COORDINATES))
+        report = cluster.last_report
+    assert report.iteration == 1
+    assert set(report.decoded_s) == set(range(len(schedule.cells)))
+    assert len(report.blocks_s) == len(schedule.blocks)
+    assert report.elapsed_s >= max(report.decoded_s.values())
+    assert all(d.began_s <= d.ended_s and d.finite for d in report.deliveries)
+    delivered = {(d.cell, d.row) for d in report.deliveries}
+    for c, cell in enumerate(schedule.cells):
+        assert sum(1 for cell_, _ in delivered if cell_ == c) >= cell.code.required_rows
+
+
+@pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "repetition"])
+@pytest.mark.parametrize("workers", [1, 2, 5, 12])
+def test_serial_time_is_the_simulated_time(scheme, workers):
+    schedule = schedules(workers)[scheme]
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    draws = np.random.default_rng(2).exponential(size=(20, workers))
+    draws[3, 0] = 50.0
+    for forward_cycles in (0.0, 7.5):
+        simulated = cgc.simulate(
+            schedule, draws, samples=SAMPLES, cycles_per_derivative=2.0, forward_cycles=forward_cycles
+        )
+        with cgc.Cluster(
+            schedule,
+            problem,
+            engine="serial",
+            cycle_times=draws,
+            cycles_per_derivative=2.0,
+            forward_cycles=forward_cycles,
+        ) as cluster:
+            for expected in simulated:
+                cluster.gradient(np.zeros(COORDINATES))
+                # Both sum the same costs of at most `workers` visits, perhaps in another order.
+                assert cluster.last_report.elapsed_s == pytest.approx(expected, rel=1e-13)
+
+
+def test_the_serial_engine_computes_nothing_that_is_decoded_already():
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    touched = Touched(problem.weights, problem.targets)
+    schedule = fractional_repetition_schedule(4, COORDINATES, np.array([0, 0, 0, COORDINATES]))
+    with cgc.Cluster(schedule, touched, engine="serial", cycle_times=[[3.0, 1.0, 2.0, 4.0]]) as cluster:
+        cluster.gradient(np.zeros(COORDINATES))
+    assert touched.asked == [(0, COORDINATES, [[0, SAMPLES]])]
+
+
+def test_each_worker_process_holds_only_the_samples_it_needs():
+    # The shards of Quadratic are NaN elsewhere, so a finite gradient is the proof; and a factory works alike.
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    theta = np.ones(COORDINATES)
+    schedule = single_level_schedule(5, COORDINATES, 1)
+    for worker in range(5):
+        ranges = schedule.sample_ranges(worker, SAMPLES)
+        assert sum(high - low for low, high in ranges) < SAMPLES / 2
+        assert np.isnan(problem.shard(ranges).weights).any()
+    with cgc.Cluster(schedule, problem, factory=make_shard) as cluster:
+        assert error(cluster.gradient(theta), problem, theta, 5) <= 1e-9
+
+
+class _HasBoundaries(Quadratic):
+    boundaries = (0, 10, COORDINATES)
+
+
+class _IsSequential(Quadratic):
+    sequential = True
+
+
+def _backwards():
+    cells = [
+        Cell(0, 10, 0.0, 1.0, cgc.RepetitionCode(1)),
+        Cell(10, COORDINATES, 0.0, 1.0, cgc.RepetitionCode(1)),
+    ]
+    return Schedule(1, COORDINATES, cells, [Walk(np.array([1, 0]), np.array([0, 0]))])
+
+
+BAD = [
+    (lambda p: cgc.Cluster("plan", p), cgc.ArgumentTypeError, "expected a Schedule"),
+    (
+        lambda p: cgc.Cluster(schedules(4)["cyclic"], p, engine="mpy"),
+        ValueError,
+        "processes, serial; got 'mpy'",
+    ),
+    (lambda p: cgc.Cluster(uncoded_schedule(4, 7), p), ValueError, "expected 7 coordinates"),
+    (lambda p: cgc.Cluster(uncoded_schedule(24, COORDINATES), p), ValueError, "as many samples as workers"),
+    (lambda p: cgc.Cluster(uncoded_schedule(4, COORDINATES), object()), TypeError, "problem"),
+    (
+        lambda p: cgc.Cluster(uncoded_schedule(4, COORDINATES), p, cycle_times=np.ones(4)),
+        ValueError,
+        r"expected shape \(iterations, 4\)",
+    ),
+    (
+        lambda p: cgc.Cluster(uncoded_schedule(2, COORDINATES), p, cycle_times=[[1.0, np.nan]]),
+        ValueError,
+        "positive seconds per cycle",
+    ),
+    (
+        lambda p: cgc.Cluster(
+            cyclic_schedule(2, COORDINATES, np.array([11, 29])), _HasBoundaries(p.weights, p.targets)
+        ),
+        ValueError,
+        "cuts at coordinate 11",
+    ),
+    (lambda p: cgc.Cluster(_backwards(), _IsSequential(p.weights, p.targets)), ValueError, "walks back"),
+]
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), BAD, ids=[message for *_, message in BAD])
+def test_bad_input_is_refused_before_any_process_starts(make, kind, message, monkeypatch):
+    import subprocess
+
+    def no_process(*_, **__):
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    with pytest.raises(kind, match=message) as caught:
+        make(Quadratic.random(SAMPLES, COORDINATES))
+    assert isinstance(caught.value, cgc.CgcError)
+
+
+def test_boundaries_and_sequential_problems_that_fit_are_accepted():
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    fits = cyclic_schedule(2, COORDINATES, np.array([10, 30]))
+    for kind in (_HasBoundaries, _IsSequential):
+        with cgc.Cluster(fits, kind(problem.weights, problem.targets), engine="serial") as cluster:
+            assert np.isfinite(cluster.gradient(np.zeros(COORDINATES))).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("theta", "kind", "message"),
+    [
+        (np.zeros(COORDINATES + 1), ValueError, r"expected shape \(40,\), got \(41,\)"),
+        (np.zeros((2, COORDINATES)), ValueError, "expected shape"),
+        (np.array([np.nan] + [0.0] * (COORDINATES - 1)), ValueError, "nan at coordinate 0"),
+        (np.zeros(COORDINATES, dtype=complex), TypeError, "real numbers"),
+        (["a"] * COORDINATES, TypeError, "real numbers"),
+    ],
+)
+def test_bad_theta_is_refused_and_the_cluster_goes_on(engine, theta, kind, message):
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    with cgc.Cluster(uncoded_schedule(2, COORDINATES), problem, engine=engine) as cluster:
+        with pytest.raises(kind, match=message):
+            cluster.gradient(theta)
+        good = np.ones(COORDINATES, dtype=np.float32)
+        assert error(cluster.gradient(good), problem, good, 2) <= 1e-12
+    with pytest.raises(cgc.ClusterClosed):
+        cluster.gradient(np.zeros(COORDINATES))
+    cluster.close()

@@ -1,0 +1,311 @@
+"""Worker processes that fail, by script; and that nothing is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+from cgc_fast.schemes.single_level import single_level_schedule
+from cgc_fast.schemes.uncoded import uncoded_schedule
+
+import cgc_fast as cgc
+from own_problems import FailsToLoad, Faulty, Quadratic
+
+SAMPLES, COORDINATES = 23, 40
+TESTS = Path(__file__).parent
+THETA = np.linspace(-1, 1, COORDINATES)
+
+
+def faulty(script, sample=0):
+    """Misbehaves in every worker that holds `sample`."""
+    plain = Quadratic.random(SAMPLES, COORDINATES)
+    return Faulty(plain.weights, plain.targets).with_script(sample, script)
+
+
+def assert_exact(gradient, problem, tolerance=1e-9):
+    assert abs(gradient - problem.gradient(THETA)).max() <= tolerance * problem.scale(THETA, 5)
+
+
+@pytest.mark.parametrize("what", ["raise", "kill", "nan"])
+def test_redundancy_covers_a_worker_that_fails(what):
+    problem = faulty({2: what})
+    # Cyclic level 2 of 5 workers: sample 0 is held by workers 0, 4, 3; all three fail in iteration 2, or
+    # fewer if the rest was faster. Level 3 tolerates that.
+    schedule = single_level_schedule(5, COORDINATES, 3)
+    holders = [w for w in range(5) if schedule.sample_ranges(w, SAMPLES)[0][0] == 0]
+    assert len(holders) == 4
+    slow = np.full((4, 5), 1e-6)
+    with cgc.Cluster(schedule, problem, cycle_times=slow) as cluster:
+        assert_exact(cluster.gradient(THETA), problem)
+        if what == "nan":
+            # Four of five are poisoned and two rows are needed.
+            with pytest.raises(cgc.NonFiniteGradient, match="sent NaN or infinity"):
+                cluster.gradient(THETA)
+            assert_exact(cluster.gradient(THETA), problem)
+        else:
+            with pytest.raises(cgc.WorkerDied) as caught:
+                cluster.gradient(THETA)
+            assert caught.value.exit_code == (1 if what == "raise" else -signal.SIGKILL)
+            assert ("scripted failure" in str(caught.value)) == (what == "raise")
+            assert ("own_problems.py" in caught.value.worker_traceback) == (what == "raise")
+
+
+@pytest.mark.parametrize("what", ["raise", "kill"])
+def test_a_dead_worker_counts_as_never_answering(what):
+    problem = faulty({1: what})
+    # Two groups of two: sample 0 belongs to the first group ...
+    schedule = uncoded_schedule(4, COORDINATES)
+    with cgc.Cluster(schedule, problem) as cluster:
+        with pytest.raises(cgc.WorkerDied, match="worker 0 is gone"):
+            cluster.gradient(THETA)
+        # ... and it stays dead: the next iteration cannot complete either, and says so at once.
+        with pytest.raises(cgc.WorkerDied, match="worker 0 is gone"):
+            cluster.gradient(THETA)
+
+
+def test_killed_from_outside_between_and_within_iterations():
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    schedule = fractional_repetition_schedule(4, COORDINATES, np.array([0, COORDINATES, 0, 0]))
+    draws = np.full((6, 4), 1e-6)
+    draws[1, 1] = 1e3  # in iteration 2 worker 1 sleeps for a long time
+    with cgc.Cluster(schedule, problem, cycle_times=draws) as cluster:
+        pids = cluster._engine.process_ids
+        assert_exact(cluster.gradient(THETA), problem)
+        os.kill(pids[0], signal.SIGSTOP)  # silent, not dead: worker 1 is needed now, and it dies asleep
+        stream = cluster.stream(THETA)
+        os.kill(pids[1], signal.SIGKILL)
+        time.sleep(0.05)
+        os.kill(pids[0], signal.SIGCONT)
+        for _ in stream:
+            pass
+        assert cluster.last_report.lost in ([], [1])
+        assert_exact(cluster.gradient(THETA), problem)
+        os.kill(pids[2], signal.SIGKILL)
+        for _ in range(2):
+            assert_exact(cluster.gradient(THETA), problem)
+        os.kill(pids[3], signal.SIGKILL)
+        wait_for_death(pids[3])
+        with pytest.raises(cgc.WorkerDied) as caught:
+            cluster.gradient(THETA)
+        assert caught.value.worker in (2, 3)
+        assert caught.value.exit_code == -signal.SIGKILL
+
+
+def test_nan_is_done_without_if_the_rest_decodes():
+    problem = faulty({1: "nan"})
+    schedule = single_level_schedule(5, COORDINATES, 4)  # every worker holds everything ...
+    with cgc.Cluster(schedule, problem) as cluster, pytest.raises(cgc.NonFiniteGradient):
+        cluster.gradient(THETA)  # ... so everybody is poisoned
+    schedule = single_level_schedule(5, COORDINATES, 1)  # samples of part 0: workers 0 and 4
+    with cgc.Cluster(schedule, problem) as cluster, pytest.raises(cgc.NonFiniteGradient, match="0, 4"):
+        cluster.gradient(THETA)
+    problem = faulty({1: "nan"}, sample=SAMPLES - 1)
+    schedule = fractional_repetition_schedule(3, COORDINATES, np.array([0, 0, COORDINATES]))
+    with cgc.Cluster(schedule, problem) as cluster, pytest.raises(cgc.NonFiniteGradient, match="0, 1, 2"):
+        cluster.gradient(THETA)
+
+
+def test_a_worker_that_cannot_start_is_reported_with_its_traceback():
+    plain = Quadratic.random(SAMPLES, COORDINATES)
+
+    class Here(FailsToLoad):
+        def shard(self, ranges):
+            return FailsToLoad(self.weights, self.targets)
+
+    problem = FailsToLoad(plain.weights, plain.targets)
+    with pytest.raises(cgc.WorkerDied, match="before it was ready") as caught:
+        cgc.Cluster(uncoded_schedule(3, COORDINATES), problem)
+    assert "scripted: no data here" in caught.value.worker_traceback
+    assert caught.value.exit_code == 1
+
+
+def test_late_workers_abandon_and_serve_the_next_iteration():
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    schedule = single_level_schedule(3, COORDINATES, 1)
+    draws = np.full((7, 3), 1e-7)
+    for i in range(6):
+        draws[i, i % 3] = 10.0  # would sleep for an hour
+    draws[6] = 1e-7
+    with cgc.Cluster(schedule, problem, cycle_times=draws) as cluster:
+        for i in range(6):
+            assert_exact(cluster.gradient(THETA), problem)
+            assert {d.worker for d in cluster.last_report.deliveries} == {0, 1, 2} - {i % 3}
+        assert_exact(cluster.gradient(THETA), problem)
+
+
+def wait_for_death(pid):
+    """Wait until the kernel has ended a process that was killed; it stays a zombie until it is reaped."""
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def run_script(tmp_path, body, **kwargs):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(body))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **kwargs,
+    )
+
+
+def assert_gone(pids):
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        stat = {pid: Path(f"/proc/{pid}/stat") for pid in left}
+        zombies = []
+        for pid, path in stat.items():
+            try:
+                zombies += [pid] if path.read_text().rpartition(")")[2].split()[0] == "Z" else []
+            except OSError:
+                continue
+        if set(left) == set(zombies):  # their adoptive parent has not reaped them yet
+            return
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.02)
+
+
+SERVE = """
+    import json, sys
+    import numpy as np
+    import cgc_fast as cgc
+    from cgc_fast.schemes.uncoded import uncoded_schedule
+    from own_problems import Quadratic
+    draws = np.full((10, 3), 1e-7)
+    draws[2:] = 1e6
+    cluster = cgc.Cluster(uncoded_schedule(3, 40), Quadratic.random(23, 40), cycle_times=draws)
+    print(json.dumps(cluster._engine.process_ids), flush=True)
+    cluster.gradient(np.zeros(40))
+"""
+
+
+def test_no_main_guard_is_needed_and_an_exit_without_close_leaves_nothing(tmp_path):
+    process = run_script(tmp_path, SERVE)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert err == ""
+    assert_gone(json.loads(out))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_leave_when_the_master_is_killed(tmp_path, number):
+    process = run_script(
+        tmp_path, SERVE + "    cluster.gradient(np.zeros(40)); cluster.gradient(np.zeros(40))"
+    )
+    pids = json.loads(process.stdout.readline())
+    assert len(pids) == 3
+    time.sleep(0.3)  # well into the third iteration, which would last for ever
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == -number
+    assert_gone(pids)
+
+
+def test_ctrl_c_ends_the_wait_and_the_cluster_goes_on(tmp_path):
+    body = SERVE + (
+        "    cluster.gradient(np.zeros(40))\n"
+        "    print('waiting', flush=True)\n"
+        "    try:\n"
+        "        cluster.gradient(np.zeros(40))\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted', flush=True)\n"
+        "    cluster._cycle_times[:] = 1e-7\n"
+        "    error = cluster.gradient(np.zeros(40)) - cluster.problem.gradient(np.zeros(40))\n"
+        "    print(bool(abs(error).max() < 1e-9))\n"
+    )
+    process = run_script(tmp_path, body, start_new_session=True)
+    pids = json.loads(process.stdout.readline())
+    assert process.stdout.readline() == "waiting\n"
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "interrupted\nTrue\n", "")
+    assert_gone(pids)
+
+
+def test_problems_of_main_are_refused_with_advice(tmp_path):
+    body = """
+        import cgc_fast as cgc
+        from cgc_fast.schemes.uncoded import uncoded_schedule
+        from own_problems import Quadratic
+        class Mine(Quadratic):
+            pass
+        plain = Quadratic.random(23, 40)
+        try:
+            cgc.Cluster(uncoded_schedule(3, 40), Mine(plain.weights, plain.targets))
+        except cgc.ArgumentValueError as error:
+            print(error)
+        mine = Mine(plain.weights, plain.targets)
+        with cgc.Cluster(uncoded_schedule(3, 40), mine, engine="serial") as cluster:
+            print(cluster.gradient([0.0] * 40).shape)
+        try:
+            cgc.Cluster(uncoded_schedule(3, 40), plain, factory=lambda ranges: plain)
+        except cgc.ArgumentValueError as error:
+            print(error)
+    """
+    process = run_script(tmp_path, body)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    first, second, third = out.splitlines()
+    assert "Mine" in first
+    assert "__main__" in first
+    assert "Move it into a module" in first
+    assert second == "(40,)"
+    assert "factory" in third
+
+
+def test_local_classes_are_refused_with_advice():
+    plain = Quadratic.random(SAMPLES, COORDINATES)
+
+    class Local(Quadratic):
+        pass
+
+    with pytest.raises(cgc.ArgumentValueError, match="top level of an importable module"):
+        cgc.Cluster(uncoded_schedule(3, COORDINATES), Local(plain.weights, plain.targets))
+
+
+def test_two_clusters_at_once():
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    schedule = single_level_schedule(3, COORDINATES, 1)
+    with cgc.Cluster(schedule, problem) as one, cgc.Cluster(schedule, problem) as two:
+        for first, second in zip(one.stream(THETA), two.stream(THETA), strict=True):
+            np.testing.assert_allclose(first.values, second.values, rtol=1e-9)
+
+
+def test_worker_processes_import_neither_scipy_nor_matplotlib():
+    code = (
+        "import sys, cgc_fast.engines.worker_process, cgc_fast.problems;"
+        "print([name for name in ('scipy', 'matplotlib', 'sklearn', 'typer', 'rich') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert out.stdout.strip() == "[]"
+
+
+def test_one_blas_thread_in_each_worker(monkeypatch):
+    seen = []
+    real = subprocess.Popen
+
+    def popen(*args, **kwargs):
+        seen.append(kwargs["env"])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with cgc.Cluster(uncoded_schedule(2, COORDINATES), Quadratic.random(SAMPLES, COORDINATES)):
+        pass
+    assert len(seen) == 2
+    assert all(env["OPENBLAS_NUM_THREADS"] == env["OMP_NUM_THREADS"] == "1" for env in seen)
