@@ -6,16 +6,16 @@ import itertools
 
 import numpy as np
 import pytest
-from cgc_fast.schedule import Cell, Schedule, Walk
-from cgc_fast.schemes.cyclic import cyclic_schedule
-from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
-from cgc_fast.schemes.uncoded import uncoded_schedule
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cgc_fast.codes import CyclicCode, RepetitionCode
 from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder
 from cgc_fast.errors import NumericalError
+from cgc_fast.schedule import Cell, Schedule, Walk
+from cgc_fast.schemes.cyclic import cyclic_schedule
+from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+from cgc_fast.schemes.uncoded import uncoded_schedule
 
 
 def visits(schedule):

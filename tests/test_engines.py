@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+import cgc_fast as cgc
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
-
-import cgc_fast as cgc
 from own_problems import Quadratic, Touched, make_shard
 
 ENGINES = ["serial", "processes"]

@@ -1,4 +1,4 @@
-"""Gradients through worker processes against plain gradients: every problem, every scheme, missing workers."""
+"""Gradients through worker processes against plain ones: every problem and scheme, with missing workers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def schedules(workers, coordinates):
 
 
 def missing_sets(schedule, generator):
-    """Sets of the largest size that every cell survives: contiguous ones (the worst for cyclic codes), random."""
+    """Sets of the largest size that every cell survives: contiguous (the worst for cyclic codes), random."""
     workers = schedule.workers
     size = min(schedule.tolerance(c) for c in range(len(schedule.cells)))
     sets = [[(first + k) % workers for k in range(size)] for first in range(0, workers, max(1, workers // 4))]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import cgc_fast as cgc
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
-
-import cgc_fast as cgc
 from own_problems import FailsToLoad, Faulty, Quadratic
 
 SAMPLES, COORDINATES = 23, 40

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 import pytest
-from cgc_fast.schemes.cyclic import cyclic_schedule
 
+from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, Visit, Worker, visits_of
 
 

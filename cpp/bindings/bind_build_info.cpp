@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include "array.hpp"
 
 namespace cgc::bindings {
@@ -6,7 +8,7 @@ void bind_build_info(py::module_& module) {
     module.def(
         "build_info",
         [] {
-            py::dict info;
+            py::typing::Dict<py::str, py::object> info;
             info["version"] = CGC_VERSION;
             info["compiler"] = __VERSION__;
             info["build_type"] = CGC_BUILD_TYPE;

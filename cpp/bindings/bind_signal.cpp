@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include <memory>
 #include <vector>
 
@@ -7,6 +9,8 @@
 namespace cgc::bindings {
 
 namespace {
+
+using ArrivalTuple = py::typing::Tuple<py::int_, py::int_, py::int_, py::bool_, py::int_, py::int_>;
 
 // Keeps the mapped memory alive for as long as the view over it.
 struct BoundSignal {
@@ -84,7 +88,7 @@ void bind_signal(py::module_& module) {
         .def(
             "pop_all",
             [](BoundSignal& self) {
-                py::list arrivals;
+                py::typing::List<ArrivalTuple> arrivals;
                 Arrival arrival;
                 for (Index w = 0; w < self.signal.workers(); ++w)
                     while (self.signal.pop(w, arrival))
@@ -110,7 +114,7 @@ void bind_signal(py::module_& module) {
                     waited = self.signal.wait(view, ready, timeout_s);
                 }
                 if (!waited && PyErr_CheckSignals() != 0) throw py::error_already_set();
-                py::list fired;
+                py::typing::List<py::int_> fired;
                 for (std::size_t i = 1; i < view.size(); ++i)
                     if (ready[i]) fired.append(i);
                 return fired;
@@ -130,7 +134,7 @@ void bind_signal(py::module_& module) {
                     wake = self.signal.wait_for_iteration(worker, last, wake_fd, lifeline_fd, iteration);
                 }
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-                return py::make_tuple(name_of(wake), iteration);
+                return py::typing::Tuple<py::str, py::int_>(py::make_tuple(name_of(wake), iteration));
             },
             py::arg("worker"), py::arg("last"), py::arg("wake_fd"), py::arg("lifeline_fd"),
             "Sleep until an iteration later than `last` is published: (why, iteration).")

@@ -156,9 +156,9 @@ class Decoder:
             np.repeat(np.arange(len(self._reachable)), np.diff(self._row_offset)),
             self._pending > 0,
         )
-        for cell in np.flatnonzero(self.open_cells & (self._reachable < self._required)):
-            self._fail(int(cell))
-            return
+        hopeless = np.flatnonzero(self.open_cells & (self._reachable < self._required))
+        if len(hopeless):
+            self._fail(int(hopeless[0]))
 
     def deliver(self, iteration: int, worker: int, visit: int, *, finite: bool = True) -> list[Instruction]:
         """Take note that a worker completed a visit of its walk; answer with what is to be done now.

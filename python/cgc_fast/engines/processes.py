@@ -36,6 +36,7 @@ from cgc_fast.engines.base import Delivered, Event, Job, Lost
 from cgc_fast.engines.worker_process import WorkerConfiguration, payload_offsets
 from cgc_fast.errors import ArgumentValueError, WorkerDied
 from cgc_fast.memory import Segment
+from cgc_fast.worker import Visit
 
 __all__ = ["ProcessEngine"]
 
@@ -121,7 +122,7 @@ class ProcessEngine:
             self.close()
             raise
 
-    def _lay_out(self, job: Job, visits: list[list[object]]) -> None:
+    def _lay_out(self, job: Job, visits: list[list[Visit]]) -> None:
         count = self._workers
         self._coordinates = int(job.problem.coordinates)
         # Leftovers of one iteration, all of the next, and the word that the worker is ready.
@@ -153,7 +154,7 @@ class ProcessEngine:
         self._lifeline_read = lifeline_read
         self._descriptors += [self._master_read, self._master_write, lifeline_read, self._lifeline_write]
 
-    def _launch(self, visits: list[list[object]], problems: list[bytes]) -> None:
+    def _launch(self, visits: list[list[Visit]], problems: list[bytes]) -> None:
         self._wake_fds = np.full(self._workers, -1, dtype=np.int32)
         self._poll_fds = np.full(1 + self._workers, -1, dtype=np.int32)
         self._poll_fds[0] = self._master_read
@@ -171,7 +172,7 @@ class ProcessEngine:
                 worker=worker,
                 workers=self._workers,
                 capacity=self._capacity,
-                visits=visits[worker],  # type: ignore[arg-type]
+                visits=visits[worker],
                 coordinates=self._coordinates,
                 problem=problems[worker],
                 signal_descriptor=self._control.descriptor,

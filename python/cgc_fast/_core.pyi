@@ -1,0 +1,169 @@
+"""
+Compiled core of cgc_fast.
+"""
+from __future__ import annotations
+import numpy
+import numpy.typing
+import typing
+import typing_extensions
+__all__: list[str] = ['CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'level_runtimes', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
+class SubgradientIterations:
+    """
+    Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
+    """
+    def __init__(self, work: numpy.typing.NDArray[numpy.float64], start: numpy.typing.NDArray[numpy.float64]) -> None:
+        ...
+    def run(self, times: numpy.typing.NDArray[numpy.float64], batch: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsFloat | typing.SupportsIndex, averaging: bool) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        One pass over times (D, K) in batches; returns the batch means of the runtime (D // batch,).
+        """
+    @property
+    def average(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Mean of the averaged iterates (K,), or the iterate itself if there are none.
+        """
+    @property
+    def iterate(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The current iterate (K,), a copy.
+        """
+class CyclicDecoder:
+    """
+    Decoding vectors of one cyclic code; safe to share between threads.
+    """
+    def __init__(self, h: numpy.typing.NDArray[numpy.float64], coefficients: numpy.typing.NDArray[numpy.float64]) -> None:
+        ...
+    def decode(self, rows: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.float64], float]:
+        """
+        The least-norm decoding vector of distinct rows and its predicted error.
+        """
+    def predicted_error(self, rows: numpy.typing.NDArray[numpy.int64], vector: numpy.typing.NDArray[numpy.float64]) -> float:
+        """
+        Predicted error of decoding float64 payloads of these rows with this vector.
+        """
+    def profile(self, stragglers: numpy.typing.NDArray[numpy.int64], threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Predicted error of the decoding vector of all rows but those of each straggler set.
+        """
+class LinearModel:
+    """
+    Partial derivatives of a generalised linear model over the samples of the ranges held.
+    
+    Keeps references to features (n, D), targets (n,) and, from one begin to the next, theta (classes * D,)
+    and reads them in place: they must not change. Not thread-safe; releases the GIL.
+    """
+    def __init__(self, loss: str, classes: typing.SupportsInt | typing.SupportsIndex, features: numpy.typing.NDArray[numpy.float64], targets: numpy.typing.NDArray[numpy.float64], held: numpy.typing.NDArray[numpy.int64]) -> None:
+        """
+        loss: squares, logistic or softmax; held: int64 (H, 2), merged sample ranges, n samples in all.
+        """
+    def begin(self, theta: numpy.typing.NDArray[numpy.float64]) -> None:
+        """
+        Start an iteration at theta; forget all residuals.
+        """
+    def derivatives(self, start: typing.SupportsInt | typing.SupportsIndex, stop: typing.SupportsInt | typing.SupportsIndex, ranges: numpy.typing.NDArray[numpy.int64], coefficients: numpy.typing.NDArray[numpy.float64], out: numpy.typing.NDArray[numpy.float64]) -> None:
+        """
+        out[k] = sum_r coefficients[r] * sum_{i in ranges[r]} d f_i / d theta_{start+k}.
+        """
+    def forward(self, ranges: numpy.typing.NDArray[numpy.int64]) -> None:
+        """
+        Compute the residuals of these samples that this iteration does not have yet.
+        """
+    def value(self, ranges: numpy.typing.NDArray[numpy.int64], coefficients: numpy.typing.NDArray[numpy.float64]) -> float:
+        """
+        sum_r coefficients[r] * sum_{i in ranges[r]} f_i(theta).
+        """
+class CompiledSchedule:
+    """
+    A schedule as flat arrays; immutable.
+    """
+    def __init__(self, *, offsets: numpy.typing.NDArray[numpy.int64], cells: numpy.typing.NDArray[numpy.int64], rows: numpy.typing.NDArray[numpy.int64], fractions: numpy.typing.NDArray[numpy.float64], interval_offsets: numpy.typing.NDArray[numpy.int64], lows: numpy.typing.NDArray[numpy.float64], highs: numpy.typing.NDArray[numpy.float64], widths: numpy.typing.NDArray[numpy.int64], ranges: numpy.typing.NDArray[numpy.int64], required_rows: numpy.typing.NDArray[numpy.int64]) -> None:
+        """
+        Visits (V,) of all walks, worker after worker, with the sample intervals of their rows, and the table of cells (C,). Copies what it needs.
+        """
+    def arrival_cycles(self, samples: typing.SupportsFloat | typing.SupportsIndex, cycles_per_derivative: typing.SupportsFloat | typing.SupportsIndex, forward_cycles: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Cumulative cycles (V,) of each worker at the end of each of its visits, nothing skipped.
+        """
+    def simulate(self, feedback: str, samples: typing.SupportsFloat | typing.SupportsIndex, cycles_per_derivative: typing.SupportsFloat | typing.SupportsIndex, forward_cycles: typing.SupportsFloat | typing.SupportsIndex, cycle_times: numpy.typing.NDArray[numpy.float64], delays: numpy.typing.NDArray[numpy.float64], latency: typing.SupportsFloat | typing.SupportsIndex, details: bool) -> tuple:
+        """
+        Runtime (S,), decode times (S, cells) and values sent (S, workers) of draws (S, workers); the last two have no rows unless `details`.
+        """
+class Signal:
+    """
+    The signal between one master and its workers, laid over shared memory.
+    """
+    @staticmethod
+    def bytes(workers: typing.SupportsInt | typing.SupportsIndex, capacity: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, capacity: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def cycle_time(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex) -> float:
+        ...
+    def finish(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Tell the workers that this iteration, and all before, are over.
+        """
+    def is_over(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        ...
+    def pop_all(self) -> list[tuple[int, int, int, bool, int, int]]:
+        """
+        Everything that arrived: (worker, iteration, visit, finite, began_ns, ended_ns).
+        """
+    def publish(self, iteration: typing.SupportsInt | typing.SupportsIndex, cycle_times: numpy.typing.NDArray[numpy.float64], wake_fds: numpy.typing.NDArray[numpy.int32]) -> None:
+        """
+        Start an iteration and wake the workers that sleep.
+        """
+    def published_ns(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def push(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, visit: typing.SupportsInt | typing.SupportsIndex, finite: bool, began_ns: typing.SupportsInt | typing.SupportsIndex, ended_ns: typing.SupportsInt | typing.SupportsIndex, master_fd: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Say that a payload is complete; wake the master if it sleeps.
+        """
+    def sleep_until(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, until_ns: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, lifeline_fd: typing.SupportsInt | typing.SupportsIndex) -> str:
+        """
+        Sleep until a moment, or until the iteration is over: why it ended.
+        """
+    def stop(self, wake_fds: numpy.typing.NDArray[numpy.int32]) -> None:
+        """
+        Tell the workers to leave.
+        """
+    def wait(self, fds: numpy.typing.NDArray[numpy.int32], timeout_s: typing.SupportsFloat | typing.SupportsIndex = -1.0) -> list[int]:
+        """
+        Sleep until something arrives or one of fds[1:] fires; their indices come back. A signal handler of Python runs before the return.
+        """
+    def wait_for_iteration(self, worker: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, lifeline_fd: typing.SupportsInt | typing.SupportsIndex) -> tuple[str, int]:
+        """
+        Sleep until an iteration later than `last` is published: (why, iteration).
+        """
+def all_finite(values: typing.Any) -> bool:
+    """
+    Whether no value of a contiguous float64 or float32 array is NaN or infinite.
+    """
+def build_info() -> dict[str, typing.Any]:
+    """
+    How the extension module was built: version, compiler, build type, C++ standard, architecture.
+    """
+def cyclic_coefficients(h: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Encoding coefficients (N, s + 1) of the cyclic code that h (s, N) determines: row w on the parts w, ..., w + s (mod N).
+    """
+def group_times(times: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], cycles: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Per draw and level (D, K), the slowest group's fastest member: times (D, N), groups (K,), cycles (K, N); worker w is in group floor(w g / N). O(D K N).
+    """
+def level_runtimes(times: numpy.typing.NDArray[numpy.float64], cycles: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    max_k times[:, k] * cycles[k] (D,), levels with cycles 0 left out; O(D K).
+    """
+def monotonic_ns() -> int:
+    """
+    CLOCK_MONOTONIC in nanoseconds, the same in every process.
+    """
+def project_onto_simplex(point: numpy.typing.NDArray[numpy.float64], total: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Euclidean projection of point (K,) on {x >= 0, sum x = total}; O(K log K).
+    """
+def weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, accumulate: bool = False) -> None:
+    """
+    out (+)= sum_i coefficients[i] * rows[i]; see cgc_fast.combine.
+    """
