@@ -1,4 +1,7 @@
-"""Draw the pictures of the documentation. Run: python docs/make_images.py (`make demo` draws the other one)."""
+"""Draw the pictures of the documentation, but for the one that `make demo` draws.
+
+Run: python docs/make_images.py
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,11 @@ def main() -> None:
     for title, schedule, ax in (
         ("uncoded: each worker a part, all are needed", uncoded.schedule(), axes[0]),
         ("cyclic blocks: redundancy rises from block to block", plan.schedule(), axes[1]),
-        ("fractional repetition: groups compute the same, any one decodes", plan.schedule("repetition"), axes[2]),
+        (
+            "fractional repetition: groups compute the same, any one decodes",
+            plan.schedule("repetition"),
+            axes[2],
+        ),
     ):
         schedule.plot(ax)
         ax.set_title(title, loc="left", fontsize=11, pad=34)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,38 @@ from cgc_fast.schedule import Cell, Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import BoundaryNorm, Colormap
 
-__all__ = ["plot_schedule"]
+__all__ = ["import_pyplot", "plot_schedule", "tolerance_colours"]
 
 _MOST_WALKS = 8  # more are not told apart
 _MOST_EDGES = 300  # more cells than this would be all edges
 _HEADS = 3  # arrow heads a walk
 _COLOURS = ("#b2182b", "#1b6ca8", "#d9730d", "#2e7d32", "#7b3294", "#8c510a", "#c2408b", "#404040")
+
+
+def import_pyplot() -> Any:
+    """Import matplotlib.pyplot, or say how to get it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'cgc_fast[plot]'") from error
+    return plt
+
+
+def tolerance_colours(most: int, *, strong: bool = False) -> tuple[Colormap, BoundaryNorm]:
+    """Colours of the tolerances 0..most, one shade each, as a map and the norm that goes with it.
+
+    Pale ones to draw upon, strong ones to stand alone.
+    """
+    from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
+
+    levels = max(most, 1) + 1
+    shades = ["#fbf6e9", "#dcebd5", "#b3d9d0", "#8fc1d6"]
+    if strong:
+        shades = ["#eec77d", "#9ec98c", "#4aa39f", "#22608f"]
+    colours = LinearSegmentedColormap.from_list("tolerance", shades, N=max(levels, 256))
+    return colours, BoundaryNorm(np.arange(levels + 1) - 0.5, colours.N)
 
 
 def plot_schedule(schedule: Schedule, ax: Axes | None = None) -> Axes:
@@ -47,11 +72,7 @@ def plot_schedule(schedule: Schedule, ax: Axes | None = None) -> Axes:
     """
     if not isinstance(schedule, Schedule):
         raise ArgumentTypeError(f"schedule: expected a Schedule, got {type(schedule).__name__}")
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'cgc_fast[plot]'") from error
-
+    plt = import_pyplot()
     if ax is None:
         _, ax = plt.subplots(figsize=(9.0, 4.5), layout="constrained")
     _draw_cells(schedule, ax)
@@ -82,17 +103,13 @@ def plot_schedule(schedule: Schedule, ax: Axes | None = None) -> Axes:
 def _draw_cells(schedule: Schedule, ax: Axes) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import PatchCollection
-    from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
     filled = [index for index, cell in enumerate(schedule.cells) if not cell.is_empty]
     tolerances = np.array([schedule.tolerance(index) for index in filled])
     tiles = [schedule.cells[index] for index in filled]
-    levels = max(int(tolerances.max()), 1) + 1
-    shades = ["#fbf6e9", "#dcebd5", "#b3d9d0", "#8fc1d6"]
-    colours = LinearSegmentedColormap.from_list("tolerance", shades, N=max(levels, 256))
-    norm = BoundaryNorm(np.arange(levels + 1) - 0.5, colours.N)
+    colours, norm = tolerance_colours(int(tolerances.max()))
     ax.add_collection(
         PatchCollection(
             [Rectangle((t.start, t.low), t.width, t.high - t.low) for t in tiles],

@@ -10,12 +10,13 @@ import numpy as np
 
 from cgc_fast.cluster import IterationReport
 from cgc_fast.experiment import Run
-from cgc_fast.plotting import import_pyplot, redundancy_colours
+from cgc_fast.plotting import import_pyplot, tolerance_colours
 from cgc_fast.schedule import Schedule
 
 __all__ = ["plot_experiment", "plot_losses", "plot_timeline"]
 
 _COLOURS = ("#8c8c8c", "#d1813a", "#2a6fbb", "#2e8b57", "#8a4fb0")
+_WIDTHS = (1.6, 5.0, 3.0, 1.4, 1.0)
 
 
 def plot_timeline(
@@ -23,8 +24,7 @@ def plot_timeline(
     report: IterationReport,
     ax: Any = None,
     *,
-    waiting_until_s: float | None = None,
-    waiting_label: str = "uncoded",
+    beside: tuple[str, IterationReport] | None = None,
 ) -> Any:
     """Draw one iteration: a lane a worker, a bar a delivered payload, a line where a block decoded.
 
@@ -35,10 +35,8 @@ def plot_timeline(
         Of the iteration, from `cluster.last_report`.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
-    waiting_until_s : float, optional
-        Mark this moment as well: when another scheme would have been done.
-    waiting_label : str
-        Which scheme that is.
+    beside : (str, IterationReport), optional
+        Another scheme's name and its iteration under the same cycle times, drawn thin and grey in each lane.
 
     Returns
     -------
@@ -47,7 +45,8 @@ def plot_timeline(
     plt = import_pyplot()
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 0.45 * schedule.workers + 1.5), layout="constrained")
-    colours = redundancy_colours(schedule)
+    tolerances = [schedule.tolerance(cell) for cell in range(len(schedule.cells))]
+    shades, norm = tolerance_colours(max(tolerances), strong=True)
     last_s = [0.0] * schedule.workers
     for delivery in report.deliveries:
         ax.barh(
@@ -55,7 +54,7 @@ def plot_timeline(
             delivery.ended_s - last_s[delivery.worker],
             left=last_s[delivery.worker],
             height=0.72,
-            color=colours[delivery.cell] if delivery.finite else "black",
+            color=shades(norm(tolerances[delivery.cell])) if delivery.finite else "black",
             edgecolor="white",
             linewidth=0.6,
         )
@@ -76,44 +75,50 @@ def plot_timeline(
         ax.axvline(moment_s, color="#202020", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=3)
     ax.axvline(report.elapsed_s, color="#202020", linewidth=1.6, zorder=3)
     right_s = report.elapsed_s
-    if waiting_until_s is not None and np.isfinite(waiting_until_s):
-        ax.axvline(waiting_until_s, color=_COLOURS[0], linewidth=1.6, linestyle="--")
-        right_s = max(right_s, waiting_until_s)
+    if beside is not None:
+        name, other = beside
+        right_s = max(right_s, other.elapsed_s)
+        for delivery in other.deliveries:
+            ax.barh(delivery.worker + 0.41, delivery.ended_s, height=0.1, color="#9a9a9a")
+        ax.axvline(other.elapsed_s, color="#707070", linewidth=1.4, linestyle="--")
         ax.annotate(
-            f"{waiting_label} would be done here ",
-            (waiting_until_s, 0.02),
+            f"{name} complete ",
+            (other.elapsed_s, 0.97),
             xycoords=("data", "axes fraction"),
             ha="right",
-            va="bottom",
+            va="top",
             fontsize=8,
-            color="#606060",
+            color="#505050",
         )
     ax.set_xlim(0, 1.02 * right_s if right_s > 0 else 1)
-    ax.set_ylim(schedule.workers - 0.5, -0.5)
+    ax.set_ylim(schedule.workers - 0.45, -0.5)
     ax.set_yticks(range(schedule.workers), [f"worker {w}" for w in range(schedule.workers)], fontsize=8)
     ax.set_xlabel("seconds since the iteration began")
-    levels = sorted({schedule.tolerance(d.cell) for d in report.deliveries})
-    handles = []
-    for level in levels:
-        cell = next(c for c in range(len(schedule.cells)) if schedule.tolerance(c) == level)
-        handles.append(
-            plt.Rectangle((0, 0), 1, 1, color=colours[cell], label=f"tolerates {level} stragglers")
+    handles = [
+        plt.Rectangle(
+            (0, 0), 1, 1, color=shades(norm(level)), label=f"needs {schedule.workers - level} of them"
         )
+        for level in sorted({tolerances[delivery.cell] for delivery in report.deliveries})
+    ]
     handles.append(
         plt.Rectangle((0, 0), 1, 1, facecolor="none", edgecolor="#b0b0b0", hatch="////", label="abandoned")
     )
     handles.append(plt.Line2D([], [], color="#202020", linestyle=(0, (1, 1.5)), label="a block decodes"))
     handles.append(plt.Line2D([], [], color="#202020", linewidth=1.6, label="gradient complete"))
+    if beside is not None:
+        label = f"the same workers, {beside[0]}"
+        handles.append(plt.Line2D([], [], color="#9a9a9a", linewidth=3, label=label))
     ax.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax
 
 
 def plot_losses(runs: Sequence[Run], ax: Any, samples: int) -> Any:
     """Draw the mean training loss against wall-clock seconds, a line a run."""
-    for run, colour in zip(runs, _COLOURS, strict=False):
+    # Lines may coincide: the later ones are thinner.
+    for run, colour, width in zip(runs, _COLOURS, _WIDTHS, strict=False):
         seconds = np.concatenate([[0.0], np.cumsum(run.measured_s)])
-        ax.plot(seconds, run.losses / samples, color=colour, marker=".", markersize=4, label=run.name)
-        ax.plot(seconds[-1], run.losses[-1] / samples, color=colour, marker="o")
+        ax.plot(seconds, run.losses / samples, color=colour, linewidth=width, label=run.name)
+        ax.plot(seconds, run.losses / samples, ".", color=colour, markersize=4 + width)
     ax.set_yscale("log")
     ax.set_xlim(left=0)
     ax.set_xlabel("wall-clock seconds")
@@ -147,9 +152,7 @@ def plot_experiment(groups: dict[str, list[Run]], samples: int, path: Path) -> N
     gains = uncoded.simulated_s / shown.simulated_s
     typical = int(np.argsort(gains)[len(gains) // 2])
     ax = figure.add_subplot(grid[0, :])
-    plot_timeline(
-        shown.schedule, shown.reports[typical], ax, waiting_until_s=float(uncoded.simulated_s[typical])
-    )
+    plot_timeline(shown.schedule, shown.reports[typical], ax, beside=(uncoded.name, uncoded.reports[typical]))
     ax.set_title(f"One iteration of {shown.name}: slow workers count for what they finished", fontsize=11)
     for column, (title, runs) in enumerate(groups.items()):
         axis = figure.add_subplot(grid[1, column])

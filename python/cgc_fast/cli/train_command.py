@@ -165,7 +165,14 @@ def _tables(groups: dict[str, list[Any]], plain: tuple[float, float], accuracies
     for title, runs in groups.items():
         if not runs:
             continue
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
+        table = Table(
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
         for column in ("seconds an iteration", "planned", "simulated", "measured", "gain", "train", "test"):
             table.add_column(column, justify="left" if not table.columns else "right", no_wrap=True)
         for run in runs:
