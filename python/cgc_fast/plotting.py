@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,14 @@ from cgc_fast.schedule import Cell, Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import BoundaryNorm, Colormap
 
-__all__ = ["plot_schedule"]
+__all__ = ["import_pyplot", "plot_schedule", "redundancy_colours"]
 
 _MOST_WALKS = 8  # more are not told apart
 _MOST_EDGES = 300  # more cells than this would be all edges
 _HEADS = 3  # arrow heads a walk
+_SHADES = ("#f6e9c9", "#d3e6c8", "#a5d3ca", "#7fb6d2")  # from no tolerance to the highest
 _COLOURS = ("#b2182b", "#1b6ca8", "#d9730d", "#2e7d32", "#7b3294", "#8c510a", "#c2408b", "#404040")
 
 
@@ -47,11 +50,7 @@ def plot_schedule(schedule: Schedule, ax: Axes | None = None) -> Axes:
     """
     if not isinstance(schedule, Schedule):
         raise ArgumentTypeError(f"schedule: expected a Schedule, got {type(schedule).__name__}")
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'cgc_fast[plot]'") from error
-
+    plt = import_pyplot()
     if ax is None:
         _, ax = plt.subplots(figsize=(9.0, 4.5), layout="constrained")
     _draw_cells(schedule, ax)
@@ -79,24 +78,50 @@ def plot_schedule(schedule: Schedule, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def import_pyplot() -> ModuleType:
+    """Import matplotlib.pyplot; the error where it is missing names the extra that brings it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'cgc_fast[plot]'") from error
+    return plt
+
+
+def redundancy_colours(schedule: Schedule) -> NDArray[np.float64]:
+    """Colours (C, 4) of all cells by their tolerance, the same in every picture of a schedule."""
+    tolerances = _tolerances(schedule)
+    norm, colours = _colour_scale(tolerances)
+    return np.asarray(colours(norm(tolerances)), dtype=np.float64)
+
+
+def _tolerances(schedule: Schedule) -> NDArray[np.int64]:
+    """Tolerance (C,) of all cells; 0 for empty ones, which are never seen."""
+    cells = enumerate(schedule.cells)
+    return np.array([0 if cell.is_empty else schedule.tolerance(index) for index, cell in cells])
+
+
+def _colour_scale(tolerances: NDArray[np.int64]) -> tuple[BoundaryNorm, Colormap]:
+    from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
+
+    levels = max(int(tolerances.max()), 1) + 1
+    colours = LinearSegmentedColormap.from_list("tolerance", _SHADES, N=max(levels, 256))
+    return BoundaryNorm(np.arange(levels + 1) - 0.5, colours.N), colours
+
+
 def _draw_cells(schedule: Schedule, ax: Axes) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import PatchCollection
-    from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
+    tolerances = _tolerances(schedule)
+    norm, colours = _colour_scale(tolerances)
     filled = [index for index, cell in enumerate(schedule.cells) if not cell.is_empty]
-    tolerances = np.array([schedule.tolerance(index) for index in filled])
     tiles = [schedule.cells[index] for index in filled]
-    levels = max(int(tolerances.max()), 1) + 1
-    shades = ["#fbf6e9", "#dcebd5", "#b3d9d0", "#8fc1d6"]
-    colours = LinearSegmentedColormap.from_list("tolerance", shades, N=max(levels, 256))
-    norm = BoundaryNorm(np.arange(levels + 1) - 0.5, colours.N)
     ax.add_collection(
         PatchCollection(
             [Rectangle((t.start, t.low), t.width, t.high - t.low) for t in tiles],
-            facecolors=colours(norm(tolerances)),
+            facecolors=colours(norm(tolerances[filled])),
             edgecolors="white" if len(tiles) <= _MOST_EDGES else "none",
             linewidths=1.2,
             zorder=1,
