@@ -16,6 +16,8 @@ from cgc_fast.schedule import Cell, Schedule, Walk
 class ListedCode(Code):
     """A code of which the schedule knows nothing: any supports, one row may be missing."""
 
+    promise = 0.0
+
     def __init__(self, supports, parts):
         self.rows, self.parts, self.redundancy = len(supports), parts, min(1, len(supports) - 1)
         self.supports = [np.array(sorted(parts), dtype=np.int64) for parts in supports]
@@ -32,11 +34,13 @@ class ListedCode(Code):
     def decoding_vector(self, rows):
         raise NotImplementedError
 
+    def predicted_error(self, rows, vector):
+        raise NotImplementedError
+
 
 repetition_codes = st.integers(1, 3).map(RepetitionCode)
-cyclic_codes = st.sampled_from([2, 4]).flatmap(
-    lambda parts: st.integers(0, parts - 1).map(lambda redundancy: CyclicCode(parts, redundancy))
-)
+# Made once: a code whose coefficients are asked for draws and tests a matrix.
+cyclic_codes = st.sampled_from([CyclicCode(parts, s) for parts in (2, 4) for s in range(parts)])
 listed_codes = st.lists(st.sets(st.integers(0, 3), min_size=1), min_size=1, max_size=3).map(
     lambda supports: ListedCode(supports, parts=4)
 )

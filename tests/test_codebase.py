@@ -19,7 +19,7 @@ PACKAGE = Path(cgc_fast.__file__).parent
 LAYERS = [
     ["_core", "errors"],
     ["codes", "combine", "memory"],
-    ["schedule", "problems", "plotting"],
+    ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called
     ["schemes", "straggler_models"],
     ["order_statistics", "partition", "simulation", "levels"],
     ["runtime_model", "closed_forms", "subgradient"],

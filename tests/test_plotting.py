@@ -8,15 +8,24 @@ pytest.importorskip("matplotlib")
 
 import matplotlib
 from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cgc_fast.codes import RepetitionCode
 from cgc_fast.errors import ArgumentTypeError
-from cgc_fast.plotting import plot_schedule
+from cgc_fast.plotting import plot_schedule, redundancy_colours
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes import cyclic_schedule, fractional_repetition_schedule, uncoded_schedule
 
 SIZES = [5724, 1619, 1178, 1114, 1238, 1592, 2449, 5086]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fonts():
+    """Matplotlib keeps the files of fonts open from the first text on: no leak of a test."""
+    figure = Figure()
+    figure.text(0.5, 0.5, "text")
+    figure.draw_without_rendering()
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +88,12 @@ def test_cells_are_coloured_by_tolerance():
     assert len(colours) == len(made.cells) == 15
     assert len(set(colours[:8])) == 1
     assert len(set(colours)) == 8
+    np.testing.assert_array_equal(redundancy_colours(made), colours)
+
+
+def test_colours_are_by_cell_empty_or_not():
+    cells = [Cell(0, 4, 0.5, 0.5, RepetitionCode(1)), Cell(0, 4, 0, 1, RepetitionCode(1))]
+    assert redundancy_colours(Schedule(1, 4, cells, [Walk([1], [0])])).shape == (2, 4)
 
 
 def test_walks_run_at_the_height_of_their_rows():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cgc_fast import reference
 from cgc_fast.codes import RepetitionCode
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.runtime_model import runtime
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes import cyclic_schedule, fractional_repetition_schedule, uncoded_schedule
 from cgc_fast.simulation import Simulation, simulate
@@ -66,6 +67,24 @@ class TestWithoutFeedback:
                 simulate(made, times, samples=50, cycles_per_derivative=2.0, forward_cycles=c),
                 cyclic_runtime(sizes, times, 50, 2.0, c),
                 rtol=relative_error(made),
+            )
+
+    @pytest.mark.parametrize("forward_cycles", [0.0, 25.0])
+    @pytest.mark.parametrize(
+        ("scheme", "make"),
+        [("cyclic", cyclic_schedule), ("fractional_repetition", fractional_repetition_schedule)],
+    )
+    def test_equals_the_runtime_that_plans_are_made_by(self, scheme, make, forward_cycles):
+        for workers in (1, 2, 7, 20):
+            sizes = np.random.default_rng(workers).multinomial(40, np.full(workers, 1 / workers))
+            times = exponential_times(workers)
+            times[::5, 0] = np.inf
+            cost = {"samples": 9, "cycles_per_derivative": 2.0, "forward_cycles": forward_cycles}
+            made = make(workers, 40, sizes)
+            np.testing.assert_allclose(
+                simulate(made, times, **cost),
+                runtime(sizes, times, **cost, scheme=scheme),
+                rtol=2 * relative_error(made),  # one for each side
             )
 
     @pytest.mark.parametrize("workers", [1, 5, 12])

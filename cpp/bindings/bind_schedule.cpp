@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include <memory>
 
 #include "array.hpp"
@@ -44,10 +46,11 @@ Array<double> arrival_cycles(const CompiledSchedule& schedule, double samples, d
     return out;
 }
 
-py::tuple simulate_draws(const CompiledSchedule& schedule, const std::string& feedback, double samples,
-                         double cycles_per_derivative, double forward_cycles,
-                         const Array<double>& cycle_times, const Array<double>& delays, double latency,
-                         bool details) {
+using Arrays = py::typing::Tuple<Array<double>, Array<double>, Array<double>>;
+
+Arrays simulate_draws(const CompiledSchedule& schedule, const std::string& feedback, double samples,
+                      double cycles_per_derivative, double forward_cycles, const Array<double>& cycle_times,
+                      const Array<double>& delays, double latency, bool details) {
     const Feedback kind = feedback_of(feedback);
     const Draws draws{matrix(cycle_times, "cycle_times"), matrix(delays, "delays"), latency};
     const Index count = draws.cycle_times.rows;

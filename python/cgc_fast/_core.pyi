@@ -84,7 +84,7 @@ class CompiledSchedule:
         """
         Cumulative cycles (V,) of each worker at the end of each of its visits, nothing skipped.
         """
-    def simulate(self, feedback: str, samples: typing.SupportsFloat | typing.SupportsIndex, cycles_per_derivative: typing.SupportsFloat | typing.SupportsIndex, forward_cycles: typing.SupportsFloat | typing.SupportsIndex, cycle_times: numpy.typing.NDArray[numpy.float64], delays: numpy.typing.NDArray[numpy.float64], latency: typing.SupportsFloat | typing.SupportsIndex, details: bool) -> tuple:
+    def simulate(self, feedback: str, samples: typing.SupportsFloat | typing.SupportsIndex, cycles_per_derivative: typing.SupportsFloat | typing.SupportsIndex, forward_cycles: typing.SupportsFloat | typing.SupportsIndex, cycle_times: numpy.typing.NDArray[numpy.float64], delays: numpy.typing.NDArray[numpy.float64], latency: typing.SupportsFloat | typing.SupportsIndex, details: bool) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
         """
         Runtime (S,), decode times (S, cells) and values sent (S, workers) of draws (S, workers); the last two have no rows unless `details`.
         """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,36 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import BoundaryNorm, Colormap
 
-__all__ = ["import_pyplot", "plot_schedule", "tolerance_colours"]
+__all__ = ["import_pyplot", "plot_schedule", "redundancy_colours"]
 
 _MOST_WALKS = 8  # more are not told apart
 _MOST_EDGES = 300  # more cells than this would be all edges
 _HEADS = 3  # arrow heads a walk
+# From no tolerance to the highest: pale ones to draw upon, strong ones to stand alone.
+_SHADES = ("#f6e9c9", "#d3e6c8", "#a5d3ca", "#7fb6d2")
+_STRONG_SHADES = ("#eec77d", "#9ec98c", "#4aa39f", "#22608f")
 _COLOURS = ("#b2182b", "#1b6ca8", "#d9730d", "#2e7d32", "#7b3294", "#8c510a", "#c2408b", "#404040")
-
-
-def import_pyplot() -> Any:
-    """Import matplotlib.pyplot, or say how to get it."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'cgc_fast[plot]'") from error
-    return plt
-
-
-def tolerance_colours(most: int, *, strong: bool = False) -> tuple[Colormap, BoundaryNorm]:
-    """Colours of the tolerances 0..most, one shade each, as a map and the norm that goes with it.
-
-    Pale ones to draw upon, strong ones to stand alone.
-    """
-    from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
-
-    levels = max(most, 1) + 1
-    shades = ["#fbf6e9", "#dcebd5", "#b3d9d0", "#8fc1d6"]
-    if strong:
-        shades = ["#eec77d", "#9ec98c", "#4aa39f", "#22608f"]
-    colours = LinearSegmentedColormap.from_list("tolerance", shades, N=max(levels, 256))
-    return colours, BoundaryNorm(np.arange(levels + 1) - 0.5, colours.N)
 
 
 def plot_schedule(schedule: Schedule, ax: Axes | None = None) -> Axes:
@@ -100,20 +80,50 @@ def plot_schedule(schedule: Schedule, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def import_pyplot() -> ModuleType:
+    """Import matplotlib.pyplot; the error where it is missing names the extra that brings it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'cgc_fast[plot]'") from error
+    return plt
+
+
+def redundancy_colours(schedule: Schedule) -> NDArray[np.float64]:
+    """Strong colours (C, 4) of all cells by their tolerance, the same in every picture of a schedule."""
+    tolerances = _tolerances(schedule)
+    norm, colours = _colour_scale(tolerances, _STRONG_SHADES)
+    return np.asarray(colours(norm(tolerances)), dtype=np.float64)
+
+
+def _tolerances(schedule: Schedule) -> NDArray[np.int64]:
+    """Tolerance (C,) of all cells; 0 for empty ones, which are never seen."""
+    cells = enumerate(schedule.cells)
+    return np.array([0 if cell.is_empty else schedule.tolerance(index) for index, cell in cells])
+
+
+def _colour_scale(tolerances: NDArray[np.int64], shades: Sequence[str]) -> tuple[BoundaryNorm, Colormap]:
+    from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
+
+    levels = max(int(tolerances.max()), 1) + 1
+    colours = LinearSegmentedColormap.from_list("tolerance", shades, N=max(levels, 256))
+    return BoundaryNorm(np.arange(levels + 1) - 0.5, colours.N), colours
+
+
 def _draw_cells(schedule: Schedule, ax: Axes) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
+    tolerances = _tolerances(schedule)
+    norm, colours = _colour_scale(tolerances, _SHADES)
     filled = [index for index, cell in enumerate(schedule.cells) if not cell.is_empty]
-    tolerances = np.array([schedule.tolerance(index) for index in filled])
     tiles = [schedule.cells[index] for index in filled]
-    colours, norm = tolerance_colours(int(tolerances.max()))
     ax.add_collection(
         PatchCollection(
             [Rectangle((t.start, t.low), t.width, t.high - t.low) for t in tiles],
-            facecolors=colours(norm(tolerances)),
+            facecolors=colours(norm(tolerances[filled])),
             edgecolors="white" if len(tiles) <= _MOST_EDGES else "none",
             linewidths=1.2,
             zorder=1,

@@ -540,10 +540,9 @@ class Schedule:
         again[order[1:][same]] = True
         refuse(again, "the worker has been there before")
 
-        visited_rows = np.unique(numbers)
-        rows_of_cell = np.bincount(
-            np.searchsorted(row_offsets, visited_rows, side="right") - 1, minlength=len(self.cells)
-        )
+        visited = np.zeros(row_offsets[-1], dtype=np.int64)
+        visited[numbers] = 1
+        rows_of_cell = np.add.reduceat(visited, row_offsets[:-1])
         lacking = np.flatnonzero((rows_of_cell < table.required_rows) & ~table.empty)
         if lacking.size:
             cell = int(lacking[0])

@@ -10,7 +10,7 @@ import numpy as np
 
 from cgc_fast.cluster import IterationReport
 from cgc_fast.experiment import Run
-from cgc_fast.plotting import import_pyplot, tolerance_colours
+from cgc_fast.plotting import import_pyplot, redundancy_colours
 from cgc_fast.schedule import Schedule
 
 __all__ = ["plot_experiment", "plot_losses", "plot_timeline"]
@@ -46,7 +46,7 @@ def plot_timeline(
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 0.45 * schedule.workers + 1.5), layout="constrained")
     tolerances = [schedule.tolerance(cell) for cell in range(len(schedule.cells))]
-    shades, norm = tolerance_colours(max(tolerances), strong=True)
+    colours = redundancy_colours(schedule)
     last_s = [0.0] * schedule.workers
     for delivery in report.deliveries:
         ax.barh(
@@ -54,7 +54,7 @@ def plot_timeline(
             delivery.ended_s - last_s[delivery.worker],
             left=last_s[delivery.worker],
             height=0.72,
-            color=shades(norm(tolerances[delivery.cell])) if delivery.finite else "black",
+            color=colours[delivery.cell] if delivery.finite else "black",
             edgecolor="white",
             linewidth=0.6,
         )
@@ -94,11 +94,10 @@ def plot_timeline(
     ax.set_ylim(schedule.workers - 0.45, -0.5)
     ax.set_yticks(range(schedule.workers), [f"worker {w}" for w in range(schedule.workers)], fontsize=8)
     ax.set_xlabel("seconds since the iteration began")
+    first_cell = {tolerances[delivery.cell]: delivery.cell for delivery in report.deliveries}
     handles = [
-        plt.Rectangle(
-            (0, 0), 1, 1, color=shades(norm(level)), label=f"needs {schedule.workers - level} of them"
-        )
-        for level in sorted({tolerances[delivery.cell] for delivery in report.deliveries})
+        plt.Rectangle((0, 0), 1, 1, color=colours[cell], label=f"needs {schedule.workers - level} of them")
+        for level, cell in sorted(first_cell.items())
     ]
     handles.append(
         plt.Rectangle((0, 0), 1, 1, facecolor="none", edgecolor="#b0b0b0", hatch="////", label="abandoned")
