@@ -89,6 +89,9 @@ def test_cells_are_coloured_by_tolerance():
     assert len(set(colours[:8])) == 1
     assert len(set(colours)) == 8
     np.testing.assert_array_equal(redundancy_colours(made), colours)
+    strong = redundancy_colours(made, strong=True)
+    assert len({tuple(colour) for colour in strong}) == 8
+    assert not np.isclose(strong, colours).all(axis=1).any()
 
 
 def test_colours_are_by_cell_empty_or_not():

@@ -89,10 +89,10 @@ def import_pyplot() -> ModuleType:
     return plt
 
 
-def redundancy_colours(schedule: Schedule) -> NDArray[np.float64]:
-    """Strong colours (C, 4) of all cells by their tolerance, the same in every picture of a schedule."""
+def redundancy_colours(schedule: Schedule, *, strong: bool = False) -> NDArray[np.float64]:
+    """Colours (C, 4) of all cells by their tolerance, as in `plot_schedule`, or stronger ones."""
     tolerances = _tolerances(schedule)
-    norm, colours = _colour_scale(tolerances, _STRONG_SHADES)
+    norm, colours = _colour_scale(tolerances, _STRONG_SHADES if strong else _SHADES)
     return np.asarray(colours(norm(tolerances)), dtype=np.float64)
 
 

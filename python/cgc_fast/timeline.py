@@ -46,7 +46,7 @@ def plot_timeline(
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 0.45 * schedule.workers + 1.5), layout="constrained")
     tolerances = [schedule.tolerance(cell) for cell in range(len(schedule.cells))]
-    colours = redundancy_colours(schedule)
+    colours = redundancy_colours(schedule, strong=True)
     last_s = [0.0] * schedule.workers
     for delivery in report.deliveries:
         ax.barh(
