@@ -49,7 +49,7 @@ any_codes = repetition_codes | cyclic_codes | listed_codes
 costs = st.fixed_dictionaries(
     {
         "samples": st.sampled_from([1, 8]),
-        "cycles_per_derivative": st.sampled_from([0.0, 1.0, 2.0]),
+        "cycles_per_derivative": st.sampled_from([0.5, 1.0, 2.0]),
         "forward_cycles": st.sampled_from([0.0, 0.5, 4.0]),
     }
 )

@@ -18,10 +18,11 @@ PACKAGE = Path(cgc_fast.__file__).parent
 # what knows no processes comes first, what a user types comes last.
 LAYERS = [
     ["_core", "errors"],
+    ["arguments", "partition"],
     ["codes", "combine", "memory"],
     ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called
     ["schemes", "straggler_models"],
-    ["order_statistics", "partition", "simulation", "levels"],
+    ["order_statistics", "simulation", "levels"],
     ["runtime_model", "closed_forms", "subgradient"],
     ["planning"],
     ["worker", "decoder"],

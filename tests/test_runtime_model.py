@@ -8,8 +8,9 @@ from scipy import stats
 
 import cgc_fast as cgc
 from cgc_fast import _core, reference
+from cgc_fast.arguments import Cost
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
-from cgc_fast.levels import Cost, FractionalRepetitionLevels
+from cgc_fast.levels import FractionalRepetitionLevels
 from cgc_fast.partition import block_sizes_from_redundancy
 
 # Runtimes are products and sums of a few dozen numbers; the order of the sums differs.
@@ -162,7 +163,7 @@ def test_kernels_refuse_wrong_arrays():
         ({"block_sizes": [0, 0, 0]}, ArgumentValueError, "at least one coordinate"),
         ({"samples": 0}, ArgumentValueError, "samples: expected a finite number > 0, got 0"),
         ({"samples": np.inf}, ArgumentValueError, "samples"),
-        ({"samples": "50"}, ArgumentTypeError, "samples: expected a number, got str"),
+        ({"samples": "50"}, ArgumentTypeError, "samples: expected a finite number > 0, got '50'"),
         ({"cycles_per_derivative": 0.0}, ArgumentValueError, "cycles_per_derivative"),
         ({"forward_cycles": -1.0}, ArgumentValueError, "forward_cycles: expected a finite number >= 0"),
         ({"forward_cycles": np.nan}, ArgumentValueError, "forward_cycles"),

@@ -330,7 +330,7 @@ class TestArrivalCycles:
             made.arrival_cycles(1, 1.0, -1.0)
         with pytest.raises(ArgumentValueError, match="cycles_per_derivative"):
             made.arrival_cycles(1, float("inf"))
-        with pytest.raises(ArgumentTypeError, match="samples: expected a number"):
+        with pytest.raises(ArgumentTypeError, match="samples: expected a finite number > 0"):
             made.arrival_cycles("many")
 
 

@@ -126,13 +126,6 @@ class TestWithoutFeedback:
         assert simulate(uncoded_schedule(3, 6), times).tolist() == [np.inf]
         assert simulate(cyclic_schedule(3, 6, [0, 6, 0]), times).tolist() == [2 * 6 * 2 / 3]
 
-    def test_no_work_takes_no_time_even_at_infinity(self):
-        made = uncoded_schedule(3, 6)
-        assert simulate(made, [np.inf] * 3, cycles_per_derivative=0.0).tolist() == [0.0]
-        assert simulate(made, [np.inf] * 3, cycles_per_derivative=0.0, forward_cycles=1.0).tolist() == [
-            np.inf
-        ]
-
 
 def compare_with_twin(made, data, cost, latency):
     times = data.draw(rows_of(made.workers, cycle_time), label="cycle times")

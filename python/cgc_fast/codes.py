@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast import _core
+from cgc_fast.arguments import integer
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, DecodeError, NumericalError
 
 __all__ = ["Code", "CodeProfile", "CyclicCode", "RepetitionCode"]
@@ -105,7 +105,7 @@ class RepetitionCode(Code):
     parts = 1
 
     def __init__(self, rows: int) -> None:
-        self.rows = _integer("rows", rows, 1)
+        self.rows = integer("rows", rows, 1)
         self.redundancy = self.rows - 1
 
     @property
@@ -201,9 +201,9 @@ class CyclicCode(Code):
     """
 
     def __init__(self, workers: int, redundancy: int, seed: int = 0) -> None:
-        self.rows = self.parts = _integer("workers", workers, 1)
-        self.redundancy = _integer("redundancy", redundancy, 0, self.rows - 1)
-        self.seed = _integer("seed", seed, 0)
+        self.rows = self.parts = integer("workers", workers, 1)
+        self.redundancy = integer("redundancy", redundancy, 0, self.rows - 1)
+        self.seed = integer("seed", seed, 0)
         self._drawn: _Drawn | None = None
         self._matrix: NDArray[np.float64] | None = None
         self._decoder: _core.CyclicDecoder | None = None
@@ -391,21 +391,8 @@ def _test_sets(workers: int, redundancy: int, generator: np.random.Generator) ->
     return np.concatenate([contiguous, random]).astype(np.int64)
 
 
-def _integer(name: str, value: int, low: int, high: int | None = None) -> int:
-    span = f"an integer >= {low}" if high is None else f"an integer in {low}..{high}"
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, (bool, np.bool_)):
-        raise ArgumentTypeError(f"{name}: expected {span}, got {value!r}")
-    if number < low or (high is not None and number > high):
-        raise ArgumentValueError(f"{name}: expected {span}, got {number}")
-    return number
-
-
 def _row_index(row: int, count: int) -> int:
-    return _integer("row", row, 0, count - 1)
+    return integer("row", row, 0, count - 1)
 
 
 def _row_indices(rows: ArrayLike, count: int) -> NDArray[np.int64]:

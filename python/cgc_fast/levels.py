@@ -8,45 +8,19 @@ sum of work x size up to level k, an iteration without forward passes takes (M/N
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import group_times, level_runtimes
-from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
+from cgc_fast.arguments import Cost, integer
+from cgc_fast.errors import ArgumentValueError, unknown_name
 from cgc_fast.order_statistics import Means, mean_group_statistics, mean_order_statistics
 from cgc_fast.straggler_models import StragglerModel
 
-__all__ = ["SCHEMES", "Cost", "CyclicLevels", "FractionalRepetitionLevels", "Levels", "make_levels"]
+__all__ = ["SCHEMES", "CyclicLevels", "FractionalRepetitionLevels", "Levels", "make_levels"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What computing costs: M samples, b cycles a partial derivative, c cycles a forward pass of a sample.
-
-    Raises
-    ------
-    ArgumentTypeError, ArgumentValueError
-        Not numbers; M or b not positive, c negative, or not finite.
-    """
-
-    samples: float = 1
-    cycles_per_derivative: float = 1.0
-    forward_cycles: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, least in (("samples", "> 0"), ("cycles_per_derivative", "> 0"), ("forward_cycles", ">= 0")):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or isinstance(value, bool):
-                raise ArgumentTypeError(f"{name}: expected a number, got {type(value).__name__}")
-            number = float(value)
-            positive = number > 0 if least == "> 0" else number >= 0
-            if not (positive and number < np.inf):
-                raise ArgumentValueError(f"{name}: expected a finite number {least}, got {value}")
 
 
 class Levels(ABC):
@@ -208,9 +182,9 @@ def make_levels(
     """
     if scheme not in SCHEMES:
         raise unknown_name("scheme", scheme, SCHEMES)
-    workers = check_count("workers", workers)
-    least = check_count("min_redundancy", min_redundancy, least=0, most=workers - 1)
-    parts = workers if max_parts is None else check_count("max_parts", max_parts, most=workers)
+    workers = integer("workers", workers, 1)
+    least = integer("min_redundancy", min_redundancy, 0, workers - 1)
+    parts = workers if max_parts is None else integer("max_parts", max_parts, 1, workers)
     levels: Levels
     if scheme == "cyclic":
         levels = CyclicLevels(workers, least, parts - 1)
@@ -222,14 +196,3 @@ def make_levels(
             f"with at most {parts} parts a worker; tolerating {least} takes at least {least + 1} parts"
         )
     return levels
-
-
-def check_count(name: str, value: object, least: int = 1, most: int | None = None) -> int:
-    """Check a whole number in least..most; returns it as int."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise ArgumentTypeError(f"{name}: expected an integer, got {type(value).__name__} {value!r}")
-    number = int(value)
-    if number < least or (most is not None and number > most):
-        limits = f"at least {least}" if most is None else f"{least} to {most}"
-        raise ArgumentValueError(f"{name}: expected {limits}, got {number}")
-    return number

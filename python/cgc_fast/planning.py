@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cgc_fast.arguments import Cost, integer
 from cgc_fast.closed_forms import mean_rate_block_sizes, mean_time_block_sizes
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
-from cgc_fast.levels import Cost, Levels, check_count, make_levels
+from cgc_fast.levels import Levels, make_levels
 from cgc_fast.order_statistics import Means
 from cgc_fast.partition import check_boundaries, redundancy_from_block_sizes, round_block_sizes
 from cgc_fast.runtime_model import Estimate, evaluate
@@ -312,10 +313,10 @@ def plan(
     >>> made.block_sizes
     array([35, 15, 17, 33])
     """
-    workers = check_count("workers", workers)
-    coordinates = check_count("coordinates", coordinates)
-    draws = check_count("draws", draws)
-    seed = check_count("seed", seed, least=0)
+    workers = integer("workers", workers, 1)
+    coordinates = integer("coordinates", coordinates, 1)
+    draws = integer("draws", draws, 1)
+    seed = integer("seed", seed, 0)
     if objective not in OBJECTIVES:
         raise unknown_name("objective", objective, OBJECTIVES)
     if method is not None and method not in METHODS:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cgc_fast.arguments import Cost, integer
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
-from cgc_fast.levels import Cost, Levels, check_count, make_levels
+from cgc_fast.levels import Levels, make_levels
 from cgc_fast.order_statistics import Means
 from cgc_fast.partition import as_real_block_sizes
 from cgc_fast.straggler_models import StragglerModel, Trace, as_straggler_model
@@ -114,10 +115,9 @@ def expected_runtime(
     cost = Cost(samples, cycles_per_derivative, forward_cycles)
     levels = make_levels(scheme, len(sizes))
     model = as_straggler_model(cycle_time, len(sizes))
-    draws = check_count("draws", draws)
+    draws = integer("draws", draws, 1)
     for_means, for_score = (
-        np.random.default_rng(child)
-        for child in np.random.SeedSequence(check_count("seed", seed, least=0)).spawn(2)
+        np.random.default_rng(child) for child in np.random.SeedSequence(integer("seed", seed, 0)).spawn(2)
     )
     means = levels.mean_statistics(model, draws=draws, generator=for_means)
     (estimate,) = evaluate(levels, [levels.gather(sizes)], model, means, cost, draws, for_score).estimates

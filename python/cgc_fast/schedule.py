@@ -9,7 +9,6 @@ simulator, workers, decoder and engines know nothing else.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast import _core
+from cgc_fast.arguments import Cost, integer
 from cgc_fast.codes import Code, CyclicCode, RepetitionCode
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
 
@@ -72,7 +72,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         for name in ("start", "stop"):
-            object.__setattr__(self, name, integer(getattr(self, name), f"Cell.{name}"))
+            object.__setattr__(self, name, integer(f"Cell.{name}", getattr(self, name)))
         for name in ("low", "high"):
             try:
                 object.__setattr__(self, name, float(getattr(self, name)))
@@ -173,8 +173,8 @@ class Schedule:
     feedback: Feedback = "none"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "workers", positive(self.workers, "workers"))
-        object.__setattr__(self, "coordinates", positive(self.coordinates, "coordinates"))
+        object.__setattr__(self, "workers", integer("workers", self.workers, 1))
+        object.__setattr__(self, "coordinates", integer("coordinates", self.coordinates, 1))
         object.__setattr__(self, "cells", _tuple_of(Cell, self.cells, "cells"))
         object.__setattr__(self, "walks", _tuple_of(Walk, self.walks, "walks"))
         if self.feedback not in FEEDBACK:
@@ -280,7 +280,7 @@ class Schedule:
         tile = self._cell(cell)
         if not 0 <= row < tile.code.rows:
             raise ArgumentValueError(f"row: expected 0 to {tile.code.rows - 1} in cell {cell}, got {row}")
-        samples = positive(samples, "samples")
+        samples = integer("samples", samples, 1)
         parts, coefficients = tile.code.support(row)
         bounds = [
             _sample_indices(_part_bound(tile.low, tile.high, tile.code.parts, parts + end), samples)
@@ -305,7 +305,7 @@ class Schedule:
         ranges : int64 array, shape (R, 2)
             Disjoint index ranges [first, last), ascending, not empty and not touching each other.
         """
-        samples = positive(samples, "samples")
+        samples = integer("samples", samples, 1)
         _, lows, highs = self.visited_samples(worker)
         firsts, lasts = _sample_indices(lows, samples), _sample_indices(highs, samples)
         filled = firsts < lasts
@@ -348,8 +348,8 @@ class Schedule:
         tuple of N float64 arrays, shapes (V_w,)
             Times the cycle time T_w: seconds from the start of the iteration. O(V log V) overall.
         """
-        cost = check_cost(samples, cycles_per_derivative, forward_cycles)
-        cycles = self.compiled.arrival_cycles(*cost)
+        cost = Cost(samples, cycles_per_derivative, forward_cycles)
+        cycles = self.compiled.arrival_cycles(cost.samples, cost.cycles_per_derivative, cost.forward_cycles)
         cycles.flags.writeable = False
         return tuple(np.split(cycles, self._walk_offsets[1:-1]))
 
@@ -611,44 +611,6 @@ def _runs(parts: NDArray[np.int64]) -> NDArray[np.int64]:
     begins = np.flatnonzero(np.concatenate([[True], np.diff(parts) != 1]))
     ends = np.append(begins[1:], parts.size) - 1
     return np.stack([parts[begins], parts[ends] + 1], axis=1)
-
-
-def check_cost(
-    samples: float, cycles_per_derivative: float, forward_cycles: float
-) -> tuple[float, float, float]:
-    """Check M, b and c of the cost model; finite numbers >= 0."""
-    return (
-        finite(samples, "samples"),
-        finite(cycles_per_derivative, "cycles_per_derivative"),
-        finite(forward_cycles, "forward_cycles"),
-    )
-
-
-def finite(value: Any, name: str) -> float:
-    """Check that a quantity is a finite number >= 0."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ArgumentTypeError(f"{name}: expected a number, got {value!r}") from None
-    if not 0.0 <= number < math.inf:
-        raise ArgumentValueError(f"{name}: expected a finite number >= 0, got {value!r}")
-    return number
-
-
-def integer(value: Any, name: str) -> int:
-    """Check that an argument is an integer."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ArgumentTypeError(f"{name}: expected an integer, got {value!r}") from None
-
-
-def positive(value: Any, name: str) -> int:
-    """Check that a count is an integer >= 1."""
-    number = integer(value, name)
-    if number < 1:
-        raise ArgumentValueError(f"{name}: expected an integer >= 1, got {number}")
-    return number
 
 
 def _tuple_of(kind: type, values: Sequence[Any], name: str) -> tuple[Any, ...]:

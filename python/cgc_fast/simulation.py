@@ -8,8 +8,9 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cgc_fast.arguments import Cost, quantity
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
-from cgc_fast.schedule import Schedule, check_cost, finite
+from cgc_fast.schedule import Schedule
 
 __all__ = ["Simulation", "simulate"]
 
@@ -120,7 +121,7 @@ def simulate(
     """
     if not isinstance(schedule, Schedule):
         raise ArgumentTypeError(f"schedule: expected a Schedule, got {type(schedule).__name__}")
-    cost = check_cost(samples, cycles_per_derivative, forward_cycles)
+    cost = Cost(samples, cycles_per_derivative, forward_cycles)
     draws = _times(cycle_times, "cycle_times")
     if draws.ndim not in (1, 2) or draws.shape[-1] != schedule.workers:
         raise ArgumentValueError(
@@ -130,10 +131,12 @@ def simulate(
     draws = np.atleast_2d(draws)
     runtime, decode_times, values_sent = schedule.compiled.simulate(
         schedule.feedback,
-        *cost,
+        cost.samples,
+        cost.cycles_per_derivative,
+        cost.forward_cycles,
         draws,
         _delays(delay, draws.shape),
-        finite(latency, "latency"),
+        quantity("latency", latency),
         details,
     )
     return Simulation(runtime, decode_times, values_sent) if details else runtime

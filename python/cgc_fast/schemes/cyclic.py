@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cgc_fast.arguments import integer
 from cgc_fast.codes import CyclicCode, RepetitionCode
-from cgc_fast.schedule import Cell, Schedule, Walk, positive
-from cgc_fast.schemes.arguments import check_block_sizes
+from cgc_fast.partition import as_block_sizes
+from cgc_fast.schedule import Cell, Schedule, Walk
 
 __all__ = ["cyclic_schedule"]
 
@@ -29,8 +30,8 @@ def cyclic_schedule(workers: int, coordinates: int, block_sizes: ArrayLike, seed
     seed : int
         Of the encoding matrices.
     """
-    workers, coordinates = positive(workers, "workers"), positive(coordinates, "coordinates")
-    sizes = check_block_sizes(block_sizes, workers, coordinates)
+    workers, coordinates = integer("workers", workers, 1), integer("coordinates", coordinates, 1)
+    sizes = as_block_sizes(block_sizes, workers, coordinates)
     bounds = np.concatenate([[0], np.cumsum(sizes)]).tolist()
 
     cells: list[Cell] = []

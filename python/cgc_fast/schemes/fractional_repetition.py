@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cgc_fast.arguments import integer
 from cgc_fast.codes import RepetitionCode
-from cgc_fast.schedule import Cell, Schedule, Walk, positive
-from cgc_fast.schemes.arguments import check_block_sizes
+from cgc_fast.partition import as_block_sizes
+from cgc_fast.schedule import Cell, Schedule, Walk
 
 __all__ = ["fractional_repetition_schedule"]
 
@@ -28,8 +29,8 @@ def fractional_repetition_schedule(workers: int, coordinates: int, block_sizes: 
     block_sizes : array-like of int, shape (N,)
         x: how many coordinates each level gets; sum L. Levels with none are left out.
     """
-    workers, coordinates = positive(workers, "workers"), positive(coordinates, "coordinates")
-    sizes = check_block_sizes(block_sizes, workers, coordinates)
+    workers, coordinates = integer("workers", workers, 1), integer("coordinates", coordinates, 1)
+    sizes = as_block_sizes(block_sizes, workers, coordinates)
     groups_of_level = workers // np.arange(1, workers + 1)
     groups, first_levels = np.unique(groups_of_level, return_index=True)
     order = np.argsort(first_levels)

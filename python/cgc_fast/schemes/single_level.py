@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cgc_fast.schedule import Schedule, positive
-from cgc_fast.schemes.arguments import check_level
+from cgc_fast.arguments import integer
+from cgc_fast.schedule import Schedule
 from cgc_fast.schemes.cyclic import cyclic_schedule
 
 __all__ = ["single_level_schedule"]
@@ -23,7 +23,7 @@ def single_level_schedule(workers: int, coordinates: int, level: int, seed: int 
     seed : int
         Of the encoding matrix.
     """
-    workers, coordinates = positive(workers, "workers"), positive(coordinates, "coordinates")
+    workers, coordinates = integer("workers", workers, 1), integer("coordinates", coordinates, 1)
     block_sizes = np.zeros(workers, dtype=np.int64)
-    block_sizes[check_level(level, workers)] = coordinates
+    block_sizes[integer("level", level, 0, workers - 1)] = coordinates
     return cyclic_schedule(workers, coordinates, block_sizes, seed)

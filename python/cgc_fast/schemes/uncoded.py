@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cgc_fast.arguments import integer
 from cgc_fast.codes import RepetitionCode
-from cgc_fast.schedule import Cell, Schedule, Walk, positive
+from cgc_fast.schedule import Cell, Schedule, Walk
 
 __all__ = ["uncoded_schedule"]
 
@@ -16,7 +17,7 @@ def uncoded_schedule(workers: int, coordinates: int) -> Schedule:
     workers, coordinates : int
         N and L, >= 1.
     """
-    workers, coordinates = positive(workers, "workers"), positive(coordinates, "coordinates")
+    workers, coordinates = integer("workers", workers, 1), integer("coordinates", coordinates, 1)
     alone = RepetitionCode(1)
     cells = tuple(Cell(0, coordinates, w / workers, (w + 1) / workers, alone) for w in range(workers))
     return Schedule(workers, coordinates, cells, tuple(Walk([w], [0]) for w in range(workers)))
