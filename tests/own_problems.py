@@ -77,6 +77,31 @@ class Faulty(Quadratic):
             time.sleep(30)
 
 
+class SlowSlices(Quadratic):
+    """Can be sliced; the worker that comes first in iteration 1 is slow in it, and logs its slices."""
+
+    sliceable = True
+    slow = False
+
+    def with_log(self, path):
+        self.path = path
+        return self
+
+    def derivatives(self, start, stop, ranges, coefficients, out):
+        super().derivatives(start, stop, ranges, coefficients, out)
+        if self.iteration == 1 and not self.slow:
+            try:
+                os.close(os.open(f"{self.path}.lock", os.O_CREAT | os.O_EXCL))
+                self.slow = True
+            except FileExistsError:
+                pass
+        if self.slow:
+            with open(self.path, "a") as log:
+                log.write(f"{self.iteration} {start} {stop}\n")
+            if self.iteration == 1:
+                time.sleep(0.05)
+
+
 class FailsToLoad(Quadratic):
     """Cannot be unpickled in a worker."""
 

@@ -18,7 +18,7 @@ import cgc_fast as cgc
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
-from own_problems import FailsToLoad, Faulty, Quadratic
+from own_problems import FailsToLoad, Faulty, Quadratic, SlowSlices
 
 SAMPLES, COORDINATES = 23, 40
 TESTS = Path(__file__).parent
@@ -148,6 +148,28 @@ def wait_for_death(pid):
     while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_a_late_worker_abandons_in_mid_cell_and_serves_the_next_iteration(tmp_path):
+    coordinates = 50_000
+    plain = Quadratic.random(6, coordinates)
+    log = tmp_path / "log"
+    problem = SlowSlices(plain.weights, plain.targets).with_log(str(log))
+    schedule = fractional_repetition_schedule(2, coordinates, np.array([0, coordinates]))  # any one decodes
+    theta = np.zeros(coordinates)
+
+    def slices():
+        return [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+
+    with cgc.Cluster(schedule, problem) as cluster:
+        cluster.gradient(theta)
+        for _ in range(1000):  # until the slow one is back and takes part
+            np.testing.assert_array_equal(cluster.gradient(theta), problem.gradient(theta))
+            if slices()[-1][0] > 1:
+                break
+    assert slices()[-1][0] > 1
+    first = [stop for iteration, _, stop in slices() if iteration == 1]
+    assert max(first) < coordinates
 
 
 def run_script(tmp_path, body, **kwargs):

@@ -1,0 +1,67 @@
+"""What the documentation shows works as shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cgc_fast
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(cgc_fast.__file__).parent
+
+
+def run(arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_ten_lines_of_the_readme_run(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    script = tmp_path / "readme.py"
+    script.write_text(code)
+    lines = run([str(script)], tmp_path).splitlines()
+    assert lines
+    assert all(line.startswith("slice(") for line in lines)
+
+
+def test_the_example_of_an_own_problem_runs():
+    out = run(["own_problem.py"], ROOT / "examples")
+    difference = float(re.search(r"gradient: (\S+) of", out).group(1))
+    assert difference < 1e-9
+
+
+def test_commands_of_the_readme_exist():
+    text = (ROOT / "README.md").read_text()
+    commands = set(re.findall(r"^cgc-fast (\w+)", text, flags=re.M))
+    assert commands
+    helped = run(["-m", "cgc_fast", "--help"], ROOT)
+    for command in commands:
+        assert command in helped
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, ROOT / "cpp"], ids=["python", "cpp"])
+def test_cited_keys_are_references(folder):
+    keys = set(re.findall(r"^\| \[(\w+)\]", (ROOT / "docs/references.md").read_text(), flags=re.M))
+    assert keys
+    sources = [path for path in folder.rglob("*") if path.suffix in {".py", ".cpp", ".hpp", ".inl"}]
+    assert sources
+    for source in sources:
+        for key in re.findall(r"\[([A-Z]{3,}\d\d)\b", source.read_text()):
+            assert key in keys, f"{source}: [{key}]"
