@@ -1,6 +1,5 @@
 #include "cgc/signal.hpp"
 
-#include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -123,22 +122,22 @@ bool Signal::has_entries() const {
 }
 
 bool Signal::wait(View<const int> fds, View<bool> ready, double timeout_s) {
-    std::vector<pollfd> polled(fds.size());
-    for (std::size_t i = 0; i < fds.size(); ++i) polled[i] = {fds[i], POLLIN, 0};
+    polled_.resize(fds.size());
+    for (std::size_t i = 0; i < fds.size(); ++i) polled_[i] = {fds[i], POLLIN, 0};
     std::fill(ready.begin(), ready.end(), false);
     shared_->master_sleeps.store(1);
     int timeout_ms = -1;
     if (timeout_s >= 0)
         timeout_ms = poll_timeout_ms(static_cast<std::int64_t>(std::min(timeout_s, 1e9) * 1e9));
     if (has_entries()) timeout_ms = 0;  // still look at the sentinels, so that no flood can hide a death
-    const int count = ::poll(polled.data(), static_cast<nfds_t>(polled.size()), timeout_ms);
+    const int count = ::poll(polled_.data(), static_cast<nfds_t>(polled_.size()), timeout_ms);
     const int error = errno;
     shared_->master_sleeps.store(0);
     if (count < 0) {
         if (error == EINTR) return false;
         throw std::runtime_error(std::string("poll failed: ") + std::strerror(error));
     }
-    for (std::size_t i = 0; i < fds.size(); ++i) ready[i] = polled[i].revents != 0;
+    for (std::size_t i = 0; i < fds.size(); ++i) ready[i] = polled_[i].revents != 0;
     if (ready[0]) drain(fds[0]);
     return true;
 }

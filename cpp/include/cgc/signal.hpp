@@ -9,6 +9,8 @@
 // The memory is anonymous, zero-initialised and belongs to the caller; both sides lay the same view over it.
 #pragma once
 
+#include <poll.h>
+
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -72,6 +74,7 @@ class Signal {
     unsigned char* lanes_;
     Index workers_;
     Index capacity_;
+    std::vector<pollfd> polled_;  // of the master, kept from wait to wait
 };
 
 // Empties a wake-up descriptor (eventfd or pipe) without blocking.

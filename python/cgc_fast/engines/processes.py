@@ -104,7 +104,7 @@ class ProcessEngine:
 
     def __init__(self, job: Job) -> None:
         count = len(job.visits)
-        problems = [pickled_for_worker(job, worker) for worker in range(count)]  # refuse before any start
+        first = pickled_for_worker(job, 0)  # refused before any start; what one worker can take, all can
         visits = [list(walk) for walk in job.visits]
         self._workers = count
         self._closed = False
@@ -116,7 +116,7 @@ class ProcessEngine:
         self._owner = os.getpid()
         try:
             self._lay_out(job, visits)
-            self._launch(visits, problems)
+            self._launch(job, visits, first)
             self._wait_until_ready()
         except BaseException:
             self.close()
@@ -154,7 +154,7 @@ class ProcessEngine:
         self._lifeline_read = lifeline_read
         self._descriptors += [self._master_read, self._master_write, lifeline_read, self._lifeline_write]
 
-    def _launch(self, visits: list[list[Visit]], problems: list[bytes]) -> None:
+    def _launch(self, job: Job, visits: list[list[Visit]], first: bytes) -> None:
         self._wake_fds = np.full(self._workers, -1, dtype=np.int32)
         self._poll_fds = np.full(1 + self._workers, -1, dtype=np.int32)
         self._poll_fds[0] = self._master_read
@@ -174,7 +174,7 @@ class ProcessEngine:
                 capacity=self._capacity,
                 visits=visits[worker],
                 coordinates=self._coordinates,
-                problem=problems[worker],
+                problem=first if worker == 0 else pickled_for_worker(job, worker),
                 signal_descriptor=self._control.descriptor,
                 signal_size=self._control.size,
                 theta_descriptor=self._theta.descriptor,
@@ -185,7 +185,6 @@ class ProcessEngine:
                 report_descriptor=report_write,
                 master_descriptor=self._master_write,
             )
-            problems[worker] = b""  # the shard lives in the worker from now on
             content = pickle.dumps(sys.path) + pickle.dumps(configuration)
             file = Segment(len(content), label="configuration")
             file.memory.write(content)
