@@ -161,6 +161,7 @@ class ProcessEngine:
         self._reports: list[int] = []
         environment = {**os.environ, **_ONE_THREAD}
         for worker in range(self._workers):
+            problem = first if worker == 0 else pickled_for_worker(job, worker)
             wake_read, wake_write = _wake_descriptors()
             report_read, report_write = os.pipe()
             os.set_blocking(report_read, False)
@@ -174,7 +175,7 @@ class ProcessEngine:
                 capacity=self._capacity,
                 visits=visits[worker],
                 coordinates=self._coordinates,
-                problem=first if worker == 0 else pickled_for_worker(job, worker),
+                problem=problem,
                 signal_descriptor=self._control.descriptor,
                 signal_size=self._control.size,
                 theta_descriptor=self._theta.descriptor,
