@@ -260,12 +260,11 @@ class ProcessEngine:
         open_cell_of_visit: Callable[[int, int], bool],
     ) -> None:
         """Write theta and publish the iteration."""
-        self._iteration = iteration
+        self._began_ns = monotonic_ns()
         self._signal.pop_all()  # leftovers of workers that were late; their place in the rings is needed
         self._thetas[iteration % 2][:] = theta
         if cycle_times is None:
             cycle_times = np.full(self._workers, np.nan)
-        self._began_ns = monotonic_ns()
         self._signal.publish(iteration, np.ascontiguousarray(cycle_times, dtype=np.float64), self._wake_fds)
 
     def wait(self) -> list[Event]:
@@ -291,7 +290,7 @@ class ProcessEngine:
         return self._payloads[worker][visit]
 
     def elapsed_s(self) -> float:
-        """Seconds since the iteration was published."""
+        """Seconds since `start` was called."""
         return (monotonic_ns() - self._began_ns) * 1e-9
 
     def finish(self, iteration: int) -> None:
