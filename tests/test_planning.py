@@ -8,14 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner
 
 import cgc_fast as cgc
-from cgc_fast.cli import plan_command
+from cgc_fast.cli import app
 from cgc_fast.closed_forms import equalised_block_sizes, mean_time_block_sizes
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.planning import METHODS
@@ -394,9 +393,7 @@ def test_schedules_are_asked_of_the_schemes(monkeypatch):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(plan_command.plan)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, ["plan", *map(str, arguments)])
 
 
 LAW_OPTIONS = ("--workers", 6, "--coordinates", 1000, "--cycle-time", "expon(loc=50, scale=1000)")

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cgc_fast.errors import CgcError
 from cgc_fast.planning import Plan
 from cgc_fast.planning import plan as make_plan
 from cgc_fast.straggler_models import StragglerModel, Trace, parse_law
@@ -50,27 +49,23 @@ def plan(
     save: Annotated[Path | None, typer.Option(help="Write the plan to this file, for Plan.load.")] = None,
 ) -> None:
     """Plan block sizes for a straggler model and show how long an iteration is expected to take."""
-    try:
-        model = read_cycle_time(cycle_time, trace)
-        made = make_plan(
-            _number_of_workers(workers, model),
-            coordinates,
-            model,
-            scheme=scheme,
-            method=method,
-            samples=samples,
-            cycles_per_derivative=cycles_per_derivative,
-            forward_cycles=forward_cycles,
-            max_parts=max_parts,
-            min_redundancy=min_redundancy,
-            draws=draws,
-            seed=seed,
-        )
-        if save is not None:
-            made.save(save)
-    except (CgcError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+    model = read_cycle_time(cycle_time, trace)
+    made = make_plan(
+        _number_of_workers(workers, model),
+        coordinates,
+        model,
+        scheme=scheme,
+        method=method,
+        samples=samples,
+        cycles_per_derivative=cycles_per_derivative,
+        forward_cycles=forward_cycles,
+        max_parts=max_parts,
+        min_redundancy=min_redundancy,
+        draws=draws,
+        seed=seed,
+    )
+    if save is not None:
+        made.save(save)
     if as_json:
         typer.echo(json.dumps(made.to_dict(), allow_nan=False))
     else:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cgc_fast.cli.plan_command import read_cycle_time
-from cgc_fast.errors import ArgumentValueError, CgcError, unknown_name
+from cgc_fast.errors import ArgumentValueError, unknown_name
 from cgc_fast.planning import Plan
 from cgc_fast.planning import plan as make_plan
 from cgc_fast.schemes import SCHEMES, single_level_schedule, uncoded_schedule
@@ -65,31 +65,27 @@ def simulate(
 
     A plan file brings its scheme, sizes and costs along; a law or a trace given beside it replaces its own.
     """
-    try:
-        given = None
-        if plan is None or cycle_time is not None or trace is not None:
-            given = read_cycle_time(cycle_time, trace)
-        if plan is not None:
-            made = Plan.load(plan)
-        else:
-            made = _make_plan(
-                scheme,
-                coordinates,
-                workers,
-                given,
-                method=method,
-                samples=samples,
-                cycles_per_derivative=cycles_per_derivative,
-                forward_cycles=forward_cycles,
-                seed=seed,
-            )
-        model = made.cycle_time if given is None else as_straggler_model(given, made.workers)
-        if model is None:
-            raise ArgumentValueError("the plan names no law of the cycle times: give --cycle-time or --trace")
-        results = _compare(made, model, draws, seed, delay)
-    except (CgcError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+    given = None
+    if plan is None or cycle_time is not None or trace is not None:
+        given = read_cycle_time(cycle_time, trace)
+    if plan is not None:
+        made = Plan.load(plan)
+    else:
+        made = _make_plan(
+            scheme,
+            coordinates,
+            workers,
+            given,
+            method=method,
+            samples=samples,
+            cycles_per_derivative=cycles_per_derivative,
+            forward_cycles=forward_cycles,
+            seed=seed,
+        )
+    model = made.cycle_time if given is None else as_straggler_model(given, made.workers)
+    if model is None:
+        raise ArgumentValueError("the plan names no law of the cycle times: give --cycle-time or --trace")
+    results = _compare(made, model, draws, seed, delay)
     if as_json:
         made_for = {"workers": made.workers, "coordinates": made.coordinates, "method": made.method}
         results_on = {"draws": draws, "seed": seed, "schemes": results}
