@@ -19,16 +19,16 @@ PACKAGE = Path(cgc_fast.__file__).parent
 LAYERS = [
     ["_core", "errors"],
     ["arguments", "partition"],
-    ["codes", "combine", "memory"],
+    ["codes", "combine", "memory", "mixtures"],
     ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called
     ["schemes", "straggler_models"],
-    ["order_statistics", "simulation", "levels"],
-    ["runtime_model", "closed_forms", "subgradient"],
+    ["order_statistics", "simulation", "levels", "fitting"],
+    ["runtime_model", "closed_forms", "subgradient", "baselines"],
     ["planning"],
     ["worker", "decoder"],
     ["engines"],
     ["cluster"],
-    ["training", "datasets", "timeline", "experiment"],
+    ["training", "datasets", "timeline", "experiment", "comparison", "published"],
     ["cli"],
     ["__main__"],
 ]

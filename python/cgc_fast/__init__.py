@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cgc_fast import baselines as baselines
     from cgc_fast import problems as problems
     from cgc_fast._core import build_info as build_info
     from cgc_fast.cluster import Block as Block
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from cgc_fast.errors import DecodeError as DecodeError
     from cgc_fast.errors import NonFiniteGradient as NonFiniteGradient
     from cgc_fast.errors import NumericalError as NumericalError
+    from cgc_fast.errors import PoorFitWarning as PoorFitWarning
     from cgc_fast.errors import WorkerDied as WorkerDied
+    from cgc_fast.fitting import Fit as Fit
+    from cgc_fast.fitting import fit as fit
+    from cgc_fast.mixtures import Mixture as Mixture
+    from cgc_fast.mixtures import Never as Never
     from cgc_fast.planning import Plan as Plan
     from cgc_fast.planning import plan as plan
     from cgc_fast.problems import Problem as Problem
@@ -48,17 +54,23 @@ _HOME = {
     "Code": "codes",
     "CyclicCode": "codes",
     "DecodeError": "errors",
+    "Fit": "fitting",
+    "Mixture": "mixtures",
+    "Never": "mixtures",
     "NonFiniteGradient": "errors",
     "NumericalError": "errors",
     "Plan": "planning",
+    "PoorFitWarning": "errors",
     "Problem": "problems",
     "RepetitionCode": "codes",
     "Schedule": "schedule",
     "Trace": "straggler_models",
     "Walk": "schedule",
     "WorkerDied": "errors",
+    "baselines": "",
     "build_info": "_core",
     "expected_runtime": "runtime_model",
+    "fit": "fitting",
     "plan": "planning",
     "problems": "",
     "runtime": "runtime_model",

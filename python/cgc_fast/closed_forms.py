@@ -9,7 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["equalised_block_sizes", "mean_rate_block_sizes", "mean_time_block_sizes"]
+__all__ = [
+    "equalised_block_sizes",
+    "large_threshold_block_sizes",
+    "mean_rate_block_sizes",
+    "mean_time_block_sizes",
+]
 
 Array = NDArray[np.float64]
 
@@ -52,3 +57,29 @@ def mean_time_block_sizes(mean_times: Array, work: Array, coordinates: int) -> A
 def mean_rate_block_sizes(mean_rates: Array, work: Array, coordinates: int) -> Array:
     """Mean-rate approximation x^(f) [WANG22] (K,) from E[1/R_k] (K,), which must be finite. O(K)."""
     return equalised_block_sizes(mean_rates, work, coordinates)
+
+
+def large_threshold_block_sizes(workers: int, coordinates: int, tail_power: float = 1.0) -> Array:
+    """Large-threshold approximation of the largest completion probability [WANG22], (N,), real, sum L.
+
+    Level n fails if n + 1 workers are slower than about t / W_n. With tails P[T > t] ~ exp(-(t/scale)^k) the
+    exponent of that is (n + 1) / W_n^k: equal exponents at all levels make the likeliest failure least
+    likely.
+
+    Parameters
+    ----------
+    workers, coordinates : int
+        N and L.
+    tail_power : float
+        k > 0: 1 for exponential tails (exponential, gamma), where x_n = L / ((n+1) Harm_N); the shape of a
+        Weibull law. Log-normal laws and power tails have no such rule.
+
+    Notes
+    -----
+    W_n = (n+1)^(1/k) up to a factor, x_n = (W_n - W_{n-1}) / (n+1). O(N).
+    """
+    numbers = np.arange(1.0, workers + 1)
+    loads = numbers ** (1.0 / tail_power)
+    sizes = np.diff(loads, prepend=0.0) / numbers
+    sizes *= coordinates / sizes.sum()
+    return np.asarray(sizes)

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast.errors import ArgumentValueError
+from cgc_fast.errors import ArgumentValueError, unknown_name
+from cgc_fast.straggler_models import Trace
 
-__all__ = ["Digits", "digits_with_random_features", "random_fourier_features"]
+__all__ = ["TRACES", "Digits", "digits_with_random_features", "load_trace", "random_fourier_features"]
+
+TRACES = ("gpu_training_10_workers", "llm_training_32_replicas")
+
+
+def load_trace(name: str) -> Trace:
+    """Load measured cycle times that come with the package.
+
+    Parameters
+    ----------
+    name : {"gpu_training_10_workers", "llm_training_32_replicas"}
+        Relative mini-batch times of 10 workers of a GPU training job, whose slow workers stay slow (Alibaba,
+        CC BY 4.0), or compute seconds of 32 replicas in 43 steps of training a language model, where
+        slowness comes and goes (ByteDance, Apache 2.0). Sources are named in the files, licences beside them.
+
+    Raises
+    ------
+    ArgumentValueError
+        Unknown name.
+    """
+    if name not in TRACES:
+        raise unknown_name("trace", name, TRACES)
+    with resources.as_file(resources.files("cgc_fast") / "data" / "traces" / f"{name}.csv") as path:
+        return Trace.from_csv(path)
 
 
 class Digits(NamedTuple):

@@ -17,6 +17,7 @@ __all__ = [
     "DecodeError",
     "NonFiniteGradient",
     "NumericalError",
+    "PoorFitWarning",
     "WorkerDied",
     "unknown_name",
 ]
@@ -44,6 +45,10 @@ class NumericalError(CgcError):
 
 class NonFiniteGradient(CgcError):
     """A gradient cannot be completed because payloads that it needs hold NaN or infinity."""
+
+
+class PoorFitWarning(UserWarning):
+    """No family of laws describes the measured times; plan with the trace itself."""
 
 
 class WorkerDied(CgcError):

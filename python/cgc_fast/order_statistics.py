@@ -17,7 +17,15 @@ from scipy import special, stats
 
 from cgc_fast._core import group_times
 from cgc_fast.errors import NumericalError
-from cgc_fast.straggler_models import IdenticalLaw, LawPerWorker, StragglerModel, Trace, law_text
+from cgc_fast.mixtures import Mixture, Never, has_smooth_quantiles, without_never
+from cgc_fast.straggler_models import (
+    AtMostNever,
+    IdenticalLaw,
+    LawPerWorker,
+    StragglerModel,
+    Trace,
+    law_text,
+)
 
 __all__ = [
     "Means",
@@ -61,8 +69,9 @@ def mean_order_statistics(
 
     The times of an exponential law (any loc and scale) have the closed form loc + scale (Harm_N -
     Harm_{N-n}). Other i.i.d. continuous laws are integrated numerically, with a relative error below 1e-10
-    unless the mean hardly exists; a trace is averaged over its rows; for laws that differ or have atoms,
-    sample means over `draws` draws from `generator`.
+    unless the mean hardly exists; a trace is averaged over its rows; for laws that differ, have atoms or are
+    mixtures, sample means over `draws` draws from `generator`. Means given that at most d workers never
+    answer are means over the number that do.
 
     Notes
     -----
@@ -76,6 +85,8 @@ def mean_order_statistics(
     workers = model.workers
     if isinstance(model, Trace):
         return _sample_means(np.sort(model.times, axis=1), rates, None)
+    if isinstance(model, AtMostNever):
+        return _answered_means(model, rates, draws, generator)
     if isinstance(model, IdenticalLaw) and type(model.law.dist) is type(stats.expon) and not rates:
         low = float(model.law.support()[0])
         scale = float(model.law.mean()) - low
@@ -83,7 +94,9 @@ def mean_order_statistics(
         return Means(low + scale * np.cumsum(1.0 / np.arange(workers, 0, -1)), True)
     smallest = np.cumsum(np.sort(_indices(model, rates)))
     finite = (smallest if rates else smallest[::-1]) > _FINITE
-    if isinstance(model, IdenticalLaw) and isinstance(model.law.dist, stats.rv_continuous):
+    if not finite.any():
+        return Means(np.full(workers, np.inf), True)
+    if isinstance(model, IdenticalLaw) and has_smooth_quantiles(model.law):
         log_of = _log_rate if rates else np.log
         return Means(_order_quadrature(model.law, workers, finite, log_of), True)
     times = model.draw(np.random.default_rng(0) if generator is None else generator, draws)
@@ -107,6 +120,8 @@ def mean_group_statistics(
     ones = np.ones((len(groups), workers))
     if isinstance(model, Trace):
         return _sample_means(group_times(model.times, groups, ones), rates, None)
+    if isinstance(model, AtMostNever):
+        return _answered_group_means(model, groups, rates, draws, generator)
     indices = _indices(model, rates)
     finite = np.empty(len(groups), dtype=np.bool_)
     for k, count in enumerate(groups):
@@ -116,7 +131,9 @@ def mean_group_statistics(
             finite[k] = np.minimum.reduceat(indices, starts).sum() > _FINITE
         else:
             finite[k] = np.add.reduceat(indices, starts).min() > _FINITE
-    if isinstance(model, IdenticalLaw) and isinstance(model.law.dist, stats.rv_continuous):
+    if not finite.any():
+        return Means(np.full(len(groups), np.inf), True)
+    if isinstance(model, IdenticalLaw) and has_smooth_quantiles(model.law):
         log_of = _log_rate if rates else np.log
         return Means(_group_quadrature(model.law, workers, groups, finite, log_of), True)
     times = model.draw(np.random.default_rng(0) if generator is None else generator, draws)
@@ -134,15 +151,64 @@ def tail_indices(law: Any) -> tuple[float, float]:
     a law with a finite mean has alpha > 1 whatever the slope says. A discrete law is on positive integers, so
     that only its mean is asked: alpha is infinite or, if the mean is, 0.
     """
+    if isinstance(law, Mixture):
+        parts = [tail_indices(part) for part in law.laws]
+        return min(alpha for alpha, _ in parts), min(beta for _, beta in parts)
+    if isinstance(law, Never):
+        alpha, beta = tail_indices(law.law)
+        return (0.0 if law.probability else alpha), beta
     low, high = (float(end) for end in law.support())
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # a mean that does not exist
         finite_mean = bool(np.isfinite(law.mean()))
-    if not isinstance(law.dist, stats.rv_continuous):
+    if not isinstance(law.dist, stats.rv_continuous):  # atoms
         return (np.inf if finite_mean else 0.0), np.inf
     upper = np.inf if np.isfinite(high) else _slope(law, upper=True)
     lower = np.inf if low > 0.0 else _slope(law, upper=False)
     return (max(upper, 1.01) if finite_mean else upper), lower
+
+
+def _answered_means(
+    model: AtMostNever, rates: bool, draws: int, generator: np.random.Generator | None
+) -> Means:
+    """Means over the number k of workers that never answer: T_(n) is then that of the N - k others.
+
+    Infinite for n > N - d, where T_(n) may be; there rates are of no use either.
+    """
+    values, exact = np.full(model.workers, np.inf), True
+    values[: model.workers - model.most] = 0.0
+    law = without_never(model.law)
+    for silent, probability in enumerate(model.silent):
+        answering = IdenticalLaw(law, model.workers - silent)
+        means = mean_order_statistics(answering, rates=rates, draws=draws, generator=generator)
+        if probability > 0:
+            values[: model.workers - model.most] += (
+                probability * means.values[: model.workers - model.most]
+            )
+        exact &= means.exact
+    return Means(values, exact)
+
+
+def _answered_group_means(
+    model: AtMostNever,
+    groups: NDArray[np.int64],
+    rates: bool,
+    draws: int,
+    generator: np.random.Generator | None,
+) -> Means:
+    """Sample means; finite where the smallest group outnumbers the silent, by enough for the law's tail."""
+    alpha, beta = tail_indices(without_never(model.law))
+    answering = model.workers // groups - model.most
+    if rates:
+        # The groups are all fast if each has a fast member: one worker each is enough.
+        finite = (answering > 0) & (groups * beta > _FINITE)
+    else:
+        finite = np.where(answering > 0, answering, 0) * min(alpha, 1e300) > _FINITE
+    if not finite.any():
+        return Means(np.full(len(groups), np.inf), True)
+    times = model.draw(np.random.default_rng(0) if generator is None else generator, draws)
+    statistics = group_times(times, groups, np.ones((len(groups), model.workers)))
+    return _sample_means(statistics, rates, finite)
 
 
 def _slope(law: Any, upper: bool) -> float:

@@ -16,10 +16,13 @@ from cgc_fast.arguments import Cost, integer
 from cgc_fast.closed_forms import mean_rate_block_sizes, mean_time_block_sizes
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
 from cgc_fast.levels import Levels, make_levels
+from cgc_fast.mixtures import never_probability
 from cgc_fast.order_statistics import Means
 from cgc_fast.partition import check_boundaries, redundancy_from_block_sizes, round_block_sizes
 from cgc_fast.runtime_model import Estimate, evaluate
 from cgc_fast.straggler_models import (
+    AtMostNever,
+    IdenticalLaw,
     StragglerModel,
     Trace,
     as_straggler_model,
@@ -225,12 +228,14 @@ class Plan:
         used = np.flatnonzero(self.block_sizes)
         error = self.expected_runtime_standard_error
         accuracy = "exact" if error == 0 else f"standard error {error:.2g} s"
+        condition = "" if self.cycle_time is None else self.cycle_time.condition
         blocks = ", ".join(f"{self.block_sizes[n]} at {n}" for n in used[:8])
         return "\n".join(
             (
                 f"{self.scheme} plan, {self.workers} workers, {self.coordinates} coordinates",
                 f"method            {self.method}",
                 f"expected runtime  {self.expected_runtime:.6g} s ({accuracy})",
+                *([] if not condition else [f"                  {condition}"]),
                 f"coordinates at redundancy levels  {blocks}{', ...' if len(used) > 8 else ''}",
                 f"cost              samples {self.samples:g}, cycles per derivative "
                 f"{self.cycles_per_derivative:g}, forward cycles {self.forward_cycles:g}",
@@ -287,7 +292,9 @@ def plan(
     max_parts : int, optional
         Most parts of M/N samples that a worker may hold; levels that need more are not used.
     min_redundancy : int
-        Least number of missing workers that every coordinate must survive; lower levels are not used.
+        Least number d of missing workers that every coordinate must survive; lower levels are not used.
+        If the law says that workers may never answer (`Never`), the expected runtime is that given that at
+        most d of them do not.
     boundaries : sequence of int, optional
         Coordinates where blocks may be cut, strictly ascending in 0..L. Anywhere if None.
     sequential : bool
@@ -332,6 +339,7 @@ def plan(
             f"cycle_time: {np.count_nonzero(model.censored)} entries of the trace are censored, which no "
             "method can use yet; leave these iterations out, or set entries that never came to infinity"
         )
+    model = _given_enough_answers(model, min_redundancy)
 
     search = _Search(scheme, levels, model, coordinates, draws, seed)
     if method is None:
@@ -391,6 +399,19 @@ def _to_json(value: float | None) -> float | str | None:
 
 def _from_json(value: float | str | None) -> float | None:
     return None if value is None else float(value)
+
+
+def _given_enough_answers(model: StragglerModel, min_redundancy: int) -> StragglerModel:
+    """Condition i.i.d. workers that may never answer on as many answers as every level can do with."""
+    if not isinstance(model, IdenticalLaw) or not never_probability(model.law) > 0:
+        return model
+    if min_redundancy == 0:
+        raise ArgumentValueError(
+            f"cycle_time: every worker may never answer ({model!r}), so all may, and the expected runtime is "
+            "infinite at every level; give min_redundancy=d >= 1 to minimise the mean given that at most d "
+            "workers never answer"
+        )
+    return AtMostNever(model.law, model.workers, min_redundancy)
 
 
 class _Search:

@@ -20,8 +20,10 @@ from scipy import stats
 from scipy.stats.distributions import rv_frozen
 
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
+from cgc_fast.mixtures import Mixture, Never, never_probability, without_never
 
 __all__ = [
+    "AtMostNever",
     "IdenticalLaw",
     "LawPerWorker",
     "StragglerModel",
@@ -44,9 +46,12 @@ class StragglerModel(ABC):
     ----------
     workers : int
         N.
+    condition : str
+        What the draws are conditioned on, as part of a sentence; empty if on nothing.
     """
 
     workers: int
+    condition: str = ""
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
@@ -90,6 +95,58 @@ class IdenticalLaw(StragglerModel):
 
     def __repr__(self) -> str:
         return f"{law_text(self.law)}, {self.workers} workers"
+
+
+class AtMostNever(StragglerModel):
+    """Independent cycle times of one law, given that at most `most` of the workers never answer.
+
+    If every worker may never answer, so may all of them, and every unconditional mean runtime is infinite.
+    Under this condition, redundancy levels n >= most have finite ones.
+
+    Parameters
+    ----------
+    law : frozen law
+        With a probability of never answering, `Never` or a mixture with one.
+    workers : int
+        N.
+    most : int
+        d, 0..N-1.
+
+    Attributes
+    ----------
+    law, most
+        As given.
+    silent : ndarray of float64 of shape (d+1,)
+        Probability that exactly k = 0..d workers never answer, given that at most d do: binomial, cut off.
+    """
+
+    def __init__(self, law: Any, workers: int, most: int) -> None:
+        _check_law(law, "cycle_time")
+        self.law = law
+        self.workers = workers
+        self.most = most
+        log_silent = stats.binom.logpmf(np.arange(most + 1), workers, never_probability(law))
+        self.silent: NDArray[np.float64] = np.exp(log_silent - log_silent.max())
+        self.silent /= self.silent.sum()
+        self.condition = f"given that at most {most} of {workers} workers never answer"
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Draw (count, N): how many never answer, which these are, and the times of the others."""
+        times = IdenticalLaw(without_never(self.law), self.workers).draw(generator, count)
+        silent = generator.choice(self.most + 1, size=count, p=self.silent)
+        rank = np.argsort(generator.random((count, self.workers)), axis=1)
+        times[rank < silent[:, None]] = np.inf
+        return times
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """Law and condition."""
+        law = _law_to_dict(self.law)
+        if law is None:
+            return None
+        return {"kind": "at_most_never", "workers": self.workers, "law": law, "most": self.most}
+
+    def __repr__(self) -> str:
+        return f"{law_text(self.law)}, {self.workers} workers, {self.condition}"
 
 
 class LawPerWorker(StragglerModel):
@@ -238,11 +295,13 @@ def straggler_model_from_dict(form: Mapping[str, Any] | None) -> StragglerModel 
     kind = form.get("kind")
     if kind == "law":
         return IdenticalLaw(_law_from_dict(form["law"]), form["workers"])
+    if kind == "at_most_never":
+        return AtMostNever(_law_from_dict(form["law"]), form["workers"], form["most"])
     if kind == "laws":
         return LawPerWorker([_law_from_dict(law) for law in form["laws"]])
     if kind == "trace":
         return Trace(form["times"], form.get("censored"))
-    raise unknown_name("kind of straggler model", kind, ["law", "laws", "trace"])
+    raise unknown_name("kind of straggler model", kind, ["at_most_never", "law", "laws", "trace"])
 
 
 def parse_law(text: str) -> Any:
@@ -297,7 +356,15 @@ def parse_law(text: str) -> Any:
 
 
 def law_text(law: Any) -> str:
-    """Text of a frozen law, as `parse_law` reads it."""
+    """Text of a frozen law; of SciPy's continuous ones, as `parse_law` reads it."""
+    if isinstance(law, Mixture):
+        parts = ", ".join(f"{law_text(part)}: {w:g}" for part, w in zip(law.laws, law.weights, strict=True))
+        return f"Mixture({parts})"
+    if isinstance(law, Never):
+        return f"Never({law_text(law.law)}, {law.probability:g})"
+    if hasattr(law.dist, "xk"):  # rv_discrete(values=...)
+        atoms = ", ".join(f"{x:g}: {p:g}" for x, p in zip(law.dist.xk, law.dist.pk, strict=True))
+        return f"atoms({atoms})"
     parameters = [f"{value:g}" for value in law.args]
     parameters += [f"{name}={value:g}" for name, value in law.kwds.items()]
     return f"{law.dist.name}({', '.join(parameters)})"
@@ -340,6 +407,14 @@ def _positive_draws(times: NDArray[np.float64], source: str) -> NDArray[np.float
 
 
 def _law_to_dict(law: Any) -> dict[str, Any] | None:
+    if isinstance(law, Mixture):
+        parts = [_law_to_dict(part) for part in law.laws]
+        return None if None in parts else {"mixture": parts, "weights": law.weights.tolist()}
+    if isinstance(law, Never):
+        answered = _law_to_dict(law.law)
+        return None if answered is None else {"never": law.probability, "law": answered}
+    if hasattr(law.dist, "xk") and not law.args and not law.kwds:  # rv_discrete(values=...)
+        return {"values": np.asarray(law.dist.xk).tolist(), "probabilities": np.asarray(law.dist.pk).tolist()}
     name = str(law.dist.name)
     if type(getattr(stats, name, None)) is not type(law.dist):
         return None
@@ -352,6 +427,12 @@ def _law_to_dict(law: Any) -> dict[str, Any] | None:
 
 
 def _law_from_dict(form: Mapping[str, Any]) -> Any:
+    if "mixture" in form:
+        return Mixture([_law_from_dict(part) for part in form["mixture"]], form["weights"])
+    if "never" in form:
+        return Never(_law_from_dict(form["law"]), form["never"])
+    if "values" in form:
+        return stats.rv_discrete(values=(form["values"], form["probabilities"]))()
     distribution = getattr(stats, form["name"], None)
     if not isinstance(distribution, stats.rv_continuous | stats.rv_discrete):
         raise unknown_name("law", form["name"], _continuous_laws())

@@ -7,7 +7,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from cgc_fast.cli.compare_command import compare
 from cgc_fast.cli.plan_command import plan
+from cgc_fast.cli.reproduce_command import reproduce
 from cgc_fast.cli.simulate_command import simulate
 from cgc_fast.cli.train_command import train
 from cgc_fast.errors import CgcError
@@ -32,6 +34,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(compare)
 app.command()(plan)
+app.command()(reproduce)
 app.command()(simulate)
 app.command()(train)

@@ -1,0 +1,150 @@
+"""`cgc-fast compare`: every scheme, method and baseline for one straggler model."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from cgc_fast.cli.plan_command import read_cycle_time
+from cgc_fast.comparison import Comparison, completed
+from cgc_fast.comparison import compare as make_comparison
+from cgc_fast.errors import CgcError
+from cgc_fast.straggler_models import StragglerModel
+
+__all__ = ["compare"]
+
+
+def compare(
+    coordinates: Annotated[int, typer.Option(help="Number of coordinates L of the gradient.")],
+    workers: Annotated[
+        int | None, typer.Option(help="Number of workers N; by default the columns of the trace.")
+    ] = None,
+    cycle_time: Annotated[
+        str | None,
+        typer.Option(help="Law of the cycle times, in seconds per cycle: 'expon(loc=50, scale=1000)'."),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="CSV of measured cycle times instead: a row an iteration, a column a worker."),
+    ] = None,
+    samples: Annotated[float, typer.Option(help="Number of samples M, a scale of time.")] = 1.0,
+    cycles_per_derivative: Annotated[
+        float, typer.Option(help="Cycles b per sample and partial derivative.")
+    ] = 1.0,
+    forward_cycles: Annotated[float, typer.Option(help="Cycles c of the forward pass of a sample.")] = 0.0,
+    threshold: Annotated[
+        float | None, typer.Option(help="Seconds within which iterations should be completed.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Monte Carlo draws.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw runtimes, completion and block sizes.")] = None,
+) -> None:
+    """Compare every scheme, method and baseline for one straggler model, on common draws."""
+    try:
+        model = read_cycle_time(cycle_time, trace)
+        if workers is None:
+            if not isinstance(model, StragglerModel):
+                raise typer.BadParameter("a law says nothing about the number of workers: give --workers")
+            workers = model.workers
+        made = make_comparison(
+            workers,
+            coordinates,
+            model,
+            samples=samples,
+            cycles_per_derivative=cycles_per_derivative,
+            forward_cycles=forward_cycles,
+            threshold=threshold,
+            draws=draws,
+            seed=seed,
+        )
+        if plot is not None:
+            _save(made, plot)
+    except (CgcError, OSError, ImportError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(json.dumps(_form(made), allow_nan=False))
+    else:
+        _show(made)
+
+
+def _save(made: Comparison, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    made.plot().savefig(path, dpi=110)
+
+
+def _form(made: Comparison) -> dict[str, Any]:
+    rows = []
+    uncoded = made.entries[0].mean
+    for entry in made.entries:
+        mean, error = entry.mean, entry.standard_error
+        rows.append(
+            {
+                "name": entry.name,
+                "note": entry.note,
+                "expected_runtime_s": _number(mean),
+                "standard_error_s": _number(error),
+                "speed_up_over_uncoded": _number(uncoded / mean) if 0 < mean < math.inf else None,
+                "completion_probability": None
+                if entry.runtimes is None
+                else float(completed(entry.runtimes, made.threshold)),
+                "block_sizes": None if entry.block_sizes is None else entry.block_sizes.tolist(),
+            }
+        )
+    return {
+        "workers": made.model.workers,
+        "coordinates": made.coordinates,
+        "cycle_time": repr(made.model),
+        "threshold_s": made.threshold,
+        "entries": rows,
+    }
+
+
+def _number(value: float) -> float | str | None:
+    """JSON has no infinity, and nothing to say is nothing."""
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else "inf"
+
+
+def _show(made: Comparison) -> None:
+    form = _form(made)
+    table = Table("", "", "seconds", "±", "gain", "P[≤ t]", box=SIMPLE, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+        column.no_wrap = True
+    refused = []
+    for row in form["entries"]:
+        mean, error = row["expected_runtime_s"], row["standard_error_s"]
+        if mean is None:
+            refused.append(row)
+            continue
+        gain = row["speed_up_over_uncoded"]
+        table.add_row(
+            row["name"],
+            row["note"],
+            mean if isinstance(mean, str) else f"{mean:.4g}",
+            "" if error is None or isinstance(mean, str) else f"{error / mean:.1%}",
+            "" if gain is None or isinstance(gain, str) else f"{gain:.2f}×",
+            f"{row['completion_probability']:.4f}",
+        )
+    console = Console()
+    console.print(f"{form['cycle_time']}, {form['coordinates']} coordinates", highlight=False)
+    console.print(table)
+    console.print(
+        "Mean seconds of an iteration ± standard error, all on the same draws; gain over uncoded; probability "
+        f"to complete within t = {form['threshold_s']:.4g} s.",
+        highlight=False,
+    )
+    for row in refused:
+        console.print(f"{row['name']}: {row['note']}", highlight=False)
