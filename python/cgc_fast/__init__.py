@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cgc_fast.errors import ClusterClosed as ClusterClosed
     from cgc_fast.errors import DecodeError as DecodeError
     from cgc_fast.errors import NonFiniteGradient as NonFiniteGradient
+    from cgc_fast.errors import NotCertified as NotCertified
     from cgc_fast.errors import NumericalError as NumericalError
     from cgc_fast.errors import WorkerDied as WorkerDied
     from cgc_fast.planning import Plan as Plan
@@ -49,6 +50,7 @@ _HOME = {
     "CyclicCode": "codes",
     "DecodeError": "errors",
     "NonFiniteGradient": "errors",
+    "NotCertified": "errors",
     "NumericalError": "errors",
     "Plan": "planning",
     "Problem": "problems",

@@ -16,6 +16,7 @@ __all__ = [
     "ClusterClosed",
     "DecodeError",
     "NonFiniteGradient",
+    "NotCertified",
     "NumericalError",
     "WorkerDied",
     "unknown_name",
@@ -44,6 +45,10 @@ class NumericalError(CgcError):
 
 class NonFiniteGradient(CgcError):
     """A gradient cannot be completed because payloads that it needs hold NaN or infinity."""
+
+
+class NotCertified(UserWarning):
+    """A plan's solver missed the certificate it is meant to reach; the plan says what it reached."""
 
 
 class WorkerDied(CgcError):

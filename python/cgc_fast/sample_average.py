@@ -1,9 +1,11 @@
 """Minimisation of the sample average of the runtime, with a certificate; the sums over draws run in C++.
 
 For draws R (S, K) of the time statistics the sample average of an iteration is
-f(x) = (1/S) sum over the draws of max over k in U of R_k (W_k + phi L work_k), W_k = sum_{i <= k} work_i x_i, where U are
-the levels used and phi = c / (b L) is the price of a forward pass. On a fixed set U it is convex and piecewise
-linear in x.
+
+    f(x) = (1/S) sum over the draws of max over k in U of R_k (W_k + phi L work_k),
+
+W_k = sum_{i <= k} work_i x_i, where U are the levels used and phi = c / (b L) is the price of a forward pass.
+On a fixed set U it is convex and piecewise linear in x.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ class SampleAverage:
             self._add(np.where(np.arange(levels) == level, means, 0.0))
 
     def evaluate(self, shares: Array, used: Mask) -> float:
-        """f at `shares` (K,), and its cut there is kept; O(S K)."""
+        """F at `shares` (K,), and its cut there is kept; O(S K)."""
         cycles = np.cumsum(self.work * shares) + self.forward * self.work
         value = float(mean_maximum(self.statistics, np.where(used, cycles, 0.0), self._mass))
         self._add(self._mass)
@@ -121,12 +123,12 @@ class SampleAverage:
 
         Notes
         -----
-        A level bundle method (Lemarechal, Nemirovskii, Nesterov 1995): the maximum of the cuts is a model
+        A level bundle method [LEMARECHAL95]: the maximum of the cuts is a model
         of f. Its minimum, a linear program (HiGHS), is the lower bound; the bound is computed again from the
         program's multipliers lambda, as the minimum of sum_j lambda_j cut_j, so that it holds whatever the
         solver's tolerances. The next point is the one nearest to the best so far at which the model is LEVEL
         of the way up from the bound to the best value: a least-distance problem, solved as non-negative least
-        squares (Lawson and Hanson 1974), in the metric that weighs a step at level k by 1 / x_k. At N =
+        squares [LAWSON74], in the metric that weighs a step at level k by 1 / x_k. At N =
         50 about 60 iterations to 1e-4, each O(S K) and a linear program of K variables.
         """
         if used is None:
@@ -169,7 +171,7 @@ class SampleAverage:
         self._supports.append(mass > 0.0)
 
     def _cuts(self, used: Mask, levels: NDArray[np.intp], shares: Array) -> tuple[Array, Array]:
-        """Slopes (J, |U|) and constants (J,) of cuts that hold on U: the highest at `shares`, the last first."""
+        """Slopes (J, |U|) and constants (J,) of cuts that hold on U, the highest at `shares`."""
         holds = ~(np.array(self._supports) & ~used).any(axis=1)
         slopes, constants = np.array(self._slopes)[holds], np.array(self._constants)[holds]
         highest = np.argsort(-(slopes @ shares + constants), kind="stable")[: 2 * len(levels) + _FIRST_CUTS]
@@ -205,15 +207,15 @@ def _lowest(slopes: Array, constants: Array, least: float, scale: float) -> tupl
     weights /= weights.sum()
     slope, constant = weights @ slopes, float(weights @ constants)
     bound = constant + least * float(slope.sum()) + (1.0 - least * levels) * float(slope.min())
-    return np.maximum(result.x[:levels], least), bound
+    corner: Array = np.maximum(np.asarray(result.x)[:levels], least)
+    return corner, bound
 
 
 def _nearest(slopes: Array, constants: Array, target: float, centre: Array, least: float) -> Array | None:
     """Point of the simplex nearest to `centre` where no cut is above `target`; None if none is found.
 
-    The step y = D u, D = diag(sqrt(centre)), is sought in the orthogonal complement of sum y = 0. The least |u|
-    with G u >= h is -r / r_last, r the residual of the non-negative least squares problem for (G^T; h^T) and
-    (0, ..., 0, 1).
+    The step is y = D u, D = diag(sqrt(centre)), among those with sum y = 0. The least |u| with G u >= h is
+    -r / r_last, r the residual of the non-negative least squares problem for (G^T; h^T) and (0, ..., 0, 1).
     """
     levels = len(centre)
     metric = np.sqrt(centre + _EMPTY)
