@@ -23,7 +23,11 @@ LAYERS = [
     ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called
     ["schemes", "straggler_models"],
     ["order_statistics", "simulation", "levels", "fitting"],
+    ["censoring"],
     ["runtime_model", "closed_forms", "subgradient", "baselines"],
+    ["sample_average"],
+    ["forward_search"],
+    ["sampled_plans"],
     ["planning"],
     ["worker", "decoder"],
     ["engines"],

@@ -101,9 +101,10 @@ def test_every_method_gives_a_consistent_plan(method, scheme):
     error = np.hypot(plan.expected_runtime_standard_error, fresh.std() / np.sqrt(4000))
     assert abs(plan.expected_runtime - fresh.mean()) <= 5 * error
     assert (plan.expected_runtime_standard_error == 0) == (np.count_nonzero(plan.block_sizes) == 1)
-    assert plan.lower_bound is None
-    assert plan.relative_gap is None
-    assert plan.relaxed_gap is None
+    certified = plan.sample_report is not None
+    assert certified >= (method == "sample_average")
+    for number in (plan.lower_bound, plan.relative_gap, plan.relaxed_gap):
+        assert (number is not None) == certified
     with pytest.raises(ValueError, match="read-only"):
         plan.block_sizes[0] = 1
     assert plan.method in plan.summary()
@@ -238,6 +239,8 @@ def test_blocks_end_at_boundaries():
         ({"max_parts": 7}, ArgumentValueError, "max_parts: expected an integer in 1..6, got 7"),
         ({"min_redundancy": 6}, ArgumentValueError, "min_redundancy: expected an integer in 0..5, got 6"),
         ({"min_redundancy": 3, "max_parts": 3}, ArgumentValueError, "takes at least 4 parts"),
+        ({"min_block": 0}, ArgumentValueError, "min_block: expected an integer in 1..1000, got 0"),
+        ({"min_block": 1001}, ArgumentValueError, "min_block: expected an integer in 1..1000, got 1001"),
         ({"sequential": 1}, ArgumentTypeError, "sequential"),
         ({"samples": -1}, ArgumentValueError, "samples"),
         ({"forward_cycles": np.nan}, ArgumentValueError, "forward_cycles"),
@@ -255,14 +258,15 @@ def test_blocks_end_at_boundaries():
         (
             {"method": "exact"},
             ArgumentValueError,
-            "method: expected one of mean_rate, mean_time, single_level, subgradient, uncoded; got 'exact'",
+            "method: expected one of mean_rate, mean_time, sample_average, single_level, subgradient, uncoded; "
+            "got 'exact'",
         ),
         ({"cycle_time": stats.norm(3, 1)}, ArgumentValueError, "positive half-line"),
         ({"cycle_time": [LAW] * 5}, ArgumentValueError, "expected 6 laws"),
         (
-            {"cycle_time": cgc.Trace([[1.0] * 6], censored=[[True] + [False] * 5])},
+            {"cycle_time": cgc.Trace([[1.0] * 6], censored=[[True] * 6])},
             ArgumentValueError,
-            "1 entries of the trace are censored",
+            "every entry of the trace is censored",
         ),
         (
             {"cycle_time": stats.expon(scale=3), "method": "mean_rate"},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cgc_fast.errors import ClusterClosed as ClusterClosed
     from cgc_fast.errors import DecodeError as DecodeError
     from cgc_fast.errors import NonFiniteGradient as NonFiniteGradient
+    from cgc_fast.errors import NotCertified as NotCertified
     from cgc_fast.errors import NumericalError as NumericalError
     from cgc_fast.errors import PoorFitWarning as PoorFitWarning
     from cgc_fast.errors import WorkerDied as WorkerDied
@@ -58,6 +59,7 @@ _HOME = {
     "Mixture": "mixtures",
     "Never": "mixtures",
     "NonFiniteGradient": "errors",
+    "NotCertified": "errors",
     "NumericalError": "errors",
     "Plan": "planning",
     "PoorFitWarning": "errors",

@@ -6,7 +6,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'level_runtimes', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
+__all__: list[str] = ['CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'level_runtimes', 'mean_maximum', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -154,6 +154,10 @@ def group_times(times: numpy.typing.NDArray[numpy.float64], groups: numpy.typing
 def level_runtimes(times: numpy.typing.NDArray[numpy.float64], cycles: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """
     max_k times[:, k] * cycles[k] (D,), levels with cycles 0 left out; O(D K).
+    """
+def mean_maximum(times: numpy.typing.NDArray[numpy.float64], cycles: numpy.typing.NDArray[numpy.float64], mass: numpy.typing.NDArray[numpy.float64]) -> float:
+    """
+    Mean over the draws of max_k times[:, k] * cycles[k], times (D, K) finite, levels with cycles 0 left out; mass (K,) receives the mean of times where the maximum is at k, a subgradient with respect to cycles. O(D K).
     """
 def monotonic_ns() -> int:
     """

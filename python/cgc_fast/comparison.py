@@ -105,7 +105,9 @@ class Comparison:
         self._plot_block_sizes(axes[1, 1])
         axes[1, 2].axis("off")
         handles, labels = axes[0, 2].get_legend_handles_labels()
-        axes[1, 2].legend(handles, labels, loc="center left", frameon=False, fontsize=11, title=str(self.model))
+        axes[1, 2].legend(
+            handles, labels, loc="center left", frameon=False, fontsize=11, title=str(self.model)
+        )
         for ax in axes.flat:
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)
@@ -300,9 +302,7 @@ def _baselines(times: Array, coordinates: int, cost: Cost) -> list[Entry]:
             f"s = {partial}, alpha = {baselines.ALPHA:g}",
             baselines.partial_stragglers(times, coordinates, partial, **keywords),
         ),
-        Entry(
-            "load balancing", "by mean speed", baselines.load_balancing(times, coordinates, **keywords)
-        ),
+        Entry("load balancing", "by mean speed", baselines.load_balancing(times, coordinates, **keywords)),
         Entry(
             "hierarchical",
             f"{LAYERS} layers",

@@ -16,6 +16,7 @@ __all__ = [
     "ClusterClosed",
     "DecodeError",
     "NonFiniteGradient",
+    "NotCertified",
     "NumericalError",
     "PoorFitWarning",
     "WorkerDied",
@@ -49,6 +50,10 @@ class NonFiniteGradient(CgcError):
 
 class PoorFitWarning(UserWarning):
     """No family of laws describes the measured times; plan with the trace itself."""
+
+
+class NotCertified(UserWarning):
+    """A plan's solver missed the certificate it is meant to reach; the plan says what it reached."""
 
 
 class WorkerDied(CgcError):

@@ -104,7 +104,9 @@ class Fit:
         if ax is None:
             _, ax = plt.subplots(figsize=(7.0, 4.5), layout="constrained")
         at, distribution = _empirical(self.times, self.censored)
-        ax.step(at, 1.0 - distribution, where="post", color="black", linewidth=2.0, label="measured", zorder=3)
+        ax.step(
+            at, 1.0 - distribution, where="post", color="black", linewidth=2.0, label="measured", zorder=3
+        )
         least = 0.4 / len(self.times)
         best = self.candidates[0]
         far = max(float(self.times[-1]), min(float(best.law.isf(least)), 2.0 * float(self.times[-1])))
@@ -217,9 +219,7 @@ def fit(trace: Trace | ArrayLike, *, replicas: int = 99, seed: int = 0) -> Fit:
     distance = _distance(best.law, times, censored)
     p_value = _p_value(best, data, distance, replicas, generator)
     law = Never(best.law, never) if never else best.law
-    made = Fit(
-        law, best.name, best.log_likelihood, candidates, distance, p_value, times, censored, never
-    )
+    made = Fit(law, best.name, best.log_likelihood, candidates, distance, p_value, times, censored, never)
     if not made.fits:
         warnings.warn(_poor_fit(made, measured), PoorFitWarning, stacklevel=2)
     return made

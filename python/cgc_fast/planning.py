@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost, integer
+from cgc_fast.censoring import complete
 from cgc_fast.closed_forms import mean_rate_block_sizes, mean_time_block_sizes
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
 from cgc_fast.levels import Levels, make_levels
@@ -20,11 +21,11 @@ from cgc_fast.mixtures import never_probability
 from cgc_fast.order_statistics import Means
 from cgc_fast.partition import check_boundaries, redundancy_from_block_sizes, round_block_sizes
 from cgc_fast.runtime_model import Estimate, evaluate
+from cgc_fast.sampled_plans import SampledPlan, SampleReport, sampled_plan
 from cgc_fast.straggler_models import (
     AtMostNever,
     IdenticalLaw,
     StragglerModel,
-    Trace,
     as_straggler_model,
     straggler_model_from_dict,
 )
@@ -40,7 +41,7 @@ __all__ = ["METHODS", "OBJECTIVES", "Plan", "plan"]
 Array = NDArray[np.float64]
 
 OBJECTIVES = ("expected_runtime",)
-METHODS = ("mean_rate", "mean_time", "single_level", "subgradient", "uncoded")
+METHODS = ("mean_rate", "mean_time", "sample_average", "single_level", "subgradient", "uncoded")
 
 _FORMAT = "cgc_fast plan"
 _VERSION = 1
@@ -88,8 +89,11 @@ class Plan:
     cycle_time : StragglerModel or None
         The model planned for; None in a loaded plan whose law could not be stored.
     parameters : dict
-        Everything else that was asked for: method, max_parts, min_redundancy, boundaries, sequential,
-        draws, seed.
+        Everything else that was asked for: method, max_parts, min_redundancy, min_block, boundaries,
+        sequential, draws, seed.
+    sample_report : SampleReport or None
+        For "sample_average", to whose sampled problem the certificate refers: in-sample and hold-out runtime,
+        whether a one-level plan was taken instead, and the scope of the certificate.
     """
 
     workers: int
@@ -109,6 +113,7 @@ class Plan:
     relaxed_gap: float | None
     cycle_time: StragglerModel | None
     parameters: dict[str, Any]
+    sample_report: SampleReport | None = None
 
     def __post_init__(self) -> None:
         self.block_sizes.flags.writeable = False
@@ -190,6 +195,7 @@ class Plan:
             **{entry: _to_json(getattr(self, entry)) for entry in _REAL_ENTRIES},
             "cycle_time": None if self.cycle_time is None else self.cycle_time.to_dict(),
             "parameters": self.parameters,
+            "sample_report": None if self.sample_report is None else self.sample_report.to_dict(),
         }
 
     @classmethod
@@ -219,6 +225,8 @@ class Plan:
             entries["block_sizes"] = np.array(form["block_sizes"], dtype=np.int64)
             entries["relaxed_block_sizes"] = np.array(form["relaxed_block_sizes"], dtype=np.float64)
             entries["cycle_time"] = straggler_model_from_dict(form["cycle_time"])
+            report = form["sample_report"]
+            entries["sample_report"] = None if report is None else SampleReport.from_dict(report)
             return cls(**{field.name: entries[field.name] for field in fields(cls)})
         except KeyError as error:
             raise ArgumentValueError(f"{name}: the plan has no entry {error}") from error
@@ -264,6 +272,7 @@ def plan(
     forward_cycles: float = 0.0,
     max_parts: int | None = None,
     min_redundancy: int = 0,
+    min_block: int = 1,
     boundaries: Sequence[int] | NDArray[np.int64] | None = None,
     sequential: bool = False,
     draws: int = 20_000,
@@ -276,16 +285,19 @@ def plan(
     workers, coordinates : int
         N >= 1 and L >= 1; L < N is allowed.
     cycle_time : frozen scipy.stats law, sequence of N laws, or Trace
-        Seconds per cycle: i.i.d. workers, independent workers, or measured iterations.
+        Seconds per cycle: i.i.d. workers, independent workers, or measured iterations. Censored entries of a
+        trace are drawn from the pooled survival curve (`censoring.impute`); the expected runtime is then
+        over the imputed rows.
     objective : {"expected_runtime"}
         What to optimise.
     scheme : {"cyclic", "fractional_repetition"}
         Which codes the levels use.
-    method : {None, "mean_time", "mean_rate", "subgradient", "single_level", "uncoded"}
+    method : {None, "sample_average", "mean_time", "mean_rate", "subgradient", "single_level", "uncoded"}
         None takes the best of all, by their expected runtimes on common draws: never worse there than the
         best single level or uncoded. "mean_time", "mean_rate", "subgradient" [WANG22] propose block sizes
-        as if c = 0; "single_level" is the best classic gradient code [TANDON17]; "uncoded" waits for every
-        worker.
+        as if c = 0; "sample_average" minimises the mean over draws with a certificate and, where c > 0,
+        searches the set of levels (`sampled_plan`); "single_level" is the best classic gradient code
+        [TANDON17]; "uncoded" waits for every worker.
     samples, cycles_per_derivative, forward_cycles : float
         M (a scale of time), b and c: computing costs b cycles per sample and coordinate, and c once per
         sample that a worker touches.
@@ -295,6 +307,8 @@ def plan(
         Least number d of missing workers that every coordinate must survive; lower levels are not used.
         If the law says that workers may never answer (`Never`), the expected runtime is that given that at
         most d of them do not.
+    min_block : int
+        Least size of a block that is not empty, 1..L.
     boundaries : sequence of int, optional
         Coordinates where blocks may be cut, strictly ascending in 0..L. Anywhere if None.
     sequential : bool
@@ -331,66 +345,69 @@ def plan(
     if not isinstance(sequential, bool):
         raise ArgumentTypeError(f"sequential: expected True or False, got {sequential!r}")
     cost = Cost(samples, cycles_per_derivative, forward_cycles)
+    min_block = integer("min_block", min_block, 1, coordinates)
     levels = make_levels(scheme, workers, min_redundancy=min_redundancy, max_parts=max_parts)
     cuts = None if boundaries is None else check_boundaries(boundaries, coordinates)
     model = as_straggler_model(cycle_time, workers)
-    if isinstance(model, Trace) and model.censored.any():
-        raise ArgumentValueError(
-            f"cycle_time: {np.count_nonzero(model.censored)} entries of the trace are censored, which no "
-            "method can use yet; leave these iterations out, or set entries that never came to infinity"
-        )
     model = _given_enough_answers(model, min_redundancy)
-
-    search = _Search(scheme, levels, model, coordinates, draws, seed)
-    if method is None:
-        proposals = search.all()
-    else:
-        proposals = {method: search.propose(method)}
-    rounded = {
-        name: round_block_sizes(sizes, coordinates, cuts).astype(np.float64)
+    search = _Search(scheme, levels, model, coordinates, cost, draws, seed, min_block, cuts)
+    proposals = search.all() if method is None else {method: search.propose(method)}
+    relaxed = {
+        name: [sizes] if name == "sample_average" else search.thinned(sizes)
         for name, sizes in proposals.items()
     }
-    names = list(rounded)
-    evaluation = evaluate(
-        levels,
-        list(rounded.values()),
-        model,
-        search.means,
-        cost,
-        draws,
-        search.generator("score"),
-    )
-    estimates = dict(zip(names, evaluation.estimates, strict=True))
-    winner = names[0]
+    candidates = [(name, sizes) for name, options in relaxed.items() for sizes in options]
+    rounded = [round_block_sizes(sizes, coordinates, cuts).astype(np.float64) for _, sizes in candidates]
+    evaluation = evaluate(levels, rounded, search.model, search.means, cost, draws, search.generator("score"))
+    # Of each method the best of what `min_block` left.
+    best: dict[str, int] = {}
+    for index, (name, _) in enumerate(candidates):
+        if name not in best or evaluation.sampled[index] < evaluation.sampled[best[name]]:
+            best[name] = index
+    estimates = {name: evaluation.estimates[index] for name, index in best.items()}
+    winner = candidates[0][0]
     if method is None:
-        winner = _best(dict(zip(names, evaluation.sampled.tolist(), strict=True)), estimates)
+        winner = _best({name: float(evaluation.sampled[index]) for name, index in best.items()}, estimates)
+    sampled = search.sampled if "sample_average" in proposals else None
+    if sampled and winner not in (
+        "sample_average",
+        sampled.report.one_level if sampled.report.replaced else "",
+    ):
+        sampled = None
     return Plan(
         workers=workers,
         coordinates=coordinates,
         scheme=scheme,
-        method=winner,
+        method=_method_name(winner, sampled),
         objective=objective,
-        block_sizes=levels.expand(rounded[winner]).astype(np.int64),
-        relaxed_block_sizes=levels.expand(proposals[winner]),
+        block_sizes=levels.expand(rounded[best[winner]]).astype(np.int64),
+        relaxed_block_sizes=levels.expand(candidates[best[winner]][1]),
         samples=samples,
         cycles_per_derivative=cycles_per_derivative,
         forward_cycles=forward_cycles,
         expected_runtime=estimates[winner].value,
         expected_runtime_standard_error=estimates[winner].standard_error,
-        lower_bound=None,
-        relative_gap=None,
-        relaxed_gap=None,
+        lower_bound=None if sampled is None else sampled.lower_bound,
+        relative_gap=None if sampled is None else sampled.relative_gap,
+        relaxed_gap=None if sampled is None else sampled.relaxed_gap,
         cycle_time=model,
         parameters={
             "method": method,
             "max_parts": None if max_parts is None else int(max_parts),
             "min_redundancy": int(min_redundancy),
+            "min_block": min_block,
             "boundaries": None if cuts is None else cuts.tolist(),
             "sequential": sequential,
             "draws": draws,
             "seed": seed,
         },
+        sample_report=None if sampled is None else sampled.report,
     )
+
+
+def _method_name(winner: str, sampled: SampledPlan | None) -> str:
+    """The method that gave the sizes: a one-level one, if it took the place of the sampled optimum."""
+    return sampled.report.one_level if sampled is not None and sampled.report.replaced else winner
 
 
 def _to_json(value: float | None) -> float | str | None:
@@ -422,16 +439,29 @@ class _Search:
     """
 
     def __init__(
-        self, scheme: str, levels: Levels, model: StragglerModel, coordinates: int, draws: int, seed: int
+        self,
+        scheme: str,
+        levels: Levels,
+        model: StragglerModel,
+        coordinates: int,
+        cost: Cost,
+        draws: int,
+        seed: int,
+        min_block: int,
+        cuts: NDArray[np.int64] | None,
     ) -> None:
         self.scheme = scheme
         self.levels = levels
-        self.model = model
         self.coordinates = coordinates
+        self.cost = cost
         self.draws = draws
-        self._seeds = dict(
-            zip(("means", "rates", "optimise", "score"), np.random.SeedSequence(seed).spawn(4), strict=True)
-        )
+        self.min_block = min_block
+        self.cuts = cuts
+        purposes = ("means", "rates", "optimise", "score", "hold_out", "impute")
+        self._seeds = dict(zip(purposes, np.random.SeedSequence(seed).spawn(len(purposes)), strict=True))
+        # The model as planned for: nothing censored, `repeats` rows an iteration of a trace.
+        self.model, self.repeats = complete(model, self.generator("impute"))
+        model = self.model
         self.means: Means = levels.mean_statistics(model, draws=draws, generator=self.generator("means"))
         self.usable = np.isfinite(self.means.values)
         if not self.usable.any():
@@ -452,6 +482,9 @@ class _Search:
             proposals["mean_rate"] = self.mean_rate()
         if self.levels.redundancies[0] == 0 and self.usable[0]:
             proposals["uncoded"] = self.uncoded()
+        independent = isinstance(self.model, IdenticalLaw) and self.scheme == "cyclic"
+        if not independent or self.cost.forward_cycles > 0:
+            proposals["sample_average"] = self.sample_average()
         return proposals
 
     def propose(self, method: str) -> Array:
@@ -459,6 +492,7 @@ class _Search:
         methods: dict[str, Callable[[], Array]] = {
             "mean_rate": self.mean_rate,
             "mean_time": self.mean_time,
+            "sample_average": self.sample_average,
             "single_level": self.single_level,
             "subgradient": self.subgradient,
             "uncoded": self.uncoded,
@@ -493,6 +527,44 @@ class _Search:
             else start
         )
         return sizes
+
+    def sample_average(self) -> Array:
+        return self.sampled.sizes
+
+    @cached_property
+    def sampled(self) -> SampledPlan:
+        """The minimum of the sample average, judged on a hold-out."""
+        return sampled_plan(
+            self.levels,
+            self.usable,
+            self.model,
+            self.coordinates,
+            self.cost,
+            min_block=self.min_block,
+            boundaries=self.cuts,
+            draws=self.draws,
+            repeats=self.repeats,
+            generators=(self.generator("optimise"), self.generator("hold_out")),
+        )
+
+    def thinned(self, sizes: Array) -> list[Array]:
+        """The sizes, or with `min_block` those among their thinned versions that respect it.
+
+        The smallest block is dropped, and the others scaled up, again and again. Which versions there are
+        does not depend on `min_block`, so a smaller one leaves no fewer.
+        """
+        if self.min_block == 1:
+            return [sizes]
+        allowed = []
+        while True:
+            blocks = round_block_sizes(sizes, self.coordinates, self.cuts)
+            if blocks[blocks > 0].min() >= self.min_block:
+                allowed.append(sizes)
+            if np.count_nonzero(sizes) == 1:
+                return allowed
+            sizes = sizes.copy()
+            sizes[np.argmin(np.where(sizes > 0, sizes, np.inf))] = 0.0
+            sizes *= self.coordinates / sizes.sum()
 
     def single_level(self) -> Array:
         # Forward passes multiply all levels' cycles alike.

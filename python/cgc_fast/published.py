@@ -143,9 +143,7 @@ def _expected_runtimes(draws: int, seed: int) -> Iterator[Point]:
                 optimal = "exact" if "exact" in METHODS else "subgradient"
                 method = optimal if column == "optimal" else column
                 # The figures leave out the factor M/N: with M = N it is 1.
-                made = plan(
-                    workers, coordinates, law, method=method, samples=workers, draws=draws, seed=seed
-                )
+                made = plan(workers, coordinates, law, method=method, samples=workers, draws=draws, seed=seed)
                 ours, error = made.expected_runtime, made.expected_runtime_standard_error
             yield Point(
                 FIGURES[0],
@@ -218,9 +216,7 @@ def _best_known(
         return made.block_sizes.astype(np.float64), made.method
     candidates = {"large_threshold": large}
     for method in ("mean_time", "mean_rate"):
-        candidates[method] = plan(
-            workers, coordinates, law, method=method, draws=1
-        ).relaxed_block_sizes
+        candidates[method] = plan(workers, coordinates, law, method=method, draws=1).relaxed_block_sizes
     values = {
         name: float(completed(runtime(sizes, times, samples=samples), threshold))
         for name, sizes in candidates.items()

@@ -444,3 +444,18 @@ def _simulate_claims(
         if sent[index] <= runtime and sent[index] < np.inf:
             values_sent[index] = sum(stop - start for start, stop in ranges)
     return runtime, decode_times, values_sent
+
+
+# --- sample average ------------------------------------------------------------------------------------
+
+
+def mean_maximum(
+    times: NDArray[np.float64], cycles: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Twin of `_core.mean_maximum`: the mean of the rows' maxima, and the mean times where they are."""
+    products = np.where(cycles > 0, np.where(cycles > 0, times, 0.0) * cycles, -1.0)
+    last = products.argmax(axis=1)
+    mass = np.zeros(len(cycles))
+    for row, level in enumerate(last):
+        mass[level] += times[row, level] / len(times)
+    return float(products.max(axis=1).mean()), mass

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast.arguments import Cost, integer
+from cgc_fast.censoring import complete
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.levels import Levels, make_levels
 from cgc_fast.order_statistics import Means
@@ -101,7 +102,8 @@ def expected_runtime(
     Parameters
     ----------
     cycle_time : frozen scipy.stats law, sequence of N laws, or Trace
-        Distribution of T. For a trace: the mean over its rows.
+        Distribution of T. For a trace: the mean over its rows, censored entries
+        imputed (`censoring.impute`).
     draws, seed : int
         Monte Carlo draws and their seed. Not used for a trace, nor where one number decides: i.i.d. workers
         and all coordinates at one level, or an infinite expectation.
@@ -116,9 +118,10 @@ def expected_runtime(
     levels = make_levels(scheme, len(sizes))
     model = as_straggler_model(cycle_time, len(sizes))
     draws = integer("draws", draws, 1)
-    for_means, for_score = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(integer("seed", seed, 0)).spawn(2)
+    for_means, for_score, for_censored = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(integer("seed", seed, 0)).spawn(3)
     )
+    model, _ = complete(model, for_censored)
     means = levels.mean_statistics(model, draws=draws, generator=for_means)
     (estimate,) = evaluate(levels, [levels.gather(sizes)], model, means, cost, draws, for_score).estimates
     return estimate.value

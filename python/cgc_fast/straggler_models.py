@@ -183,8 +183,8 @@ class Trace(StragglerModel):
         Seconds per cycle of N workers in I iterations, positive; infinity where a worker never answered.
         Copied.
     censored : array-like of bool of shape (I, N), optional
-        True where the entry is only a lower bound, because the worker was stopped then. Kept for methods that
-        can use it; `plan` refuses traces with censored entries.
+        True where the entry is only a lower bound, because the worker was stopped then; plans are made for
+        imputed times (`censoring.impute`).
 
     Raises
     ------
