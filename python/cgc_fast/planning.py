@@ -344,6 +344,11 @@ def plan(
         Impossible arguments; unknown names; no level has a finite mean; a method cannot work with this
         model (the mean rate does not exist, uncoded is not among the levels allowed).
 
+    Warns
+    -----
+    NotCertified
+        "sample_average" missed its gap of 1e-4; the plan says what it reached.
+
     Examples
     --------
     >>> from scipy import stats

@@ -185,8 +185,8 @@ def sampled_plan(
     return SampledPlan(
         sizes,
         lower_bound,
-        everything.mean(problem.rounded(sizes)) / lower_bound - 1.0,
-        everything.mean(sizes) / lower_bound - 1.0,
+        _gap(everything.mean(problem.rounded(sizes)), lower_bound),
+        _gap(everything.mean(sizes), lower_bound),
         SampleReport(levels=members, scope=scope, **entries),
     )
 
@@ -328,6 +328,10 @@ def _judge(sample: _Sample, hold_out: _Sample, sizes: Array) -> tuple[Array, dic
         entries["hold_out_standard_error"] = _standard_error(own) if len(own) > 1 else None
     entries["in_sample_runtime"] = sample.mean(rounded(sizes))
     return sizes, entries
+
+
+def _gap(value: float, lower_bound: float) -> float:
+    return value / lower_bound - 1.0 if lower_bound > 0.0 else math.inf
 
 
 def _standard_error(values: Array) -> float:
