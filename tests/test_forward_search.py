@@ -30,8 +30,8 @@ def best_of_all_sets(statistics, work, forward):
 
 
 @pytest.mark.parametrize("exhaustive", [True, False])
-@pytest.mark.parametrize("law", [LAW, stats.expon(1000, 1000), stats.lognorm(1.2)])
-@pytest.mark.parametrize("forward", [0.01, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("law", [LAW, stats.lognorm(1.2)])
+@pytest.mark.parametrize("forward", [0.01, 0.1, 0.3])
 def test_the_search_finds_the_best_set(monkeypatch, exhaustive, law, forward):
     if not exhaustive:
         monkeypatch.setattr(forward_search, "EXHAUSTIVE", 0)

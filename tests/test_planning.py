@@ -258,8 +258,8 @@ def test_blocks_end_at_boundaries():
         (
             {"method": "exact"},
             ArgumentValueError,
-            "method: expected one of mean_rate, mean_time, sample_average, single_level, subgradient, uncoded; "
-            "got 'exact'",
+            "method: expected one of mean_rate, mean_time, sample_average, single_level, subgradient, "
+            "uncoded; got 'exact'",
         ),
         ({"cycle_time": stats.norm(3, 1)}, ArgumentValueError, "positive half-line"),
         ({"cycle_time": [LAW] * 5}, ArgumentValueError, "expected 6 laws"),

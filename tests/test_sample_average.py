@@ -165,7 +165,8 @@ def test_the_certificate_of_a_plan(scheme, cycle_time):
     made = plan(cycle_time=cycle_time, scheme=scheme, samples=30)
     report = made.sample_report
     assert 0 <= made.relaxed_gap <= 1e-4
-    assert made.relative_gap == pytest.approx(report.in_sample_runtime / made.lower_bound - 1)
+    runtime = made.expected_runtime if cycle_time is TRACE else report.in_sample_runtime
+    assert made.relative_gap == pytest.approx(runtime / made.lower_bound - 1, abs=1e-12)
     assert made.relative_gap >= 0
     assert report.scope == "all levels allowed"
     assert not report.replaced
@@ -173,10 +174,13 @@ def test_the_certificate_of_a_plan(scheme, cycle_time):
     assert report.hold_out_standard_error > 0
     if cycle_time is TRACE:
         first, second = TRACE.times[:200], TRACE.times[200:]
-        for rows, value in ((first, report.in_sample_runtime), (second, report.hold_out_runtime)):
-            runtimes = cgc.runtime(made.block_sizes, rows, samples=30, scheme=scheme)
-            assert value == pytest.approx(runtimes.mean(), rel=1e-12)
-        assert report.hold_out_standard_error == pytest.approx(runtimes.std(ddof=1) / np.sqrt(200))
+        half = plan(cycle_time=cgc.Trace(first), scheme=scheme, samples=30)
+        # Two optima of one sample, each within its gap and its rounding.
+        assert report.in_sample_runtime == pytest.approx(half.expected_runtime, rel=1e-3)
+        runtimes = cgc.runtime(half.block_sizes, second, samples=30, scheme=scheme)
+        error = runtimes.std(ddof=1) / np.sqrt(200)
+        assert abs(report.hold_out_runtime - runtimes.mean()) <= 0.2 * error
+        assert report.hold_out_standard_error == pytest.approx(error, rel=0.1)
     else:
         error = np.hypot(report.hold_out_standard_error, made.expected_runtime_standard_error)
         assert abs(report.hold_out_runtime - made.expected_runtime) <= 5 * error
@@ -189,8 +193,9 @@ def test_no_other_method_is_better_on_the_sample(scheme, cycle_time):
     for method in ("subgradient", "mean_time", "single_level"):
         other = plan(cycle_time=cycle_time, scheme=scheme, method=method)
         if cycle_time is TRACE:
-            value = cgc.runtime(other.block_sizes, TRACE.times[:200], scheme=scheme).mean()
-            assert value >= best.lower_bound
+            assert other.expected_runtime >= best.lower_bound
+            assert best.expected_runtime <= (1 + 1e-3) * other.expected_runtime  # the gap and rounding
+            continue
         error = np.hypot(best.expected_runtime_standard_error, other.expected_runtime_standard_error)
         # Both are scored on the same draws; fitted ones may lose what the sample does not tell.
         assert best.expected_runtime <= 1.01 * other.expected_runtime + 3 * error
@@ -215,7 +220,7 @@ def test_a_plan_that_loses_on_the_hold_out_is_replaced():
     assert made.sample_report.one_level == "uncoded"
     assert made.sample_report.hold_out_runtime == made.sample_report.one_level_hold_out_runtime
     np.testing.assert_array_equal(made.block_sizes, [1000, 0, 0, 0, 0, 0])
-    assert made.relative_gap > 0.1  # of uncoded, on the first half
+    assert made.relative_gap > 0.1  # of uncoded, on all rows
 
 
 def test_a_trace_of_one_iteration_has_no_hold_out():
@@ -226,12 +231,10 @@ def test_a_trace_of_one_iteration_has_no_hold_out():
 
 
 def test_the_best_uses_the_sample_average_where_nothing_is_exact():
-    # Scored on the same draws; one fitted to other draws may have more luck there.
-    assert (
-        plan(cycle_time=PER_WORKER, method=None).expected_runtime
-        <= plan(cycle_time=PER_WORKER).expected_runtime
-    )
-    assert plan(scheme="fractional_repetition", method=None, workers=20).method == "sample_average"
+    for keywords in ({"cycle_time": PER_WORKER}, {"scheme": "fractional_repetition", "workers": 20}):
+        made = plan(method=None, draws=20_000, **keywords)
+        assert made.method == "sample_average"
+        assert made.relaxed_gap <= 1e-4
 
 
 def test_a_plan_with_its_report_comes_back(tmp_path):

@@ -153,7 +153,7 @@ def _neighbours(used: Mask) -> Iterator[Mask]:
 
 
 def _changed(used: Mask, drop: int | None = None, add: int | None = None) -> Mask:
-    other = used.copy()
+    other: Mask = used.copy()
     if drop is not None:
         other[drop] = False
     if add is not None:
@@ -162,5 +162,4 @@ def _changed(used: Mask, drop: int | None = None, add: int | None = None) -> Mas
 
 
 def _one(levels: int, level: int) -> Mask:
-    mask: Mask = np.equal(np.arange(levels), level)
-    return mask
+    return _changed(np.zeros(levels, dtype=np.bool_), add=level)

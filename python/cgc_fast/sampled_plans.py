@@ -31,14 +31,17 @@ _ENTRIES = 2**24
 
 @dataclass(frozen=True)
 class SampleReport:
-    """What a plan made from a sample is worth on that sample, and on draws that it has not seen.
+    """What block sizes made from a sample are worth on that sample, and on draws that they have not seen.
+
+    For a law these are the plan's. For a trace they are made from its first half, and the plan, once that is
+    not refused, from all of it.
 
     Attributes
     ----------
     draws, hold_out_draws : int
         Draws optimised over, and held out; for a trace, its first and its second half of the iterations.
     in_sample_runtime : float
-        Mean over the draws optimised over, seconds, of the plan's integer block sizes; optimistic.
+        Mean over the draws optimised over, seconds, of the integer block sizes; optimistic.
     hold_out_runtime, hold_out_standard_error : float or None
         Mean over the draws held out, and its standard error, the draws taken as independent. None for a
         trace of one iteration; the error also for a hold-out of one.
@@ -79,7 +82,10 @@ class SampleReport:
 
 @dataclass(frozen=True, eq=False)
 class SampledPlan:
-    """Sizes (K,), real, sum L, with the certificate of the sampled problem in seconds."""
+    """Sizes (K,), real, sum L, with the certificate of the sampled problem in seconds.
+
+    The sampled problem of a trace is the mean over all its rows, and so its expected runtime.
+    """
 
     sizes: Array
     lower_bound: float
@@ -130,7 +136,9 @@ def sampled_plan(
     Notes
     -----
     A trace is split in time, the first half of its iterations to optimise over: neighbouring iterations may
-    be dependent, so that rows picked at random would leak from one half into the other.
+    be dependent, so that rows picked at random would leak from one half into the other. If what the first
+    half gives is not refused on the second, the plan is the optimum of all rows, and the certificate refers
+    to these.
 
     With a forward pass (c > 0) the set of levels is searched (`search_levels`) and the certificate refers to
     that set. For fractional repetition the bound takes the forward pass of the samples of each level alone,
@@ -141,84 +149,134 @@ def sampled_plan(
     `min_block`, so a smaller one is never worse on the sample, up to the gaps. The bound stays the one
     without `min_block`.
     """
-    chosen = np.flatnonzero(usable)
-    sample, hold_out = _split(model, levels.workers, draws, repeats, generators)
-    statistics = levels.statistics(sample)
-    used_statistics = np.ascontiguousarray(statistics[:, usable])
-    work = levels.work[usable]
-    forward = cost.forward_cycles / (cost.cycles_per_derivative * coordinates)
-    seconds = cost.samples / levels.workers * cost.cycles_per_derivative * coordinates
+    problem = _Problem(levels, usable, coordinates, cost, min_block, boundaries)
+    if isinstance(model, Trace):
+        iterations = len(model.times) // repeats
+        cut = (iterations + 1) // 2 * repeats
+        # In random order, because the search over sets looks at the first rows only.
+        sample = _Sample(problem, generators[0].permutation(model.times[:cut]), repeats)
+        hold_out = _Sample(problem, model.times[cut:], repeats)
+        everything = _Sample(problem, generators[0].permutation(model.times), repeats)
+    else:
+        count = min(draws, max(1, _ENTRIES // levels.workers))
+        sample = everything = _Sample(problem, model.draw(generators[0], count))
+        hold_out = _Sample(problem, model.draw(generators[1], count))
 
-    def expand(shares: Array) -> Array:
-        sizes = np.zeros(len(usable))
-        sizes[chosen] = coordinates * shares
-        return sizes
-
-    def rounded(sizes: Array) -> Array:
-        return round_block_sizes(sizes, coordinates, boundaries).astype(np.float64)
-
-    def in_sample(sizes: Array) -> float:
-        return float(levels.runtimes(sample, statistics, sizes, cost).mean())
-
-    minima = _minima(used_statistics, work, forward)
-    # The search scores with a bound of the runtime where ranges do not nest: take the best of the real one.
-    best = min(minima, key=lambda minimum: in_sample(rounded(expand(minimum.shares))))
-    sizes = expand(best.shares)
-    if min_block > 1:
-        candidates = _with_least_blocks(used_statistics, work, forward, best, min_block / coordinates)
-        allowed = [size for size in map(expand, candidates) if _fits(rounded(size), min_block)]
-        one = np.zeros(len(usable))  # always allowed
-        one[chosen[int(np.argmin(work * used_statistics.mean(axis=0)))]] = coordinates
-        sizes = min([*allowed, one], key=lambda size: in_sample(rounded(size)))
+    sizes, best = sample.fit()
+    sizes, entries = _judge(sample, hold_out, sizes)
+    if everything is not sample:
+        sizes, best = everything.fit()
+        if entries["replaced"]:
+            sizes = everything.one_level_sizes()[entries["one_level"]]
     if best.gap > GAP:
         warnings.warn(
             f"method sample_average: the gap of the real block sizes is {best.gap:.2g}, not {GAP:g}",
             NotCertified,
             stacklevel=3,
         )
-
-    sizes, report = _judge(
-        levels, usable, sample, statistics, hold_out, sizes, rounded, cost, coordinates, repeats, model
-    )
-    lower_bound = seconds * best.lower_bound
-    relaxed = in_sample(sizes)
-    members = tuple(int(n) for n in levels.redundancies[chosen[best.used]])
     if cost.forward_cycles == 0:
         scope = "all levels allowed"
-    elif len(work) <= EXHAUSTIVE:
+    elif np.count_nonzero(usable) <= EXHAUSTIVE:
         scope = "the levels used; the best of all sets of levels, compared to 5e-4"
     else:
         scope = "the levels used; the set of levels was searched by adding and dropping"
-    integer_runtime = in_sample(rounded(sizes))
+    members = tuple(int(n) for n in levels.redundancies[problem.chosen[best.used]])
+    lower_bound = problem.seconds * best.lower_bound
     return SampledPlan(
         sizes,
         lower_bound,
-        integer_runtime / lower_bound - 1.0,
-        relaxed / lower_bound - 1.0,
-        SampleReport(in_sample_runtime=integer_runtime, levels=members, scope=scope, **report),
+        _gap(everything.mean(problem.rounded(sizes)), lower_bound),
+        _gap(everything.mean(sizes), lower_bound),
+        SampleReport(levels=members, scope=scope, **entries),
     )
 
 
-def _split(
-    model: StragglerModel,
-    workers: int,
-    draws: int,
-    repeats: int,
-    generators: tuple[np.random.Generator, np.random.Generator],
-) -> tuple[Array, Array]:
-    """Cycle times to optimise over and to hold out (possibly none); the sample's rows in random order."""
-    if isinstance(model, Trace):
-        iterations = len(model.times) // repeats
-        cut = (iterations + 1) // 2 * repeats
-        return generators[0].permutation(model.times[:cut]), model.times[cut:]
-    count = min(draws, max(1, _ENTRIES // workers))
-    return model.draw(generators[0], count), model.draw(generators[1], count)
+class _Problem:
+    """What is asked, apart from the draws; sizes (K,) are over all levels, shares over the usable ones."""
+
+    def __init__(
+        self,
+        levels: Levels,
+        usable: Mask,
+        coordinates: int,
+        cost: Cost,
+        min_block: int,
+        boundaries: NDArray[np.int64] | None,
+    ) -> None:
+        self.levels = levels
+        self.chosen = np.flatnonzero(usable)
+        self.work = levels.work[self.chosen]
+        self.coordinates = coordinates
+        self.cost = cost
+        self.min_block = min_block
+        self.boundaries = boundaries
+        self.forward = cost.forward_cycles / (cost.cycles_per_derivative * coordinates)
+        self.seconds = cost.samples / levels.workers * cost.cycles_per_derivative * coordinates
+
+    def expand(self, shares: Array) -> Array:
+        """Sizes (K,) of shares of the usable levels."""
+        sizes = np.zeros(len(self.levels.work))
+        sizes[self.chosen] = self.coordinates * shares
+        return sizes
+
+    def one_level(self, index: int) -> Array:
+        """All coordinates at the usable level of that index."""
+        return self.expand((np.arange(len(self.chosen)) == index).astype(np.float64))
+
+    def rounded(self, sizes: Array) -> Array:
+        return round_block_sizes(sizes, self.coordinates, self.boundaries).astype(np.float64)
+
+    def allows(self, sizes: Array) -> bool:
+        return bool(sizes[sizes > 0].min() >= self.min_block)
 
 
-def _minima(statistics: Array, work: Array, forward: float) -> list[Minimum]:
-    if forward == 0.0:
-        return [SampleAverage(statistics, work).minimise()]
-    return search_levels(statistics, work, forward)
+class _Sample:
+    """Draws (S, N), `repeats` neighbouring ones an iteration where they are a trace that was imputed."""
+
+    def __init__(self, problem: _Problem, times: Array, repeats: int = 1) -> None:
+        self.problem = problem
+        self.times = times
+        self.repeats = repeats
+        self.count = len(times) // repeats
+        self.statistics = problem.levels.statistics(times)
+
+    def runtimes(self, sizes: Array) -> Array:
+        """Seconds of each iteration, averaged over its imputations if these are still neighbours."""
+        runtimes = self.problem.levels.runtimes(self.times, self.statistics, sizes, self.problem.cost)
+        return np.asarray(runtimes.reshape(self.count, self.repeats).mean(axis=1))
+
+    def mean(self, sizes: Array) -> float:
+        return float(self.runtimes(sizes).mean())
+
+    def one_level_sizes(self) -> dict[str, Array]:
+        """The best single level on these draws, and uncoded where it is allowed."""
+        problem = self.problem
+        mean_cycles = problem.work * self.statistics[:, problem.chosen].mean(axis=0)
+        sizes = {"single_level": problem.one_level(int(np.argmin(mean_cycles)))}
+        if problem.levels.redundancies[problem.chosen[0]] == 0:
+            sizes["uncoded"] = problem.one_level(0)
+        return sizes
+
+    def fit(self) -> tuple[Array, Minimum]:
+        """Sizes (K,), real, that are best on these draws, and the minimum that certifies them."""
+        problem = self.problem
+        statistics = np.ascontiguousarray(self.statistics[:, problem.chosen])
+        if problem.forward == 0.0:
+            minima = [SampleAverage(statistics, problem.work).minimise()]
+        else:
+            minima = search_levels(statistics, problem.work, problem.forward)
+
+        def score(sizes: Array) -> float:
+            return self.mean(problem.rounded(sizes))
+
+        # Where ranges do not nest the search scored with a bound of the runtime: take the really best.
+        best = min(minima, key=lambda minimum: score(problem.expand(minimum.shares)))
+        if problem.min_block == 1:
+            return problem.expand(best.shares), best
+        least = problem.min_block / problem.coordinates
+        shares = _with_least_blocks(statistics, problem.work, problem.forward, best, least)
+        sizes = [size for size in map(problem.expand, shares) if problem.allows(problem.rounded(size))]
+        return min([*sizes, self.one_level_sizes()["single_level"]], key=score), best
 
 
 def _with_least_blocks(
@@ -243,63 +301,37 @@ def _with_least_blocks(
     return found
 
 
-def _fits(sizes: Array, min_block: int) -> bool:
-    return bool(sizes[sizes > 0].min() >= min_block)
-
-
-def _judge(
-    levels: Levels,
-    usable: Mask,
-    sample: Array,
-    statistics: Array,
-    hold_out: Array,
-    sizes: Array,
-    rounded: Any,
-    cost: Cost,
-    coordinates: int,
-    repeats: int,
-    model: StragglerModel,
-) -> tuple[Array, dict[str, Any]]:
-    """The sizes or the one-level ones that beat them on the hold-out, and the report's entries on that."""
-    one_level: dict[str, Array] = {}
-    chosen = np.flatnonzero(usable)
-    mean_cycles = levels.work[usable] * statistics[:, usable].mean(axis=0)
-    candidates = {"single_level": int(chosen[int(np.argmin(mean_cycles))])}
-    if levels.redundancies[0] == 0 and usable[0]:
-        candidates["uncoded"] = 0
-    for name, level in candidates.items():
-        one_level[name] = np.zeros(len(usable))
-        one_level[name][level] = coordinates
-    group = repeats if isinstance(model, Trace) else 1
-    report: dict[str, Any] = {
-        "draws": len(sample) // group,
-        "hold_out_draws": len(hold_out) // group,
+def _judge(sample: _Sample, hold_out: _Sample, sizes: Array) -> tuple[Array, dict[str, Any]]:
+    """The sizes, or the one-level ones that beat them on the hold-out, and what the report says of both."""
+    rounded = sample.problem.rounded
+    others = sample.one_level_sizes()
+    entries: dict[str, Any] = {
+        "draws": sample.count,
+        "hold_out_draws": hold_out.count,
         "hold_out_runtime": None,
         "hold_out_standard_error": None,
-        "one_level": "uncoded" if candidates.get("uncoded") == candidates["single_level"] else "single_level",
+        "one_level": "single_level",
         "one_level_hold_out_runtime": None,
         "replaced": False,
     }
-    if not len(hold_out):
-        return sizes, report
-    seen = levels.statistics(hold_out)
+    if hold_out.count:
+        own = hold_out.runtimes(rounded(sizes))
+        seen = {name: hold_out.runtimes(one) for name, one in others.items()}
+        name = min(sorted(seen, reverse=True), key=lambda name: float(seen[name].mean()))
+        difference = own - seen[name]
+        if len(own) > 1 and difference.mean() > _NOISE * _standard_error(difference):
+            entries["replaced"] = True
+            sizes, own = others[name], seen[name]
+        entries["one_level"] = name
+        entries["one_level_hold_out_runtime"] = float(seen[name].mean())
+        entries["hold_out_runtime"] = float(own.mean())
+        entries["hold_out_standard_error"] = _standard_error(own) if len(own) > 1 else None
+    entries["in_sample_runtime"] = sample.mean(rounded(sizes))
+    return sizes, entries
 
-    def runtimes(candidate: Array) -> Array:
-        # The mean over an iteration's imputations, so that iterations are what is independent.
-        return np.asarray(levels.runtimes(hold_out, seen, candidate, cost).reshape(-1, group).mean(axis=1))
 
-    own = runtimes(rounded(sizes))
-    others = {name: runtimes(one) for name, one in one_level.items()}
-    name = min(sorted(others, reverse=True), key=lambda name: float(others[name].mean()))
-    difference = own - others[name]
-    report["one_level"] = name
-    report["one_level_hold_out_runtime"] = float(others[name].mean())
-    if len(own) > 1 and difference.mean() > _NOISE * _standard_error(difference):
-        report["replaced"] = True
-        sizes, own = one_level[name], others[name]
-    report["hold_out_runtime"] = float(own.mean())
-    report["hold_out_standard_error"] = _standard_error(own) if len(own) > 1 else None
-    return sizes, report
+def _gap(value: float, lower_bound: float) -> float:
+    return value / lower_bound - 1.0 if lower_bound > 0.0 else math.inf
 
 
 def _standard_error(values: Array) -> float:

@@ -34,7 +34,10 @@ def plan(
     scheme: Annotated[str, typer.Option(help="cyclic or fractional_repetition.")] = "cyclic",
     method: Annotated[
         str | None,
-        typer.Option(help="mean_time, mean_rate, subgradient, single_level or uncoded; by default the best."),
+        typer.Option(
+            help="sample_average, mean_time, mean_rate, subgradient, single_level or uncoded; by default the "
+            "best."
+        ),
     ] = None,
     samples: Annotated[float, typer.Option(help="Number of samples M, a scale of time.")] = 1.0,
     cycles_per_derivative: Annotated[
@@ -43,6 +46,7 @@ def plan(
     forward_cycles: Annotated[float, typer.Option(help="Cycles c of the forward pass of a sample.")] = 0.0,
     max_parts: Annotated[int | None, typer.Option(help="Most parts of M/N samples a worker holds.")] = None,
     min_redundancy: Annotated[int, typer.Option(help="Least number of missing workers to survive.")] = 0,
+    min_block: Annotated[int, typer.Option(help="Least size of a block that is not empty.")] = 1,
     draws: Annotated[int, typer.Option(help="Monte Carlo draws.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
@@ -61,6 +65,7 @@ def plan(
         forward_cycles=forward_cycles,
         max_parts=max_parts,
         min_redundancy=min_redundancy,
+        min_block=min_block,
         draws=draws,
         seed=seed,
     )
