@@ -141,7 +141,9 @@ def test_a_law_of_the_users_own_has_no_json_form():
 
 
 def test_unknown_json_forms_are_refused():
-    with pytest.raises(ArgumentValueError, match="expected one of at_most_never, law, laws, trace; got 'oracle'"):
+    with pytest.raises(
+        ArgumentValueError, match="expected one of at_most_never, law, laws, trace; got 'oracle'"
+    ):
         straggler_model_from_dict({"kind": "oracle"})
     with pytest.raises(ArgumentValueError, match=r"expon.*got 'linspace'"):
         straggler_model_from_dict(

@@ -182,9 +182,7 @@ def _answered_means(
         answering = IdenticalLaw(law, model.workers - silent)
         means = mean_order_statistics(answering, rates=rates, draws=draws, generator=generator)
         if probability > 0:
-            values[: model.workers - model.most] += (
-                probability * means.values[: model.workers - model.most]
-            )
+            values[: model.workers - model.most] += probability * means.values[: model.workers - model.most]
         exact &= means.exact
     return Means(values, exact)
 
