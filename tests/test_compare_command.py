@@ -1,5 +1,6 @@
 """The commands compare and reproduce, and what they show."""
 
+import io
 import json
 
 import numpy as np
@@ -22,6 +23,20 @@ MODEL = ["--workers", "8", "--coordinates", "2000", "--cycle-time", LAW, "--draw
 def run(*arguments):
     result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "80"})
     return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fonts():
+    """Matplotlib keeps the files of its fonts open; they are opened here, not in a test."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    ax.set_title("ours ±")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    with io.BytesIO() as file:
+        figure.savefig(file)
+    plt.close(figure)
 
 
 @pytest.fixture(scope="module")

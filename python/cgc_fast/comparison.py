@@ -242,7 +242,6 @@ def compare(
     model = as_straggler_model(cycle_time, integer("workers", workers, 1))
     draws, seed = integer("draws", draws, 1), integer("seed", seed, 0)
     times = _draws(model, draws, np.random.default_rng([seed, 1]))
-    entries = _baselines(times, coordinates, cost)
     planned, refusals = [], []
     for scheme in SCHEMES:
         # Uncoded and single levels are the same in both but for the code, and are among the baselines.
@@ -269,6 +268,7 @@ def compare(
             planned.append(Entry(name, note, done, made.block_sizes))
     if len(refusals) == len(planned):
         raise refusals[0]
+    entries = _baselines(times, coordinates, cost)
     if threshold is None:
         best = min((e for e in planned if e.runtimes is not None), key=lambda e: e.mean)
         assert best.runtimes is not None

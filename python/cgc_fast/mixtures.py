@@ -77,7 +77,7 @@ class Mixture(_Frozen):  # type: ignore[misc]
         self.weights: Array = shares
         super().__init__(_MixtureDistribution(self.laws, shares))
 
-    # The distribution function of a continuous law is 0 at the lower end of the support, where an atom may be.
+    # SciPy takes the distribution function to be 0 at the lower end of the support, where an atom may be.
 
     def cdf(self, x: ArrayLike) -> Any:
         """Distribution function at x."""
@@ -136,11 +136,11 @@ class Never(_Frozen):  # type: ignore[misc]
 
     def cdf(self, x: ArrayLike) -> Any:
         """Distribution function at x; 1 at infinity only."""
-        return (1.0 - self.probability) * self.law.cdf(x) + self.probability * np.isposinf(x)
+        return (1.0 - self.probability) * self.law.cdf(x) + self.probability * (np.asarray(x) == np.inf)
 
     def sf(self, x: ArrayLike) -> Any:
         """Probability of more than x, never answering included."""
-        return (1.0 - self.probability) * self.law.sf(x) + self.probability * ~np.isposinf(x)
+        return (1.0 - self.probability) * self.law.sf(x) + self.probability * ~(np.asarray(x) == np.inf)
 
     def pdf(self, x: ArrayLike) -> Any:
         """Density at x, (1 - p) times that of `law`."""
