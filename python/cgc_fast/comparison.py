@@ -1,4 +1,4 @@
-"""Every scheme, method and baseline for one straggler model, on common draws; and how that changes with it."""
+"""Every scheme, method and baseline for one straggler model, on common draws, and pictures of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORWARD_COSTS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
 LAYERS = 10  # of the hierarchical baseline
 
 _COLOURS = {
-    "uncoded": "#404040",
+    "uncoded": "#b0b0b0",
     "single level": "#8c510a",
     "partial stragglers": "#d9730d",
     "load balancing": "#7b3294",
@@ -105,9 +105,16 @@ class Comparison:
         self._plot_block_sizes(axes[1, 1])
         axes[1, 2].axis("off")
         handles, labels = axes[0, 2].get_legend_handles_labels()
-        axes[1, 2].legend(
-            handles, labels, loc="center left", frameon=False, fontsize=11, title=str(self.model)
+        axes[1, 2].set_title(f"{self.model}\n{self.coordinates} coordinates", fontsize=10, loc="left")
+        schemes = axes[1, 2].legend(
+            handles, labels, loc="upper left", ncols=2, frameon=False, title="schemes"
         )
+        axes[1, 2].add_artist(schemes)
+        handles, labels = axes[1, 1].get_legend_handles_labels()
+        if handles:
+            axes[1, 2].legend(
+                handles, labels, loc="lower left", frameon=False, title="block sizes", fontsize="small"
+            )
         for ax in axes.flat:
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)
@@ -163,17 +170,22 @@ class Comparison:
         shown = [entry for entry in self._best_of_each() if entry.runtimes is not None]
         runtimes = np.concatenate([entry.runtimes for entry in shown if entry.runtimes is not None])
         finite = runtimes[np.isfinite(runtimes)]
-        grid = np.geomspace(*np.quantile(finite, [0.001, 0.995]), 300)
+        grid = np.linspace(0.0, np.quantile(finite, 0.995), 400)
         for entry in shown:
             assert entry.runtimes is not None
-            ax.plot(grid, completed(entry.runtimes, grid), color=_colour(entry.name), linewidth=1.6)
+            width = 4.5 if entry.name == "uncoded" else 1.6
+            style = "--" if entry.name == "bound" else "-"
+            colour = _COLOURS[_family(entry.name)]
+            ax.plot(grid, completed(entry.runtimes, grid), style, color=colour, linewidth=width)
         ax.axvline(self.threshold, color="black", linewidth=0.8, linestyle=":")
-        ax.set_xscale("log")
+        ax.set_xlim(left=0)
         ax.set_ylim(0, 1.02)
         ax.set_xlabel("threshold t, seconds")
         ax.set_ylabel("completion probability P[runtime <= t]")
 
     def _plot_block_sizes(self, ax: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         for index, entry in enumerate(e for e in self.entries if e.block_sizes is not None):
             assert entry.block_sizes is not None
             used = np.flatnonzero(entry.block_sizes)
@@ -185,7 +197,7 @@ class Comparison:
         ax.set_yscale("log")
         ax.set_xlabel("redundancy level n")
         ax.set_ylabel("block size, coordinates")
-        ax.legend(frameon=False, fontsize="small")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     def _best_of_each(self) -> list[Entry]:
         """Of the methods of a scheme only the best, so that a picture has one line a colour."""
@@ -230,7 +242,6 @@ def compare(
     model = as_straggler_model(cycle_time, integer("workers", workers, 1))
     draws, seed = integer("draws", draws, 1), integer("seed", seed, 0)
     times = _draws(model, draws, np.random.default_rng([seed, 1]))
-    entries = _baselines(times, coordinates, cost)
     planned, refusals = [], []
     for scheme in SCHEMES:
         # Uncoded and single levels are the same in both but for the code, and are among the baselines.
@@ -257,12 +268,13 @@ def compare(
             planned.append(Entry(name, note, done, made.block_sizes))
     if len(refusals) == len(planned):
         raise refusals[0]
+    entries = _baselines(times, coordinates, cost)
     if threshold is None:
         best = min((e for e in planned if e.runtimes is not None), key=lambda e: e.mean)
         assert best.runtimes is not None
         threshold = float(np.quantile(best.runtimes, 0.9, method="inverted_cdf"))
     threshold = quantity("threshold", threshold, positive=True)
-    bound = Entry("bound", "no redundant work", baselines.lower_bound(times, coordinates, **_keywords(cost)))
+    bound = Entry("bound", "", baselines.lower_bound(times, coordinates, **_keywords(cost)))
     return Comparison(model, coordinates, cost, threshold, (*entries, *planned, bound), seed)
 
 
@@ -299,10 +311,10 @@ def _baselines(times: Array, coordinates: int, cost: Cost) -> list[Entry]:
         ),
         Entry(
             "partial stragglers",
-            f"s = {partial}, alpha = {baselines.ALPHA:g}",
+            f"level {partial}",
             baselines.partial_stragglers(times, coordinates, partial, **keywords),
         ),
-        Entry("load balancing", "by mean speed", baselines.load_balancing(times, coordinates, **keywords)),
+        Entry("load balancing", "by speed", baselines.load_balancing(times, coordinates, **keywords)),
         Entry(
             "hierarchical",
             f"{LAYERS} layers",
@@ -331,14 +343,11 @@ def _lines(
         if relative:
             values = values / np.array([point["uncoded"] for point in points])
         style = "--" if name == "bound" else "-"
-        width = 2.2 if name in ("cyclic", "fractional repetition") else 1.3
+        # Uncoded is wide enough to be seen below load balancing, its equal if all workers are alike.
+        width = {"uncoded": 4.5, "cyclic": 2.2, "fractional repetition": 2.2}.get(name, 1.3)
         ax.plot(at, values, style, color=colour, linewidth=width, marker="o", markersize=3.5, label=name)
     ax.set_ylim(bottom=0)
 
 
 def _family(name: str) -> str:
     return name.partition(",")[0]
-
-
-def _colour(name: str) -> str:
-    return _COLOURS[_family(name)]

@@ -193,8 +193,8 @@ def fit(trace: Trace | ArrayLike, *, replicas: int = 99, seed: int = 0) -> Fit:
 
     The p-value is a parametric bootstrap: distances of replicas, refitted within the same family, with
     censoring times drawn from their own Kaplan-Meier estimate. Replicas have at most 1,000 entries (300 with
-    censoring), and sqrt(n) distance is compared, whose law hardly depends on n. Entries of a real trace are seldom
-    independent, so that the p-value is, if anything, too small.
+    censoring), and sqrt(n) distance is compared, whose law hardly depends on n. Entries of a real trace are
+    seldom independent, so that the p-value is, if anything, too small.
 
     O(replicas) fits of replicas, and one of each family to the n entries: a second or two, up to ten
     with censoring.
@@ -328,13 +328,13 @@ def _lognormal(data: _Data, location: float) -> Any:
                 data.times
             )
 
-        found = optimize.minimize(standardised, [0.1, 0.1], method="Nelder-Mead", options=_NELDER_MEAD)
-        mean, spread = mean + spread * float(found.x[0]), spread * float(np.exp(found.x[1]))
+        found = _minimise(standardised, [0.1, 0.1])
+        mean, spread = mean + spread * float(found[0]), spread * float(np.exp(found[1]))
     return stats.lognorm(s=spread, loc=location, scale=float(np.exp(mean)))
 
 
 def _weibull(data: _Data, location: float) -> Any:
-    """Root of the likelihood equation in the shape k; the scale follows. Censored entries only add to sums."""
+    """Solve the likelihood equation for the shape; the scale follows. Censored entries only add to sums."""
     times = np.maximum(data.times - location, 0.0)
     logs = np.log(np.maximum(times, np.finfo(float).tiny) / times.max())
     observed_mean = float(logs[~data.censored].mean())
@@ -372,13 +372,18 @@ def _gamma(data: _Data, location: float) -> Any:
             return float(-observed - np.log(tail).sum()) / len(data.times)
 
         start = [np.log(shape), np.log(scale)]
-        found = optimize.minimize(loss, start, method="Nelder-Mead", options=_NELDER_MEAD)
-        shape, scale = (float(value) for value in np.exp(found.x))
+        found = _minimise(loss, start)
+        shape, scale = (float(value) for value in np.exp(found))
     return stats.gamma(a=shape, loc=location, scale=scale)
 
 
 # In units of one standard deviation or factor e, and of the log-likelihood of one entry.
-_NELDER_MEAD = {"xatol": 1e-4, "fatol": 1e-8, "maxiter": 500}
+_NELDER_MEAD: Any = {"xatol": 1e-4, "fatol": 1e-8, "maxiter": 500}
+
+
+def _minimise(loss: Callable[[Array], float], start: list[float]) -> Array:
+    found = optimize.minimize(loss, np.array(start), method="Nelder-Mead", options=_NELDER_MEAD)
+    return np.asarray(found.x)
 
 
 def _root(equation: Callable[[float], float]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,10 +15,16 @@ from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = ["Mixture", "Never", "has_smooth_quantiles", "never_probability", "without_never"]
 
+if TYPE_CHECKING:  # their methods are overridden with fewer arguments than the stubs know
+    from typing import Any as _Continuous
+    from typing import Any as _Frozen
+else:
+    _Continuous, _Frozen = stats.rv_continuous, rv_frozen
+
 Array = NDArray[np.float64]
 
 
-class Mixture(rv_frozen):  # type: ignore[misc]
+class Mixture(_Frozen):  # type: ignore[misc]
     """A draw comes from law k with probability weights[k].
 
     Parameters
@@ -71,6 +77,16 @@ class Mixture(rv_frozen):  # type: ignore[misc]
         self.weights: Array = shares
         super().__init__(_MixtureDistribution(self.laws, shares))
 
+    # SciPy takes the distribution function to be 0 at the lower end of the support, where an atom may be.
+
+    def cdf(self, x: ArrayLike) -> Any:
+        """Distribution function at x."""
+        return sum(w * law.cdf(x) for w, law in zip(self.weights, self.laws, strict=True))
+
+    def sf(self, x: ArrayLike) -> Any:
+        """Probability of more than x."""
+        return sum(w * law.sf(x) for w, law in zip(self.weights, self.laws, strict=True))
+
     def pdf(self, x: ArrayLike) -> Any:
         """Density at x; a law with atoms has none."""
         return self.dist.pdf(x)
@@ -83,7 +99,7 @@ class Mixture(rv_frozen):  # type: ignore[misc]
         return f"Mixture of {len(self.laws)} laws"
 
 
-class Never(rv_frozen):  # type: ignore[misc]
+class Never(_Frozen):  # type: ignore[misc]
     """A worker that with some probability never answers: infinity then, otherwise a draw of `law`.
 
     Parameters
@@ -117,6 +133,14 @@ class Never(rv_frozen):  # type: ignore[misc]
         self.law = law
         self.probability = p
         super().__init__(_NeverDistribution(law, p))
+
+    def cdf(self, x: ArrayLike) -> Any:
+        """Distribution function at x; 1 at infinity only."""
+        return (1.0 - self.probability) * self.law.cdf(x) + self.probability * (np.asarray(x) == np.inf)
+
+    def sf(self, x: ArrayLike) -> Any:
+        """Probability of more than x, never answering included."""
+        return (1.0 - self.probability) * self.law.sf(x) + self.probability * ~(np.asarray(x) == np.inf)
 
     def pdf(self, x: ArrayLike) -> Any:
         """Density at x, (1 - p) times that of `law`."""
@@ -157,7 +181,7 @@ def has_smooth_quantiles(law: Any) -> bool:
     return isinstance(law.dist, stats.rv_continuous) and not isinstance(law, Mixture | Never)
 
 
-class _Composed(stats.rv_continuous):  # type: ignore[misc]
+class _Composed(_Continuous):  # type: ignore[misc]
     """A law without parameters that knows its parts; SciPy makes copies of it by its constructor's names."""
 
     _names: tuple[str, ...] = ()

@@ -40,7 +40,15 @@ NOTES = (
     "optimal, stationary_point: published by a sampled method; ours may be better.",
 )
 
-_COLOURS = ("#b2182b", "#1b6ca8", "#2e7d32", "#8c510a", "#d9730d")
+_COLOURS = {
+    "optimal": "#b2182b",
+    "stationary_point": "#b2182b",
+    "mean_rate": "#1b6ca8",
+    "mean_time": "#2e7d32",
+    "large_threshold": "#7b3294",
+    "single_level": "#8c510a",
+    "tandon_partial": "#d9730d",
+}
 _UNIT = 1e7  # the published runtimes are given in
 
 
@@ -103,10 +111,13 @@ def plot_points(points: list[Point]) -> Figure:
     for name, ax in zip(FIGURES, axes, strict=True):
         mine = [point for point in points if point.figure == name]
         columns = list(dict.fromkeys(point.column for point in mine))
-        for column, colour in zip(columns, _COLOURS, strict=False):
+        for column in columns:
+            colour = _COLOURS[column]
             line = [point for point in mine if point.column == column]
             at = [point.at for point in line]
             label = column.replace("_", " ")
+            if column == "stationary_point":
+                label += " (ours: best known)"
             ax.plot(at, [p.ours for p in line], "-", color=colour, linewidth=1.6, label=label)
             ax.plot(at, [p.published for p in line], "o", color=colour, fillstyle="none", markersize=6)
         ax.plot([], [], "-", color="black", label="lines: ours")
@@ -118,7 +129,8 @@ def plot_points(points: list[Point]) -> Figure:
             ax.set_ylim(bottom=0)
         else:
             ax.set_ylim(top=1.01)
-        ax.legend(frameon=False, fontsize="small", loc="best")
+        ax.set_title(name.replace("_vs_", " against ").replace("_", " "), fontsize=11)
+        ax.legend(frameon=False, fontsize="small", loc="lower right")
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
     return figure  # type: ignore[no-any-return]
@@ -138,7 +150,7 @@ def _expected_runtimes(draws: int, seed: int) -> Iterator[Point]:
                 generator = np.random.default_rng([seed, workers])
                 times = law.rvs(size=(draws, workers), random_state=generator)
                 values = baselines.partial_stragglers(times, coordinates, samples=workers)
-                ours, error, method = values.mean(), values.std() / np.sqrt(draws), "Monte Carlo"
+                ours, error, method = values.mean(), values.std() / np.sqrt(draws), "draws"
             else:
                 optimal = "exact" if "exact" in METHODS else "subgradient"
                 method = optimal if column == "optimal" else column
@@ -172,15 +184,9 @@ def _completion_probabilities(figure: str, draws: int, seed: int) -> Iterator[Po
             drawn[workers] = law.rvs(size=(draws, workers), random_state=generator)
         times = drawn[workers]
         large = large_threshold_block_sizes(workers, coordinates)
-        single = _most_completed(
-            lambda s, times=times: baselines.single_level(times, coordinates, s, samples=samples),
-            workers,
-            threshold,
-        )
-        partial = _most_completed(
-            lambda s, times=times: baselines.partial_stragglers(times, coordinates, s, samples=samples),
-            workers,
-            threshold,
+        single, partial = (
+            _most_completed(scheme, times, coordinates, samples, threshold)
+            for scheme in (baselines.single_level, baselines.partial_stragglers)
         )
         for column, text in row.items():
             if column == "stationary_point":
@@ -191,13 +197,18 @@ def _completion_probabilities(figure: str, draws: int, seed: int) -> Iterator[Po
                 method = "large_threshold"
             else:
                 ours = single if column == "single_level" else partial
-                error, method = float(np.sqrt(ours * (1 - ours) / draws)), "Monte Carlo"
+                error, method = float(np.sqrt(ours * (1 - ours) / draws)), "draws"
             yield Point(figure, column, at, float(text), ours, error, method)
 
 
-def _most_completed(runtimes_of: Callable[[int], Array], workers: int, threshold: float) -> float:
-    """Completion probability of the best level."""
-    return max(float(np.mean(runtimes_of(s) <= threshold)) for s in range(workers))
+def _most_completed(
+    scheme: Callable[..., Array], times: Array, coordinates: int, samples: float, threshold: float
+) -> float:
+    """Completion probability of the best level of a baseline."""
+    return max(
+        float(completed(scheme(times, coordinates, level, samples=samples), threshold))
+        for level in range(times.shape[1])
+    )
 
 
 def _best_known(

@@ -119,9 +119,9 @@ def _number(value: float) -> float | str | None:
 
 def _show(made: Comparison) -> None:
     form = _form(made)
-    table = Table("", "", "seconds", "±", "gain", "P[≤ t]", box=SIMPLE, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table = Table("", "", "seconds", "±", "gain", "P[≤ t]", box=SIMPLE, pad_edge=False, collapse_padding=True)
+    for index, column in enumerate(table.columns):
+        column.justify = "right" if index > 1 else "left"
         column.no_wrap = True
     refused = []
     for row in form["entries"]:
@@ -136,14 +136,14 @@ def _show(made: Comparison) -> None:
             mean if isinstance(mean, str) else f"{mean:.4g}",
             "" if error is None or isinstance(mean, str) else f"{error / mean:.1%}",
             "" if gain is None or isinstance(gain, str) else f"{gain:.2f}×",
-            f"{row['completion_probability']:.4f}",
+            f"{row['completion_probability']:.3f}",
         )
     console = Console()
     console.print(f"{form['cycle_time']}, {form['coordinates']} coordinates", highlight=False)
     console.print(table)
     console.print(
-        "Mean seconds of an iteration ± standard error, all on the same draws; gain over uncoded; probability "
-        f"to complete within t = {form['threshold_s']:.4g} s.",
+        "Mean seconds of an iteration ± standard error, all on the same draws; gain over uncoded; "
+        f"probability to complete within t = {form['threshold_s']:.4g} s.",
         highlight=False,
     )
     for row in refused:

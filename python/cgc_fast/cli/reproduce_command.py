@@ -48,8 +48,9 @@ def _show(points: list[Point]) -> None:
     for figure in FIGURES:
         title = figure.replace("_vs_", " against ").replace("_", " ")
         unit = " (in 1e7 M b / N)" if figure == FIGURES[0] else ""
-        at = "log10 t" if figure.endswith("threshold") else "N"
-        table = Table(at, "", "published", "ours", "±", "difference", "by", box=SIMPLE, pad_edge=False)
+        at = "lg t" if figure.endswith("threshold") else "N"
+        headings = (at, "", "published", "ours", "±", "difference", "by")
+        table = Table(*headings, box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
         for index in (0, 2, 3, 4, 5):
             table.columns[index].justify = "right"
         for point in points:
