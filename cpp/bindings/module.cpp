@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 namespace cgc::bindings {
+void bind_boundary_crossing(pybind11::module_& module);
 void bind_build_info(pybind11::module_& module);
 void bind_partition(pybind11::module_& module);
 void bind_codes(pybind11::module_& module);
@@ -28,6 +29,7 @@ PYBIND11_MODULE(_core, module) {
     module.doc() = "Compiled core of cgc_fast.";
     bind_build_info(module);
     bind_partition(module);     // block sizes: projection, rounding, runtimes, subgradient iterations
+    bind_boundary_crossing(module);  // exact probabilities for sorted cycle times
     bind_codes(module);         // cyclic encoding matrices and decoding vectors
     bind_combine(module);       // weighted sums of rows
     bind_linear_model(module);  // coded partial derivatives of generalised linear models
