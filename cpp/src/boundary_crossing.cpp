@@ -231,4 +231,42 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
     return {std::min(1.0, inside), std::min(1.0, failure * normalisation_)};
 }
 
+void BoundaryCrossing::add_coupling(View<const double> bounds, View<const double> dropped,
+                                    View<const double> onward, View<const double> scale, double weight,
+                                    Matrix<double> total) {
+    // A difference of probabilities of about 1 has no digits below this.
+    constexpr double kNoise = 1e-13;
+    const Index n = total.rows;
+    visits_.resize(static_cast<std::size_t>(n * n));
+    paths_.resize(static_cast<std::size_t>(n));
+    if (logarithms_.empty()) {  // log r!
+        logarithms_.assign(static_cast<std::size_t>(points_ + 1), 0.0);
+        for (Index r = 2; r <= points_; ++r)
+            logarithms_[r] = logarithms_[r - 1] + std::log(static_cast<double>(r));
+    }
+    const double rate = static_cast<double>(points_);
+    for (Index i = 0; i < n; ++i)
+        for (Index k = i + 1; k < n; ++k) {
+            const double mean = rate * (bounds[k] - bounds[i]), count = static_cast<double>(k - i);
+            visits_[i * n + k] =
+                mean > 0.0 ? std::exp(count * std::log(mean) - mean - logarithms_[k - i]) : 0.0;
+        }
+    for (Index j = 0; j < n; ++j) {
+        const double here = weight * dropped[j] * scale[j];
+        if (!(here > 0.0)) continue;
+        for (Index k = j + 1; k < n; ++k) {
+            const double mean = rate * (bounds[k] - bounds[j]);
+            paths_[k] = mean > 0.0 ? visits_[j * n + k] * static_cast<double>(k - j) / mean
+                                   : (k == j + 1 ? 1.0 : 0.0);
+        }
+        for (Index i = j + 1; i < n; ++i) {
+            const double path = paths_[i];
+            if (!(path > kNoise)) continue;
+            total(j, i) += here * path * onward[i] * scale[i];
+            const double* from = visits_.data() + i * n;
+            for (Index k = i + 1; k < n; ++k) paths_[k] -= path * from[k];
+        }
+    }
+}
+
 }  // namespace cgc

@@ -43,6 +43,14 @@ public:
     Probabilities evaluate(View<const double> bounds, View<const double> complements, bool tail,
                            View<double> dropped, View<double> onward);
 
+    // total(j, k) += weight * scale_j scale_k d2P / db_j db_k / N^2 for j < k, after `evaluate` gave `dropped`
+    // and `onward`. d2P / db_j db_k = N^2 dropped_j G_jk onward_k, G_jk the probability of going from j points
+    // at b_j to k - 1 points just before b_k without missing a bound between. All ways there, A_jk =
+    // Poisson(k - 1 - j; N (b_k - b_j)), split by the first bound missed: A = G B, B_ik = Poisson(k - i; N (b_k
+    // - b_i)). Solving that loses digits, which a Newton step can spare. O(N^3 / 6), by rows.
+    void add_coupling(View<const double> bounds, View<const double> dropped, View<const double> onward,
+                      View<const double> scale, double weight, Matrix<double> total);
+
 private:
     struct Step {
         Index low, high;            // counts kept at b_k, after the drop
@@ -58,6 +66,7 @@ private:
     std::vector<Index> hull_;
     std::vector<Step> steps_;
     std::vector<double> rows_;
+    std::vector<double> visits_, paths_, logarithms_;  // of the coupling
     std::vector<double> mass_, next_;  // by count, with room for the blocks of four on both sides
 };
 
