@@ -23,6 +23,7 @@ LAYERS = [
     ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called
     ["schemes", "straggler_models"],
     ["order_statistics", "simulation", "levels"],
+    ["exact_runtime", "exact_method"],
     ["runtime_model", "closed_forms", "subgradient"],
     ["planning"],
     ["worker", "decoder"],

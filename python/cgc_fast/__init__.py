@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from cgc_fast.errors import ClusterClosed as ClusterClosed
     from cgc_fast.errors import DecodeError as DecodeError
     from cgc_fast.errors import NonFiniteGradient as NonFiniteGradient
+    from cgc_fast.errors import NotCertified as NotCertified
     from cgc_fast.errors import NumericalError as NumericalError
     from cgc_fast.errors import WorkerDied as WorkerDied
     from cgc_fast.planning import Plan as Plan
     from cgc_fast.planning import plan as plan
     from cgc_fast.problems import Problem as Problem
+    from cgc_fast.runtime_model import completion_probability as completion_probability
     from cgc_fast.runtime_model import expected_runtime as expected_runtime
     from cgc_fast.runtime_model import runtime as runtime
     from cgc_fast.schedule import Cell as Cell
@@ -49,6 +51,7 @@ _HOME = {
     "CyclicCode": "codes",
     "DecodeError": "errors",
     "NonFiniteGradient": "errors",
+    "NotCertified": "errors",
     "NumericalError": "errors",
     "Plan": "planning",
     "Problem": "problems",
@@ -58,6 +61,7 @@ _HOME = {
     "Walk": "schedule",
     "WorkerDied": "errors",
     "build_info": "_core",
+    "completion_probability": "runtime_model",
     "expected_runtime": "runtime_model",
     "plan": "planning",
     "problems": "",

@@ -16,6 +16,7 @@ __all__ = [
     "ClusterClosed",
     "DecodeError",
     "NonFiniteGradient",
+    "NotCertified",
     "NumericalError",
     "WorkerDied",
     "unknown_name",
@@ -72,6 +73,10 @@ class ClusterBusy(CgcError):
 
 class ClusterClosed(CgcError):
     """The cluster was closed and can run nothing any more."""
+
+
+class NotCertified(UserWarning):
+    """A planner method did not reach the gap that it promises; the message has the gap that it reached."""
 
 
 def unknown_name(what: str, got: object, known: Iterable[str]) -> ArgumentValueError:

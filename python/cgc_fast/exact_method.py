@@ -20,6 +20,7 @@ __all__ = ["ExactOptimum", "minimise_exactly", "relaxed_gap_target"]
 Array = NDArray[np.float64]
 
 _MOST_STEPS = 60
+_INTEGRAL_ACCURACY = 1e-9
 # The Newton model is minimised to this fraction of the runtime, far below the gaps that are asked for.
 _MODEL_ACCURACY = 1e-11
 
@@ -81,7 +82,7 @@ def minimise_exactly(
     scale = cost.samples * cost.cycles_per_derivative / len(start)
 
     def evaluate(sizes: Array) -> tuple[ExactMean, Array]:
-        mean = distribution.mean(level_cycles(sizes, cost))
+        mean = distribution.mean(level_cycles(sizes, cost), _INTEGRAL_ACCURACY)
         # x_i enters W_n for n >= i with i + 1.
         return mean, scale * work * np.cumsum(mean.gradient[::-1])[::-1]
 

@@ -8,7 +8,7 @@ expectation is one integral over t more. Nothing is drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ __all__ = ["ExactMean", "ExactRuntime", "exactly_solvable", "level_cycles"]
 
 Array = NDArray[np.float64]
 
+# Beyond, where an expectation takes seconds, Monte Carlo is used unless exactness is asked for.
+MOST_WORKERS = 2000
 # Probabilities that do not matter to an expectation.
 _NEGLIGIBLE = 1e-17
 # Relative accuracy of an expectation, and what is accepted where the law's kinks allow no better.
@@ -32,9 +34,13 @@ _FIRST_NODES, _MOST_NODES = 32, 4096
 _HESSIAN_NODES = 32
 
 
-def exactly_solvable(model: StragglerModel) -> bool:
-    """Whether the workers are i.i.d. with a continuous law."""
-    return isinstance(model, IdenticalLaw) and isinstance(model.law.dist, stats.rv_continuous)
+def exactly_solvable(model: StragglerModel) -> TypeGuard[IdenticalLaw]:
+    """Whether the workers are i.i.d. with a continuous law, and not too many: the cost grows as N^1.5."""
+    return (
+        isinstance(model, IdenticalLaw)
+        and isinstance(model.law.dist, stats.rv_continuous)
+        and model.workers <= MOST_WORKERS
+    )
 
 
 def level_cycles(block_sizes: Array, cost: Cost) -> Array:
@@ -97,8 +103,10 @@ class ExactRuntime:
         inside, failure, _, _ = self._crossing.evaluate(below, above, tail, False)
         return inside, failure
 
-    def mean(self, cycles: Array) -> ExactMean:
+    def mean(self, cycles: Array, accuracy: float = _ACCURACY) -> ExactMean:
         """E[tau] and its derivatives; the cycles' expectations must exist.
+
+        `accuracy` is the relative difference between two integrals that ends the refinement.
 
         With z = log(t - t_lo), t_lo the least possible runtime, the bulk of the runtimes is a few units wide;
         z = middle + width sinh(v) also reaches the far end of heavy tails in few steps. In v the trapezoidal
@@ -119,8 +127,10 @@ class ExactRuntime:
             else:
                 times, weights, start = self._trapezoid(cycles, left, middle, right, nodes)
             found = self._integrate(times, weights, start, cycles)
-            if found.error <= _ACCURACY or 2 * nodes > _MOST_NODES or (
-                np.isfinite(self.high) and nodes >= 256
+            if (
+                found.error <= accuracy
+                or 2 * nodes > _MOST_NODES
+                or (np.isfinite(self.high) and nodes >= 256)
             ):
                 break
             nodes *= 2
