@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include <algorithm>
 
 #include "array.hpp"
@@ -7,8 +9,10 @@ namespace cgc::bindings {
 
 namespace {
 
-py::tuple evaluate(BoundaryCrossing& self, const Array<double>& bounds, const Array<double>& complements,
-                   bool tail, bool derivatives) {
+using Batch = py::typing::Tuple<Array<double>, Array<double>, Array<double>, Array<double>>;
+
+Batch evaluate(BoundaryCrossing& self, const Array<double>& bounds, const Array<double>& complements,
+               bool tail, bool derivatives) {
     const auto below = matrix(bounds, "bounds");
     const auto above = matrix(complements, "complements");
     require_length(below.columns, self.points(), "bounds: columns");
@@ -71,12 +75,13 @@ void bind_boundary_crossing(py::module_& module) {
                                  "Probability that N sorted uniforms stay below rising bounds [MOSCOVICH17]; "
                                  "one thread at a time.")
         .def(py::init<Index>(), py::arg("points"))
-        .def("evaluate", &evaluate, py::arg("bounds").noconvert(), py::arg("complements").noconvert(),
-             py::arg("tail") = false, py::arg("derivatives") = false,
-             "For every row of bounds (B, N), rising, and complements 1 - bounds: P[U_(k) <= b_k for all k] "
-             "(B,), 1 - P (B,), the probability dropped_k (B, N) of missing b_k first, in the Poisson process "
-             "of rate N, and, with derivatives, onward_k (B, N), so that dP/db_k = N dropped_k onward_k. "
-             "`tail`: 1 - P to relative accuracy however small it is. About O(B N^1.5).")
+        .def(
+            "evaluate", &evaluate, py::arg("bounds").noconvert(), py::arg("complements").noconvert(),
+            py::arg("tail") = false, py::arg("derivatives") = false,
+            "For every row of bounds (B, N), rising, and complements 1 - bounds: P[U_(k) <= b_k for all k] "
+            "(B,), 1 - P (B,), the probability dropped_k (B, N) of missing b_k first, in the Poisson process "
+            "of rate N, and, with derivatives, onward_k (B, N), so that dP/db_k = N dropped_k onward_k. "
+            "`tail`: 1 - P to relative accuracy however small it is. About O(B N^1.5).")
         .def("coupling", &coupling, py::arg("bounds").noconvert(), py::arg("dropped").noconvert(),
              py::arg("onward").noconvert(), py::arg("scale").noconvert(), py::arg("weights").noconvert(),
              py::arg("used"),

@@ -28,11 +28,11 @@ PYBIND11_MODULE(_core, module) {
     });
     module.doc() = "Compiled core of cgc_fast.";
     bind_build_info(module);
-    bind_partition(module);     // block sizes: projection, rounding, runtimes, subgradient iterations
+    bind_partition(module);          // block sizes: projection, rounding, runtimes, subgradient iterations
     bind_boundary_crossing(module);  // exact probabilities for sorted cycle times
-    bind_codes(module);         // cyclic encoding matrices and decoding vectors
-    bind_combine(module);       // weighted sums of rows
-    bind_linear_model(module);  // coded partial derivatives of generalised linear models
-    bind_schedule(module);      // costs of visits, simulation
-    bind_signal(module);        // the shared-memory signal between master and workers
+    bind_codes(module);              // cyclic encoding matrices and decoding vectors
+    bind_combine(module);            // weighted sums of rows
+    bind_linear_model(module);       // coded partial derivatives of generalised linear models
+    bind_schedule(module);           // costs of visits, simulation
+    bind_signal(module);             // the shared-memory signal between master and workers
 }

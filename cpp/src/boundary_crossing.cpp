@@ -73,8 +73,7 @@ double poisson_probability(Index count, double mean) {
 }
 
 BoundaryCrossing::BoundaryCrossing(Index points) : points_(points) {
-    if (points < 1)
-        throw std::invalid_argument("points: expected at least 1, got " + std::to_string(points));
+    if (points < 1) throw std::invalid_argument("points: expected at least 1, got " + std::to_string(points));
     const double n = static_cast<double>(points);
     normalisation_ = std::sqrt(2.0 * std::numbers::pi * n) * std::exp(stirling_error(points));
     const auto size = static_cast<std::size_t>(points);
@@ -116,8 +115,8 @@ void BoundaryCrossing::poisson_row(double mean, double tilted, Step& step) {
     step.row = static_cast<Index>(rows_.size());
     step.first = 0;
     const double centre = std::max(mean, tilted);
-    const Index most = std::min(
-        points_, static_cast<Index>(std::ceil(centre + kDeviations * std::sqrt(centre) + kSlack)));
+    const Index most =
+        std::min(points_, static_cast<Index>(std::ceil(centre + kDeviations * std::sqrt(centre) + kSlack)));
     if (mean <= kLargestExponent) {
         double weight = std::exp(-mean), largest = weight, tilted_weight = 1.0, tilted_largest = 1.0;
         rows_.push_back(weight);
@@ -127,7 +126,7 @@ void BoundaryCrossing::poisson_row(double mean, double tilted, Step& step) {
             largest = std::max(largest, weight);
             tilted_largest = std::max(tilted_largest, tilted_weight);
             const bool beyond = static_cast<double>(r) > centre;
-            if (weight < kSmallest && static_cast<double>(r) > mean) break;
+            if (weight<kSmallest&& static_cast<double>(r)> mean) break;
             if (beyond && tilted_weight < kNegligible * tilted_largest) break;
             rows_.push_back(weight);
         }
@@ -172,7 +171,9 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
         const double mean =
             n * std::max(0.0, bound < 0.5 ? bound - previous : previous_complement - complement);
         if (mean > 0.0) {
-            poisson_row(mean, top - previous_highest, step);
+            // Close to 1 bounds cannot be told apart, and all points that are missing may come at once.
+            const double jump = complement < 1e-8 ? static_cast<double>(points_ - k + 1) : 0.0;
+            poisson_row(mean, std::max(top - previous_highest, jump), step);
             const double share = std::min(top / n, 1.0);
             const double upper = top + kDeviations * std::sqrt(n * share * (1.0 - share)) + kSlack;
             Index new_high = std::min(points_, high + step.first + step.length - 1);
@@ -198,7 +199,8 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
         dropped[k - 1] = lost;
         if (lost > 0.0) failure += lost * poisson_probability(points_ - k + 1, n * complement);
         double least = static_cast<double>(k);
-        if (!tail) least = std::max(least, n * bound - kDeviations * std::sqrt(n * bound * complement) - kSlack);
+        if (!tail)
+            least = std::max(least, n * bound - kDeviations * std::sqrt(n * bound * complement) - kSlack);
         const Index new_low = std::min(static_cast<Index>(least), points_);
         for (Index j = low; j < new_low && j <= high; ++j) mass[j] = 0.0;
         low = std::max(low, new_low);

@@ -1,7 +1,7 @@
 """The optimum of the expected runtime for i.i.d. workers with a continuous law, with a proof.
 
-E[tau] is convex in the block sizes x and homogeneous of degree 1, so with its gradient g at any x, L min_i g_i
-over the allowed levels bounds the optimum from below. Newton's method closes the gap in a few steps.
+E[tau] is convex in the block sizes x and homogeneous of degree 1, so with its gradient g at any x, L min_i
+g_i over the allowed levels bounds the optimum from below. Newton's method closes the gap in a few steps.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ __all__ = ["ExactOptimum", "minimise_exactly", "relaxed_gap_target"]
 Array = NDArray[np.float64]
 
 _MOST_STEPS = 60
+# Least fraction of its size that a step leaves a level.
+_SHRINK = 0.1
 _INTEGRAL_ACCURACY = 1e-9
 # The Newton model is minimised to this fraction of the runtime, far below the gaps that are asked for.
 _MODEL_ACCURACY = 1e-11
@@ -99,6 +101,9 @@ def minimise_exactly(
         aim[allowed] = total * _model_minimum(
             gradient[allowed] * unit, hessian * (unit * total), sizes[allowed] / total
         )
+        # Levels may be tiny at the optimum: find their order of magnitude step by step.
+        aim = np.maximum(aim, _SHRINK * sizes)
+        aim *= total / aim.sum()
         slope = float(gradient @ (aim - sizes))
         length, improved = 1.0, False
         while length > 1e-3:

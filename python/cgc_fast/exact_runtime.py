@@ -44,7 +44,7 @@ def exactly_solvable(model: StragglerModel) -> TypeGuard[IdenticalLaw]:
 
 
 def level_cycles(block_sizes: Array, cost: Cost) -> Array:
-    """Cycles (N,) that a worker has spent when it is done with level n, never falling: (M/N) (b W_n + c (n+1)).
+    """Cycles (N,) of a worker when it is done with level n, (M/N) (b W_n + c (n+1)), never falling.
 
     An empty level asks for nothing and has the cycles of the one below; 0 below the lowest used level.
     """
@@ -146,11 +146,15 @@ class ExactRuntime:
         """Weights omega (N, N), symmetric, >= 0, zero diagonal: -cycles_n cycles_m d2E / dcycles_n dcycles_m.
 
         E is homogeneous of degree 1, so that its Hessian in log cycles, without the gradient's part, is the
-        graph Laplacian of these weights. A few digits, as a Newton step needs; O(N^3) for each of a few nodes.
+        graph Laplacian of these weights. A few digits, as a Newton step needs; O(N^3) for each of a few
+        nodes.
         """
         workers = self.workers
         left, middle, right = self._span(cycles)
-        times, weights, _ = self._trapezoid(cycles, left, middle, right, _HESSIAN_NODES)
+        if np.isfinite(self.high):
+            times, weights, _ = self._panels(cycles, left, right, 3)
+        else:
+            times, weights, _ = self._trapezoid(cycles, left, middle, right, _HESSIAN_NODES)
         asked, below, above = self._bounds(times, cycles)
         _, _, dropped, onward = self._crossing.evaluate(below, above, False, True)
         slope = self._slope(asked)
@@ -162,7 +166,7 @@ class ExactRuntime:
         return omega
 
     def _bounds(self, times: Array, cycles: Array) -> tuple[Array, Array, Array]:
-        """a (Q, N), F(a) and 1 - F(a), rising and falling along k; infinity where nothing is asked."""
+        """A (Q, N), F(a) and 1 - F(a), rising and falling along k; infinity where nothing is asked."""
         falling = cycles[::-1]
         with np.errstate(divide="ignore", invalid="ignore"):
             asked = np.where(falling > 0, times[:, None] / falling, np.inf)
@@ -177,7 +181,7 @@ class ExactRuntime:
         return np.where(np.isfinite(slope), slope, 0.0)
 
     def _span(self, cycles: Array) -> tuple[float, float, float]:
-        """z = log(t - t_lo) where P[tau <= t] becomes more than nothing, 1/2, and all that counts."""
+        """Z = log(t - t_lo) where P[tau <= t] becomes more than nothing, 1/2, and all that counts."""
         start = cycles[-1] * self.low
         centre = float(np.log(cycles[-1] * max(float(self.law.median()) - self.low, 1e-300)))
         reach = 40.0
@@ -221,12 +225,13 @@ class ExactRuntime:
     def _panels(self, cycles: Array, left: float, right: float, nodes: int) -> tuple[Array, Array, float]:
         """The same with Gauss-Legendre panels between the kinks of P."""
         start = cycles[-1] * self.low
-        ends = start + np.exp(np.array([left, right]))
-        cuts = np.unique(np.concatenate((ends, np.clip(cycles * self.high, *ends), np.linspace(*ends, 7))))
+        low, high = start + float(np.exp(left)), start + float(np.exp(right))
+        kinks = np.clip(cycles * self.high, low, high)
+        cuts = np.unique(np.concatenate((kinks, np.linspace(low, high, 7))))
         x, w = np.polynomial.legendre.leggauss(nodes)
         half, centre = 0.5 * np.diff(cuts), 0.5 * (cuts[1:] + cuts[:-1])
         times = (centre[:, None] + half[:, None] * x).ravel()
-        return times, (half[:, None] * w).ravel(), float(ends[0])
+        return times, (half[:, None] * w).ravel(), low
 
     def _integrate(self, times: Array, weights: Array, start: float, cycles: Array) -> ExactMean:
         asked, below, above = self._bounds(times, cycles)

@@ -314,9 +314,9 @@ def plan(
     method : {None, "exact", "mean_time", "mean_rate", "subgradient", "single_level", "uncoded"}
         None takes the best of all, by their exact expected runtimes or those on common draws: never worse
         there than the best single level or uncoded. "exact" (cyclic codes, i.i.d. workers with a continuous
-        law) minimises the expected runtime as if c = 0, with a certificate if c = 0; None uses it there. "mean_time", "mean_rate", "subgradient" [WANG22] propose block sizes
-        as if c = 0; "single_level" is the best classic gradient code [TANDON17]; "uncoded" waits for every
-        worker.
+        law) minimises the expected runtime as if c = 0, with a certificate if c = 0; None uses it there.
+        "mean_time", "mean_rate", "subgradient" [WANG22] propose block sizes as if c = 0; "single_level" is
+        the best classic gradient code [TANDON17]; "uncoded" waits for every worker.
     samples, cycles_per_derivative, forward_cycles : float
         M (a scale of time), b and c: computing costs b cycles per sample and coordinate, and c once per
         sample that a worker touches.

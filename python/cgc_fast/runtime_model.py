@@ -138,7 +138,9 @@ def completion_probability(
     draws: int = 20_000,
     seed: int = 0,
 ) -> float | Array:
-    """Probability P[tau(x, T) <= t] that an iteration is complete by the threshold t; the rest as in `runtime`.
+    """Probability P[tau(x, T) <= t] that an iteration is complete by the threshold t.
+
+    Parameters as in `runtime`, and:
 
     Parameters
     ----------

@@ -23,13 +23,13 @@ namespace cgc {
 // rest of the boundary and ending with N points, from k points at b_k, divided by Poisson(N; N).
 //
 // Counts are followed in a band: above the boundary's least concave majorant (the likeliest path that stays
-// below the boundary) by at most ten standard deviations; and, unless `tail` asks for the relative accuracy of
-// a tiny failure probability, not further than that below N b_k.
+// below the boundary) by at most ten standard deviations; and, unless `tail` asks for the relative accuracy
+// of a tiny failure probability, not further than that below N b_k.
 //
 // One object, one thread at a time. Its buffers grow to what the largest call needs and are used again.
 // O(N (sqrt(N) + w) sqrt(N)) with w the largest count of points between two neighbouring bounds.
 class BoundaryCrossing {
-public:
+  public:
     // N >= 1 points.
     explicit BoundaryCrossing(Index points);
 
@@ -43,25 +43,26 @@ public:
     Probabilities evaluate(View<const double> bounds, View<const double> complements, bool tail,
                            View<double> dropped, View<double> onward);
 
-    // total(j, k) += weight * scale_j scale_k d2P / db_j db_k / N^2 for j < k, after `evaluate` gave `dropped`
-    // and `onward`. d2P / db_j db_k = N^2 dropped_j G_jk onward_k, G_jk the probability of going from j points
-    // at b_j to k - 1 points just before b_k without missing a bound between. All ways there, A_jk =
-    // Poisson(k - 1 - j; N (b_k - b_j)), split by the first bound missed: A = G B, B_ik = Poisson(k - i; N (b_k
+    // total(j, k) += weight * scale_j scale_k d2P / db_j db_k / N^2 for j < k, after `evaluate` gave
+    // `dropped` and `onward`. d2P / db_j db_k = N^2 dropped_j G_jk onward_k, G_jk the probability of going
+    // from j points at b_j to k - 1 points just before b_k without missing a bound between. All ways there,
+    // A_jk = Poisson(k - 1 - j; N (b_k - b_j)), split by the first bound missed: A = G B, B_ik = Poisson(k -
+    // i; N (b_k
     // - b_i)). Solving that loses digits, which a Newton step can spare. O(N^3 / 6), by rows.
     void add_coupling(View<const double> bounds, View<const double> dropped, View<const double> onward,
                       View<const double> scale, double weight, Matrix<double> total);
 
-private:
+  private:
     struct Step {
-        Index low, high;            // counts kept at b_k, after the drop
-        Index row, first, length;   // Poisson weights of first.. first + length - 1 points, at rows_[row]
+        Index low, high;           // counts kept at b_k, after the drop
+        Index row, first, length;  // Poisson weights of first.. first + length - 1 points, at rows_[row]
     };
 
     void majorant(View<const double> bounds);
     void poisson_row(double mean, double tilted, Step& step);
 
     Index points_;
-    double normalisation_;        // 1 / Poisson(N; N)
+    double normalisation_;         // 1 / Poisson(N; N)
     std::vector<double> highest_;  // majorant at b_k, in points
     std::vector<Index> hull_;
     std::vector<Step> steps_;
