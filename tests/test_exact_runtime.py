@@ -73,7 +73,7 @@ def test_gradient_and_coupling_are_the_derivatives(name):
         step = np.zeros(workers)
         step[n] = 1e-4 * cycles[n]
         above, below = distribution.mean(cycles + step), distribution.mean(cycles - step)
-        # Central differences: 1e-8 times third derivatives; the coupling has few nodes, some 1 % of the largest.
+        # Central differences: 1e-8 times third derivatives; the coupling has few nodes, 1 %.
         assert (above.value - below.value) / (2 * step[n]) == pytest.approx(mean.gradient[n], rel=1e-5)
         mixed = -cycles * (above.gradient - below.gradient) / 2e-4
         others = np.arange(workers) != n
