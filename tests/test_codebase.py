@@ -23,7 +23,7 @@ LAYERS = [
     ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called
     ["schemes", "straggler_models"],
     ["order_statistics", "simulation", "levels", "fitting"],
-    ["censoring"],
+    ["censoring", "exact_runtime", "exact_method"],
     ["runtime_model", "closed_forms", "subgradient", "baselines"],
     ["sample_average"],
     ["forward_search"],

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 namespace cgc::bindings {
+void bind_boundary_crossing(pybind11::module_& module);
 void bind_build_info(pybind11::module_& module);
 void bind_partition(pybind11::module_& module);
 void bind_sample_average(pybind11::module_& module);
@@ -28,11 +29,12 @@ PYBIND11_MODULE(_core, module) {
     });
     module.doc() = "Compiled core of cgc_fast.";
     bind_build_info(module);
-    bind_partition(module);       // block sizes: projection, rounding, runtimes, subgradient iterations
-    bind_sample_average(module);  // means of maxima over draws, with their subgradients
-    bind_codes(module);           // cyclic encoding matrices and decoding vectors
-    bind_combine(module);         // weighted sums of rows
-    bind_linear_model(module);    // coded partial derivatives of generalised linear models
-    bind_schedule(module);        // costs of visits, simulation
-    bind_signal(module);          // the shared-memory signal between master and workers
+    bind_partition(module);          // block sizes: projection, rounding, runtimes, subgradient iterations
+    bind_boundary_crossing(module);  // exact probabilities for sorted cycle times
+    bind_sample_average(module);     // means of maxima over draws, with their subgradients
+    bind_codes(module);              // cyclic encoding matrices and decoding vectors
+    bind_combine(module);            // weighted sums of rows
+    bind_linear_model(module);       // coded partial derivatives of generalised linear models
+    bind_schedule(module);           // costs of visits, simulation
+    bind_signal(module);             // the shared-memory signal between master and workers
 }

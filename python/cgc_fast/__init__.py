@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cgc_fast.planning import Plan as Plan
     from cgc_fast.planning import plan as plan
     from cgc_fast.problems import Problem as Problem
+    from cgc_fast.runtime_model import completion_probability as completion_probability
     from cgc_fast.runtime_model import expected_runtime as expected_runtime
     from cgc_fast.runtime_model import runtime as runtime
     from cgc_fast.schedule import Cell as Cell
@@ -71,6 +72,7 @@ _HOME = {
     "WorkerDied": "errors",
     "baselines": "",
     "build_info": "_core",
+    "completion_probability": "runtime_model",
     "expected_runtime": "runtime_model",
     "fit": "fitting",
     "plan": "planning",

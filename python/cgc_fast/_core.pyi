@@ -6,7 +6,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'level_runtimes', 'mean_maximum', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
+__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'level_runtimes', 'mean_maximum', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -26,6 +26,20 @@ class SubgradientIterations:
     def iterate(self) -> numpy.typing.NDArray[numpy.float64]:
         """
         The current iterate (K,), a copy.
+        """
+class BoundaryCrossing:
+    """
+    Probability that N sorted uniforms stay below rising bounds [MOSCOVICH17]; one thread at a time.
+    """
+    def __init__(self, points: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def coupling(self, bounds: numpy.typing.NDArray[numpy.float64], dropped: numpy.typing.NDArray[numpy.float64], onward: numpy.typing.NDArray[numpy.float64], scale: numpy.typing.NDArray[numpy.float64], weights: numpy.typing.NDArray[numpy.float64], used: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Sum over the rows of weights[row] scale_j scale_k d2P/db_j db_k / N^2 for the bounds j < k < used (used, used), to the few digits that a Newton step needs; O(B used^3).
+        """
+    def evaluate(self, bounds: numpy.typing.NDArray[numpy.float64], complements: numpy.typing.NDArray[numpy.float64], tail: bool = False, derivatives: bool = False) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
+        """
+        For every row of bounds (B, N), rising, and complements 1 - bounds: P[U_(k) <= b_k for all k] (B,), 1 - P (B,), the probability dropped_k (B, N) of missing b_k first, in the Poisson process of rate N, and, with derivatives, onward_k (B, N), so that dP/db_k = N dropped_k onward_k. `tail`: 1 - P to relative accuracy however small it is. About O(B N^1.5).
         """
 class CyclicDecoder:
     """

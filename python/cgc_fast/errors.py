@@ -52,10 +52,6 @@ class PoorFitWarning(UserWarning):
     """No family of laws describes the measured times; plan with the trace itself."""
 
 
-class NotCertified(UserWarning):
-    """A plan's solver missed the certificate it is meant to reach; the plan says what it reached."""
-
-
 class WorkerDied(CgcError):
     """A worker is gone and the rest cannot decode without it.
 
@@ -82,6 +78,10 @@ class ClusterBusy(CgcError):
 
 class ClusterClosed(CgcError):
     """The cluster was closed and can run nothing any more."""
+
+
+class NotCertified(UserWarning):
+    """A planner method did not reach the gap that it promises; the message has the gap that it reached."""
 
 
 def unknown_name(what: str, got: object, known: Iterable[str]) -> ArgumentValueError:

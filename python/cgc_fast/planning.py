@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast.arguments import Cost, integer
 from cgc_fast.censoring import complete
 from cgc_fast.closed_forms import mean_rate_block_sizes, mean_time_block_sizes
-from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
-from cgc_fast.levels import Levels, make_levels
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, NotCertified, unknown_name
+from cgc_fast.exact_method import ExactOptimum, minimise_exactly, relaxed_gap_target
+from cgc_fast.exact_runtime import ExactRuntime, exactly_solvable
+from cgc_fast.levels import CyclicLevels, Levels, make_levels
 from cgc_fast.mixtures import never_probability
 from cgc_fast.order_statistics import Means
 from cgc_fast.partition import check_boundaries, redundancy_from_block_sizes, round_block_sizes
-from cgc_fast.runtime_model import Estimate, evaluate
+from cgc_fast.runtime_model import Estimate, completion_and_failure, evaluate
 from cgc_fast.sampled_plans import SampledPlan, SampleReport, sampled_plan
 from cgc_fast.straggler_models import (
     AtMostNever,
@@ -41,7 +44,15 @@ __all__ = ["METHODS", "OBJECTIVES", "Plan", "plan"]
 Array = NDArray[np.float64]
 
 OBJECTIVES = ("expected_runtime",)
-METHODS = ("mean_rate", "mean_time", "sample_average", "single_level", "subgradient", "uncoded")
+METHODS = (
+    "exact",
+    "mean_rate",
+    "mean_time",
+    "sample_average",
+    "single_level",
+    "subgradient",
+    "uncoded",
+)
 
 _FORMAT = "cgc_fast plan"
 _VERSION = 1
@@ -57,6 +68,9 @@ _REAL_ENTRIES = (
 
 # Relative difference of two sample means that counts as a tie.
 _TIE = 5e-4
+
+# Up to here the exact method is worth its time where no method is asked for.
+_EXACT_WORKERS = 1000
 
 # Statistics that the subgradient method keeps at once: 128 MiB.
 _SUBGRADIENT_ENTRIES = 2**24
@@ -126,6 +140,35 @@ class Plan:
     def coordinate_redundancy(self) -> NDArray[np.int64]:
         """The coordinate view s, int64 (L,), ascending."""
         return redundancy_from_block_sizes(self.block_sizes)
+
+    def completion_probability(self, threshold: ArrayLike) -> float | Array:
+        """P[tau <= t] of the integer block sizes; `cgc_fast.completion_probability` says how and how exactly.
+
+        Raises
+        ------
+        ArgumentValueError
+            The plan was loaded without its law.
+        """
+        return self._completion(threshold)[0]
+
+    def failure_probability(self, threshold: ArrayLike) -> float | Array:
+        """P[tau > t]; where it is exact, to six digits however small it is."""
+        return self._completion(threshold)[1]
+
+    def _completion(self, threshold: ArrayLike) -> tuple[float | Array, float | Array]:
+        if self.cycle_time is None:
+            raise ArgumentValueError("cycle_time: this plan was loaded without the law that it was made for")
+        cost = Cost(self.samples, self.cycles_per_derivative, self.forward_cycles)
+        draws, seed = self.parameters["draws"], self.parameters["seed"]
+        return completion_and_failure(
+            self.block_sizes,
+            self.cycle_time,
+            threshold,
+            cost,
+            scheme=self.scheme,
+            draws=draws,
+            seed=seed,
+        )
 
     def schedule(self, code: str | None = None, seed: int = 0) -> Schedule:
         """Cells and walks of this plan.
@@ -315,12 +358,13 @@ def plan(
         What to optimise.
     scheme : {"cyclic", "fractional_repetition"}
         Which codes the levels use.
-    method : {None, "sample_average", "mean_time", "mean_rate", "subgradient", "single_level", "uncoded"}
-        None takes the best of all, by their expected runtimes on common draws: never worse there than the
-        best single level or uncoded. "mean_time", "mean_rate", "subgradient" [WANG22] propose block sizes
-        as if c = 0; "sample_average" minimises the mean over draws with a certificate and, where c > 0,
-        searches the set of levels (`sampled_plan`); "single_level" is the best classic gradient code
-        [TANDON17]; "uncoded" waits for every worker.
+    method : str, optional
+        None takes the best of all, by their exact expected runtimes or those on common draws: never worse
+        there than the best single level or uncoded. "exact" (cyclic codes, i.i.d. workers with a continuous
+        law) minimises the expected runtime as if c = 0, with a certificate if c = 0; None uses it there.
+        "sample_average" minimises the mean over draws with a certificate and, where c > 0, searches the set
+        of levels (`sampled_plan`). "mean_time", "mean_rate", "subgradient" [WANG22] propose block sizes as if
+        c = 0; "single_level" is the best classic gradient code [TANDON17]; "uncoded" waits for every worker.
     samples, cycles_per_derivative, forward_cycles : float
         M (a scale of time), b and c: computing costs b cycles per sample and coordinate, and c once per
         sample that a worker touches.
@@ -402,6 +446,24 @@ def plan(
         sampled.report.one_level if sampled.report.replaced else "",
     ):
         sampled = None
+    lower_bound = relative_gap = relaxed_gap = None
+    if winner == "exact" and search.optimum is not None and forward_cycles == 0:
+        lower_bound = search.optimum.lower_bound
+        relative_gap = max(0.0, estimates[winner].value / lower_bound - 1.0)
+        relaxed_gap = search.optimum.gap
+        if relaxed_gap > relaxed_gap_target(workers):
+            warnings.warn(
+                f"method exact reached the relative gap {relaxed_gap:.2g} before rounding instead of "
+                f"{relaxed_gap_target(workers):g} after {search.optimum.steps} steps",
+                NotCertified,
+                stacklevel=2,
+            )
+    elif sampled is not None:
+        lower_bound, relative_gap, relaxed_gap = (
+            sampled.lower_bound,
+            sampled.relative_gap,
+            sampled.relaxed_gap,
+        )
     return Plan(
         workers=workers,
         coordinates=coordinates,
@@ -415,9 +477,9 @@ def plan(
         forward_cycles=forward_cycles,
         expected_runtime=estimates[winner].value,
         expected_runtime_standard_error=estimates[winner].standard_error,
-        lower_bound=None if sampled is None else sampled.lower_bound,
-        relative_gap=None if sampled is None else sampled.relative_gap,
-        relaxed_gap=None if sampled is None else sampled.relaxed_gap,
+        lower_bound=lower_bound,
+        relative_gap=relative_gap,
+        relaxed_gap=relaxed_gap,
         cycle_time=model,
         parameters={
             "method": method,
@@ -482,6 +544,7 @@ class _Search:
         self.levels = levels
         self.coordinates = coordinates
         self.cost = cost
+        self.optimum: ExactOptimum | None = None  # once the exact method has run
         self.draws = draws
         self.min_block = min_block
         self.cuts = cuts
@@ -501,23 +564,25 @@ class _Search:
 
     def all(self) -> dict[str, Array]:
         """Every proposal that exists; single levels other than the best cannot win."""
-        proposals = {
-            "single_level": self.single_level(),
-            "mean_time": self.mean_time(),
-            "subgradient": self.subgradient(),
-        }
-        if np.isfinite(self._rates).all():
-            proposals["mean_rate"] = self.mean_rate()
+        proposals = {"single_level": self.single_level()}
+        exact = isinstance(self.levels, CyclicLevels) and exactly_solvable(self.model)
+        exact = exact and self.levels.workers <= _EXACT_WORKERS
+        if exact:
+            proposals["exact"] = self.exact()
+        if not exact or self.cost.forward_cycles > 0:
+            proposals |= {"mean_time": self.mean_time(), "subgradient": self.subgradient()}
+            if np.isfinite(self._rates).all():
+                proposals["mean_rate"] = self.mean_rate()
         if self.levels.redundancies[0] == 0 and self.usable[0]:
             proposals["uncoded"] = self.uncoded()
-        independent = isinstance(self.model, IdenticalLaw) and self.scheme == "cyclic"
-        if not independent or self.cost.forward_cycles > 0:
+        if not exact or self.cost.forward_cycles > 0:
             proposals["sample_average"] = self.sample_average()
         return proposals
 
     def propose(self, method: str) -> Array:
         """Sizes of the method of that name."""
         methods: dict[str, Callable[[], Array]] = {
+            "exact": self.exact,
             "mean_rate": self.mean_rate,
             "mean_time": self.mean_time,
             "sample_average": self.sample_average,
@@ -526,6 +591,18 @@ class _Search:
             "uncoded": self.uncoded,
         }
         return methods[method]()
+
+    def exact(self) -> Array:
+        if not isinstance(self.levels, CyclicLevels) or not exactly_solvable(self.model):
+            raise ArgumentValueError(
+                "method exact: expected the scheme cyclic and i.i.d. workers with a continuous law, got "
+                f"{self.scheme} and {self.model!r}; use subgradient"
+            )
+        allowed = np.zeros(self.levels.workers, dtype=np.bool_)
+        allowed[self.levels.redundancies[self.usable]] = True
+        start = self.levels.expand(self.mean_time())
+        self.optimum = minimise_exactly(ExactRuntime(self.model), start, allowed, self.cost)
+        return self.levels.gather(self.optimum.block_sizes)
 
     def mean_time(self) -> Array:
         return mean_time_block_sizes(self.means.values, self.levels.work, self.coordinates)
@@ -646,6 +723,8 @@ def _best(sampled: dict[str, float], estimates: dict[str, Estimate]) -> str:
     report worse. Among block plans one with a certificate wins ties, since what it loses is luck of
     the draws.
     """
+    if all(estimate.standard_error == 0 for estimate in estimates.values()):
+        return min(estimates, key=lambda name: estimates[name].value)
     one_level = min(
         (name for name in ("uncoded", "single_level") if name in estimates),
         key=lambda name: estimates[name].value,

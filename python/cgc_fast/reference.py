@@ -6,7 +6,9 @@ it is the twin of, and is written for reading, not for speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -459,3 +461,45 @@ def mean_maximum(
     for row, level in enumerate(last):
         mass[level] += times[row, level] / len(times)
     return float(products.max(axis=1).mean()), mass
+
+
+# --- boundary crossing --------------------------------------------------------------------------------
+
+
+def boundary_crossing(bounds: NDArray[np.float64]) -> float:
+    """P[U_(k) <= b_k for all k] of N sorted uniforms, by counting points in the cells between the bounds.
+
+    From cell to cell, of the points that are left, each is in the next cell with probability (b_k -
+    b_{k-1}) / (1 - b_{k-1}): binomial steps instead of Poisson ones. O(N^3).
+    """
+    workers = len(bounds)
+    state = np.zeros(workers + 1)
+    state[0] = 1.0
+    low = 0.0
+    for k, bound in enumerate(bounds, start=1):
+        share = (bound - low) / (1.0 - low) if low < 1.0 else 1.0
+        after = np.zeros(workers + 1)
+        for count in np.flatnonzero(state):
+            left = workers - int(count)
+            for more in range(left + 1):
+                weight = math.comb(left, more) * share**more * (1.0 - share) ** (left - more)
+                after[count + more] += state[count] * weight
+        after[:k] = 0.0
+        state, low = after, bound
+    return float(state[workers])
+
+
+def boundary_crossing_exactly(bounds: Sequence[Fraction]) -> Fraction:
+    """The same in rational numbers, by Steck's determinant: N! det[b_i^(j-i+1) / (j-i+1)!], expanded.
+
+    The matrix is upper Hessenberg with ones below the diagonal, so that the determinants D_m of its leading
+    blocks obey D_m = sum_{i <= m} (-1)^(m-i) b_i^(m-i+1) / (m-i+1)! D_{i-1}.
+    """
+    leading = [Fraction(1)]
+    for m in range(1, len(bounds) + 1):
+        total = Fraction(0)
+        for i in range(1, m + 1):
+            power = m - i + 1
+            total += (-1) ** (m - i) * bounds[i - 1] ** power / math.factorial(power) * leading[i - 1]
+        leading.append(total)
+    return math.factorial(len(bounds)) * leading[-1]
