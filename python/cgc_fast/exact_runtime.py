@@ -90,6 +90,7 @@ class ExactRuntime:
         self.workers = model.workers
         self.low, self.high = (float(end) for end in model.law.support())
         self._crossing = BoundaryCrossing(model.workers)
+        self._last_span: tuple[bytes, tuple[float, float, float]] = (b"", (0.0, 0.0, 0.0))
 
     def probabilities(self, times: Array, cycles: Array, *, tail: bool = True) -> tuple[Array, Array]:
         """P[tau <= t] and P[tau > t] for times t (Q,); cycles (N,) as from `level_cycles`.
@@ -180,6 +181,9 @@ class ExactRuntime:
 
     def _span(self, cycles: Array) -> tuple[float, float, float]:
         """Z = log(t - t_lo) where P[tau <= t] becomes more than nothing, 1/2, and all that counts."""
+        key = cycles.tobytes()
+        if self._last_span[0] == key:  # an expectation and its Hessian ask for the same
+            return self._last_span[1]
         start = cycles[-1] * self.low
         centre = float(np.log(cycles[-1] * max(float(self.law.median()) - self.low, 1e-300)))
         reach = 40.0
@@ -203,7 +207,8 @@ class ExactRuntime:
                 points = np.linspace(points[max(after - 1, 0)], points[after], 9)
                 p, q = self.probabilities(start + np.exp(points), cycles)
             ends[place] = float(points[0] if place == 0 else points[-1])
-        return ends[0], ends[1], ends[2]
+        self._last_span = (key, (ends[0], ends[1], ends[2]))
+        return self._last_span[1]
 
     def _trapezoid(
         self, cycles: Array, left: float, middle: float, right: float, nodes: int
