@@ -159,7 +159,7 @@ def test_the_best_is_never_worse_than_one_level(cycle_time, forward_cycles, sche
 
 def test_block_plans_win_where_they_should():
     assert make(workers=20, samples=20).method == "exact"
-    assert make(workers=20, samples=20, scheme="fractional_repetition").method == "subgradient"
+    assert make(workers=20, samples=20, scheme="fractional_repetition").method == "sample_average"
     # A forward pass as dear as all derivatives: using several levels is not worth it.
     assert make(workers=20, forward_cycles=1000.0).method == "single_level"
     assert make(cycle_time=stats.expon(1000, 1000), forward_cycles=1000.0).method == "uncoded"

@@ -724,7 +724,7 @@ def _best(sampled: dict[str, float], estimates: dict[str, Estimate]) -> str:
     the draws.
     """
     if all(estimate.standard_error == 0 for estimate in estimates.values()):
-        return min(estimates, key=lambda name: estimates[name].value)
+        return min(estimates, key=lambda name: (estimates[name].value, name != "uncoded"))
     one_level = min(
         (name for name in ("uncoded", "single_level") if name in estimates),
         key=lambda name: estimates[name].value,

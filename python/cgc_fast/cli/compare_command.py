@@ -119,7 +119,18 @@ def _number(value: float) -> float | str | None:
 
 def _show(made: Comparison) -> None:
     form = _form(made)
-    table = Table("", "", "seconds", "±", "gain", "P[≤ t]", box=SIMPLE, pad_edge=False, collapse_padding=True)
+    table = Table(
+        "",
+        "",
+        "seconds",
+        "±",
+        "gain",
+        "P[≤ t]",
+        box=SIMPLE,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for index, column in enumerate(table.columns):
         column.justify = "right" if index > 1 else "left"
         column.no_wrap = True
