@@ -58,7 +58,7 @@ class Quadratic:
 class Faulty(Quadratic):
     """Misbehaves in the workers that hold a given sample, by script: {iteration: what}."""
 
-    def with_script(self, sample, script, only_worker=None):
+    def with_script(self, sample, script):
         self.sample, self.script = sample, script
         return self
 
@@ -73,8 +73,6 @@ class Faulty(Quadratic):
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "nan":
             out[0] = np.nan
-        if what == "slow":
-            time.sleep(30)
 
 
 class SlowSlices(Quadratic):

@@ -38,8 +38,7 @@ def assert_exact(gradient, problem, tolerance=1e-9):
 @pytest.mark.parametrize("what", ["raise", "kill", "nan"])
 def test_redundancy_covers_a_worker_that_fails(what):
     problem = faulty({2: what})
-    # Cyclic level 2 of 5 workers: sample 0 is held by workers 0, 4, 3; all three fail in iteration 2, or
-    # fewer if the rest was faster. Level 3 tolerates that.
+    # At level 3 of 5 workers four hold sample 0 and fail in iteration 2; any two rows are needed.
     schedule = single_level_schedule(5, COORDINATES, 3)
     holders = [w for w in range(5) if schedule.sample_ranges(w, SAMPLES)[0][0] == 0]
     assert len(holders) == 4
@@ -62,12 +61,11 @@ def test_redundancy_covers_a_worker_that_fails(what):
 @pytest.mark.parametrize("what", ["raise", "kill"])
 def test_a_dead_worker_counts_as_never_answering(what):
     problem = faulty({1: what})
-    # Two groups of two: sample 0 belongs to the first group ...
     schedule = uncoded_schedule(4, COORDINATES)
     with cgc.Cluster(schedule, problem) as cluster:
         with pytest.raises(cgc.WorkerDied, match="worker 0 is gone"):
             cluster.gradient(THETA)
-        # ... and it stays dead: the next iteration cannot complete either, and says so at once.
+        # It stays dead: the next iteration cannot complete either, and says so at once.
         with pytest.raises(cgc.WorkerDied, match="worker 0 is gone"):
             cluster.gradient(THETA)
 
@@ -116,10 +114,6 @@ def test_nan_is_done_without_if_the_rest_decodes():
 
 def test_a_worker_that_cannot_start_is_reported_with_its_traceback():
     plain = Quadratic.random(SAMPLES, COORDINATES)
-
-    class Here(FailsToLoad):
-        def shard(self, ranges):
-            return FailsToLoad(self.weights, self.targets)
 
     problem = FailsToLoad(plain.weights, plain.targets)
     with pytest.raises(cgc.WorkerDied, match="before it was ready") as caught:

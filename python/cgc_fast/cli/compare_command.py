@@ -12,6 +12,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from cgc_fast.cli.options import CyclesPerDerivative, ForwardCycles, Samples, TraceFile, Workers
 from cgc_fast.cli.plan_command import read_cycle_time
 from cgc_fast.comparison import Comparison, completed
 from cgc_fast.comparison import compare as make_comparison
@@ -23,22 +24,15 @@ __all__ = ["compare"]
 
 def compare(
     coordinates: Annotated[int, typer.Option(help="Number of coordinates L of the gradient.")],
-    workers: Annotated[
-        int | None, typer.Option(help="Number of workers N; by default the columns of the trace.")
-    ] = None,
+    workers: Workers = None,
     cycle_time: Annotated[
         str | None,
         typer.Option(help="Law of the cycle times, in seconds per cycle: 'expon(loc=50, scale=1000)'."),
     ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="CSV of measured cycle times instead: a row an iteration, a column a worker."),
-    ] = None,
-    samples: Annotated[float, typer.Option(help="Number of samples M, a scale of time.")] = 1.0,
-    cycles_per_derivative: Annotated[
-        float, typer.Option(help="Cycles b per sample and partial derivative.")
-    ] = 1.0,
-    forward_cycles: Annotated[float, typer.Option(help="Cycles c of the forward pass of a sample.")] = 0.0,
+    trace: TraceFile = None,
+    samples: Samples = 1.0,
+    cycles_per_derivative: CyclesPerDerivative = 1.0,
+    forward_cycles: ForwardCycles = 0.0,
     threshold: Annotated[
         float | None, typer.Option(help="Seconds within which iterations should be completed.")
     ] = None,

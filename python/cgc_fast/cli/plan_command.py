@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cgc_fast.planning import Plan
+from cgc_fast.cli.options import CyclesPerDerivative, ForwardCycles, Samples, TraceFile, Workers
+from cgc_fast.planning import METHODS, Plan
 from cgc_fast.planning import plan as make_plan
 from cgc_fast.straggler_models import StragglerModel, Trace, parse_law
 
@@ -20,30 +21,20 @@ __all__ = ["plan", "read_cycle_time"]
 
 def plan(
     coordinates: Annotated[int, typer.Option(help="Number of coordinates L of the gradient.")],
-    workers: Annotated[
-        int | None, typer.Option(help="Number of workers N; by default the columns of the trace.")
-    ] = None,
+    workers: Workers = None,
     cycle_time: Annotated[
         str | None,
         typer.Option(help="Law of the cycle times, in seconds per cycle: 'expon(loc=50, scale=1000)'."),
     ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="CSV of measured cycle times instead: a row an iteration, a column a worker."),
-    ] = None,
+    trace: TraceFile = None,
     scheme: Annotated[str, typer.Option(help="cyclic or fractional_repetition.")] = "cyclic",
     method: Annotated[
         str | None,
-        typer.Option(
-            help="sample_average, mean_time, mean_rate, subgradient, single_level or uncoded; by default the "
-            "best."
-        ),
+        typer.Option(help=f"{', '.join(METHODS)}; by default the best."),
     ] = None,
-    samples: Annotated[float, typer.Option(help="Number of samples M, a scale of time.")] = 1.0,
-    cycles_per_derivative: Annotated[
-        float, typer.Option(help="Cycles b per sample and partial derivative.")
-    ] = 1.0,
-    forward_cycles: Annotated[float, typer.Option(help="Cycles c of the forward pass of a sample.")] = 0.0,
+    samples: Samples = 1.0,
+    cycles_per_derivative: CyclesPerDerivative = 1.0,
+    forward_cycles: ForwardCycles = 0.0,
     max_parts: Annotated[int | None, typer.Option(help="Most parts of M/N samples a worker holds.")] = None,
     min_redundancy: Annotated[int, typer.Option(help="Least number of missing workers to survive.")] = 0,
     min_block: Annotated[int, typer.Option(help="Least size of a block that is not empty.")] = 1,

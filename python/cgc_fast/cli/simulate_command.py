@@ -13,6 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from cgc_fast.cli.options import CyclesPerDerivative, ForwardCycles, Samples, TraceFile, Workers
 from cgc_fast.cli.plan_command import read_cycle_time
 from cgc_fast.errors import ArgumentValueError, unknown_name
 from cgc_fast.planning import Plan
@@ -33,9 +34,7 @@ def simulate(
     ] = None,
     scheme: Annotated[str, typer.Option(help=f"{', '.join(SCHEMES)}.")] = "cyclic",
     coordinates: Annotated[int | None, typer.Option(help="Number of coordinates L of the gradient.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Number of workers N; by default the columns of the trace.")
-    ] = None,
+    workers: Workers = None,
     cycle_time: Annotated[
         str | None,
         typer.Option(
@@ -43,19 +42,14 @@ def simulate(
             "one that the plan was made for."
         ),
     ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="CSV of measured cycle times instead: a row an iteration, a column a worker."),
-    ] = None,
+    trace: TraceFile = None,
     method: Annotated[
         str | None,
         typer.Option(help="How block sizes are planned: as for `cgc-fast plan`; by default the best."),
     ] = None,
-    samples: Annotated[float, typer.Option(help="Number of samples M, a scale of time.")] = 1.0,
-    cycles_per_derivative: Annotated[
-        float, typer.Option(help="Cycles b per sample and partial derivative.")
-    ] = 1.0,
-    forward_cycles: Annotated[float, typer.Option(help="Cycles c of the forward pass of a sample.")] = 0.0,
+    samples: Samples = 1.0,
+    cycles_per_derivative: CyclesPerDerivative = 1.0,
+    forward_cycles: ForwardCycles = 0.0,
     delay: Annotated[float, typer.Option(help="Seconds that a message to the master takes.")] = 0.0,
     draws: Annotated[int, typer.Option(min=1, help="Iterations to simulate.")] = 5_000,
     seed: Annotated[int, typer.Option(help="Seed of the draws and of the plan.")] = 0,
