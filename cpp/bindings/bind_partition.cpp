@@ -49,15 +49,14 @@ Array<double> grouped(const Array<double>& times, const Array<Index>& groups, co
     return out;
 }
 
-Array<double> run(SubgradientIterations& self, const Array<double>& times, Index batch, double step,
-                  bool averaging) {
+Array<double> run(SubgradientIterations& self, const Array<double>& times, Index batch, bool averaging) {
     const auto statistics = matrix(times, "times");
     if (batch < 1) throw std::invalid_argument("batch: expected at least 1, got " + std::to_string(batch));
     Array<double> history(statistics.rows / batch);
     const auto values = writable_vector(history, "history");
     {
         py::gil_scoped_release release;
-        self.run(statistics, batch, step, averaging, values);
+        self.run(statistics, batch, averaging, values);
     }
     return history;
 }
@@ -81,12 +80,11 @@ void bind_partition(py::module_& module) {
     py::class_<SubgradientIterations>(module, "SubgradientIterations",
                                       "Projected stochastic subgradient iterations for the expected runtime "
                                       "[WANG22]; one thread at a time.")
-        .def(py::init([](const Array<double>& work, const Array<double>& start) {
-                 return SubgradientIterations(vector(work, "work"), vector(start, "start"));
+        .def(py::init([](const Array<double>& work, const Array<double>& start, double step, double power) {
+                 return SubgradientIterations(vector(work, "work"), vector(start, "start"), step, power);
              }),
-             py::arg("work").noconvert(), py::arg("start").noconvert())
-        .def("run", &run, py::arg("times").noconvert(), py::arg("batch"), py::arg("step"),
-             py::arg("averaging"),
+             py::arg("work").noconvert(), py::arg("start").noconvert(), py::arg("step"), py::arg("power"))
+        .def("run", &run, py::arg("times").noconvert(), py::arg("batch"), py::arg("averaging"),
              "One pass over times (D, K) in batches; returns the batch means of the runtime (D // batch,).")
         .def_property_readonly(
             "iterate", [](const SubgradientIterations& self) { return copy(self.iterate()); },

@@ -10,11 +10,14 @@
 
 namespace cgc {
 
-SubgradientIterations::SubgradientIterations(View<const double> work, View<const double> start)
+SubgradientIterations::SubgradientIterations(View<const double> work, View<const double> start, double step,
+                                             double power)
     : work_(work.begin(), work.end()),
       iterate_(start.begin(), start.end()),
       sum_(start.size(), 0.0),
       total_(std::accumulate(start.begin(), start.end(), 0.0)),
+      step_(step),
+      power_(power),
       loads_(start.size()),
       gradient_(start.size()),
       scratch_(start.size()) {
@@ -23,9 +26,13 @@ SubgradientIterations::SubgradientIterations(View<const double> work, View<const
                                     std::to_string(work.size()) + " and " + std::to_string(start.size()));
     if (!(total_ > 0.0) || !std::isfinite(total_))
         throw std::invalid_argument("start: expected a positive finite sum, got " + std::to_string(total_));
+    if (!(step > 0.0) || !std::isfinite(step))
+        throw std::invalid_argument("step: expected a positive finite number, got " + std::to_string(step));
+    if (!(power > 0.5 && power <= 1.0))
+        throw std::invalid_argument("power: expected a number in (1/2, 1], got " + std::to_string(power));
 }
 
-void SubgradientIterations::run(Matrix<const double> times, Index batch, double step, bool averaging,
+void SubgradientIterations::run(Matrix<const double> times, Index batch, bool averaging,
                                 View<double> history) {
     const auto levels = static_cast<Index>(iterate_.size());
     if (times.columns != levels)
@@ -59,23 +66,16 @@ void SubgradientIterations::run(Matrix<const double> times, Index batch, double 
         }
         history[iteration] = runtime * scale;
 
+        if (done_ == 0) first_step_ = step_ * total_ * total_ / history[iteration];
+        const double length = first_step_ / std::pow(static_cast<double>(++done_), power_);
+
         // From "sum of R over the draws whose argmax is k" to the subgradient: suffix sums times the work.
-        double suffix = 0.0, mean = 0.0;
+        double suffix = 0.0;
         for (Index k = levels - 1; k >= 0; --k) {
             suffix += gradient_[k] * scale;
-            gradient_[k] = work_[k] * suffix;
-            mean += gradient_[k];
+            iterate_[k] -= length * (work_[k] * suffix);
         }
-        mean /= static_cast<double>(levels);
-        for (double& entry : gradient_) {
-            entry -= mean;
-            squared_norms_ += entry * entry;
-        }
-        if (squared_norms_ > 0.0) {
-            const double length = step * total_ / std::sqrt(squared_norms_);
-            for (Index k = 0; k < levels; ++k) iterate_[k] -= length * gradient_[k];
-            project_onto_simplex(iterate_, total_, iterate_, scratch_);
-        }
+        project_onto_simplex(iterate_, total_, iterate_, scratch_);
         if (averaging) {
             ++averaged_;
             for (Index k = 0; k < levels; ++k) sum_[k] += iterate_[k];

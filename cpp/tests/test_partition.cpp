@@ -55,20 +55,22 @@ static void test_subgradient() {
     const Vector draw{2.0, 1.0};
     Vector times;
     for (int repeat = 0; repeat < 20000; ++repeat) times.insert(times.end(), draw.begin(), draw.end());
-    cgc::SubgradientIterations iterations(Vector{1.0, 2.0}, Vector{0.0, 1.0});
+    cgc::SubgradientIterations iterations(Vector{1.0, 2.0}, Vector{0.0, 1.0}, 0.5, 0.75);
     Vector history(20000);
-    iterations.run({times.data(), 20000, 2, 2}, 1, 1.0, false, history);
+    iterations.run({times.data(), 20000, 2, 2}, 1, false, history);
     CHECK_CLOSE(history[0], 2.0, 0.0);
-    iterations.run({times.data(), 20000, 2, 2}, 1, 1.0, true, history);
+    iterations.run({times.data(), 20000, 2, 2}, 1, true, history);
     Vector x(2);
     iterations.average(x);
-    // |x - x*| is at most the step there, total / sqrt(number of iterations so far) = 1/141.
-    CHECK_CLOSE(x[0], 2.0 / 3.0, 0.01);
+    // f_0 = 2 and |centred g| <= sqrt(2): the iterate stays within a step, 0.25 sqrt(2) / 20000^0.75 = 2e-4.
+    CHECK_CLOSE(x[0], 2.0 / 3.0, 5e-4);
+    CHECK_CLOSE(iterations.iterate()[0], 2.0 / 3.0, 5e-4);
     CHECK_CLOSE(x[0] + x[1], 1.0, 1e-12);
     Vector short_history(3);
-    CHECK_THROWS(iterations.run({times.data(), 4, 2, 2}, 1, 1.0, false, short_history),
-                 std::invalid_argument);
-    CHECK_THROWS(cgc::SubgradientIterations(Vector{1.0}, Vector{0.0}), std::invalid_argument);
+    CHECK_THROWS(iterations.run({times.data(), 4, 2, 2}, 1, false, short_history), std::invalid_argument);
+    CHECK_THROWS(cgc::SubgradientIterations(Vector{1.0}, Vector{0.0}, 0.5, 0.75), std::invalid_argument);
+    CHECK_THROWS(cgc::SubgradientIterations(Vector{1.0}, Vector{1.0}, 0.0, 0.75), std::invalid_argument);
+    CHECK_THROWS(cgc::SubgradientIterations(Vector{1.0}, Vector{1.0}, 0.5, 0.5), std::invalid_argument);
 }
 
 int main() {

@@ -11,9 +11,9 @@ class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
     """
-    def __init__(self, work: numpy.typing.NDArray[numpy.float64], start: numpy.typing.NDArray[numpy.float64]) -> None:
+    def __init__(self, work: numpy.typing.NDArray[numpy.float64], start: numpy.typing.NDArray[numpy.float64], step: typing.SupportsFloat | typing.SupportsIndex, power: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
-    def run(self, times: numpy.typing.NDArray[numpy.float64], batch: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsFloat | typing.SupportsIndex, averaging: bool) -> numpy.typing.NDArray[numpy.float64]:
+    def run(self, times: numpy.typing.NDArray[numpy.float64], batch: typing.SupportsInt | typing.SupportsIndex, averaging: bool) -> numpy.typing.NDArray[numpy.float64]:
         """
         One pass over times (D, K) in batches; returns the batch means of the runtime (D // batch,).
         """

@@ -32,7 +32,7 @@ from cgc_fast.straggler_models import (
     as_straggler_model,
     straggler_model_from_dict,
 )
-from cgc_fast.subgradient import BATCH, minimise_by_subgradient
+from cgc_fast.subgradient import BATCH, minimise_by_subgradient, plot_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +110,10 @@ class Plan:
         sequential, draws, seed.
     sample_report : SampleReport or None
         For "sample_average", to whose sampled problem the certificate refers: in-sample and hold-out runtime,
-        whether a one-level plan was taken instead, and the scope of the certificate.
+        whether another plan was taken instead, and the scope of the certificate.
+    history : ndarray of float64 of shape (iterations,) or None
+        For "subgradient": the mean runtime of each iteration's batch of draws, before its step, in seconds,
+        without forward passes. Read-only.
     """
 
     workers: int
@@ -131,8 +134,11 @@ class Plan:
     cycle_time: StragglerModel | None
     parameters: dict[str, Any]
     sample_report: SampleReport | None = None
+    history: Array | None = None
 
     def __post_init__(self) -> None:
+        if self.history is not None:
+            self.history.flags.writeable = False
         self.block_sizes.flags.writeable = False
         self.relaxed_block_sizes.flags.writeable = False
 
@@ -214,6 +220,20 @@ class Plan:
         ax.legend()
         return ax
 
+    def plot_history(self, ax: Axes | None = None) -> Axes:
+        """Draw the runtimes of the batches against the iteration, and the plan's as a line; needs matplotlib.
+
+        Raises
+        ------
+        ArgumentValueError
+            The method keeps no history.
+        """
+        if self.history is None:
+            raise ArgumentValueError(
+                f"history: expected a plan of the method subgradient, got {self.method}, which keeps none"
+            )
+        return plot_history(self.history, self.expected_runtime, ax)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON; `Plan.load` gives back every number exactly.
 
@@ -242,6 +262,7 @@ class Plan:
             "cycle_time": None if self.cycle_time is None else self.cycle_time.to_dict(),
             "parameters": self.parameters,
             "sample_report": None if self.sample_report is None else self.sample_report.to_dict(),
+            "history": None if self.history is None else self.history.tolist(),
         }
 
     @classmethod
@@ -273,6 +294,8 @@ class Plan:
             entries["cycle_time"] = straggler_model_from_dict(form["cycle_time"])
             report = form["sample_report"]
             entries["sample_report"] = None if report is None else SampleReport.from_dict(report)
+            history = form.get("history")  # older files have none
+            entries["history"] = None if history is None else np.array(history, dtype=np.float64)
             return cls(**{field.name: entries[field.name] for field in fields(cls)})
         except KeyError as error:
             raise ArgumentValueError(f"{name}: the plan has no entry {error}") from error
@@ -492,6 +515,7 @@ def plan(
             "seed": seed,
         },
         sample_report=None if sampled is None else sampled.report,
+        history=search.history if winner == "subgradient" else None,
     )
 
 
@@ -545,6 +569,7 @@ class _Search:
         self.coordinates = coordinates
         self.cost = cost
         self.optimum: ExactOptimum | None = None  # once the exact method has run
+        self.history: Array | None = None  # seconds, once the subgradient method has run
         self.draws = draws
         self.min_block = min_block
         self.cuts = cuts
@@ -620,17 +645,14 @@ class _Search:
 
     def subgradient(self) -> Array:
         levels, usable = self.levels, self.usable
-        count = int(usable.sum())
         draws = min(self.draws, max(BATCH, _SUBGRADIENT_ENTRIES // self.levels.workers))
         times = self.model.draw(self.generator("optimise"), draws)
         statistics = np.ascontiguousarray(levels.statistics(times)[:, usable])
         sizes = np.zeros(len(usable))
         start = self.mean_time()[usable]
-        sizes[usable] = (
-            minimise_by_subgradient(statistics, levels.work[usable], start).block_sizes
-            if count > 1
-            else start
-        )
+        result = minimise_by_subgradient(statistics, levels.work[usable], start)
+        sizes[usable] = result.block_sizes
+        self.history = self.cost.samples / levels.workers * self.cost.cycles_per_derivative * result.history
         return sizes
 
     def sample_average(self) -> Array:

@@ -49,10 +49,15 @@ def group_times(
 
 
 def subgradient_iterations(
-    times: NDArray[np.float64], work: NDArray[np.float64], start: NDArray[np.float64], batch: int, step: float
+    times: NDArray[np.float64],
+    work: NDArray[np.float64],
+    start: NDArray[np.float64],
+    batch: int,
+    step: float,
+    power: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Twin of one `_core.SubgradientIterations.run` with averaging: last iterate, average, history."""
-    total, iterate, squared_norms = start.sum(), start, 0.0
+    """Twin of the first `_core.SubgradientIterations.run`, averaging: last iterate, average, history."""
+    total, iterate = start.sum(), start
     iterates, history = [], []
     for first in range(0, len(times) - batch + 1, batch):
         draws = times[first : first + batch]
@@ -62,11 +67,8 @@ def subgradient_iterations(
         subgradients = [
             draw[k] * work * (np.arange(len(work)) <= k) for draw, k in zip(draws, last, strict=True)
         ]
-        centred = np.mean(subgradients, axis=0)
-        centred -= centred.mean()
-        squared_norms += centred @ centred
-        if squared_norms > 0:
-            iterate = project_onto_simplex(iterate - step * total / np.sqrt(squared_norms) * centred, total)
+        length = step * total**2 / history[0] / len(history) ** power
+        iterate = project_onto_simplex(iterate - length * np.mean(subgradients, axis=0), total)
         iterates.append(iterate)
     return iterate, np.mean(iterates, axis=0), np.array(history)
 
