@@ -223,6 +223,44 @@ def test_a_plan_that_loses_on_the_hold_out_is_replaced():
     assert made.relative_gap > 0.1  # of uncoded, on all rows
 
 
+@pytest.mark.parametrize("forward_cycles", [0.0, 100.0])
+def test_the_best_for_a_trace_is_chosen_on_its_second_half(forward_cycles):
+    # On all rows the block plans of every method are better than uncoded; in the second half they lose.
+    times = np.ones((400, 6))
+    times[:200] = np.random.default_rng(0).exponential(1000, (200, 6)) + 1
+    trace = cgc.Trace(times)
+    made = plan(method=None, cycle_time=trace, forward_cycles=forward_cycles)
+    report = made.sample_report
+    assert (made.method, report.chosen, report.replaced) == ("uncoded", "uncoded", True)
+    np.testing.assert_array_equal(made.block_sizes, [1000, 0, 0, 0, 0, 0])
+    blocks = plan(method="mean_time", cycle_time=trace, forward_cycles=forward_cycles)
+    assert blocks.expected_runtime < made.expected_runtime
+    assert "uncoded replaces the optimum" in made.summary()
+
+
+def test_another_method_wins_where_the_optimum_fits_noise():
+    # Five iterations to learn from: the sampled optimum for 12 workers fits them, mean times fit less.
+    replaced = 0
+    for seed in range(12):
+        times = LAW.rvs(size=(10, 12), random_state=np.random.default_rng(seed))
+        made = plan(12, 1000, cgc.Trace(times), method=None)
+        report = made.sample_report
+        assert made.method == report.chosen
+        assert report.replaced == (report.chosen != "sample_average")
+        if report.chosen in ("mean_time", "mean_rate", "subgradient"):
+            replaced += 1
+            # Made anew from all rows, with the certificate of the sampled problem.
+            again = plan(12, 1000, cgc.Trace(times), method=report.chosen)
+            np.testing.assert_array_equal(again.block_sizes, made.block_sizes)
+            assert made.lower_bound * (1 + made.relative_gap) == pytest.approx(made.expected_runtime)
+    assert replaced
+
+
+def test_the_choice_for_a_trace_respects_min_block():
+    made = plan(method=None, cycle_time=TRACE, min_block=50)
+    assert made.block_sizes[made.block_sizes > 0].min() >= 50
+
+
 def test_a_trace_of_one_iteration_has_no_hold_out():
     made = plan(cycle_time=cgc.Trace([[1.0, 2, 3, 4, 5, 60]]))
     assert made.sample_report.hold_out_draws == 0

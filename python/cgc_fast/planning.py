@@ -24,11 +24,12 @@ from cgc_fast.mixtures import never_probability
 from cgc_fast.order_statistics import Means
 from cgc_fast.partition import check_boundaries, redundancy_from_block_sizes, round_block_sizes
 from cgc_fast.runtime_model import Estimate, completion_and_failure, evaluate
-from cgc_fast.sampled_plans import SampledPlan, SampleReport, sampled_plan
+from cgc_fast.sampled_plans import Rivals, SampledPlan, SampleReport, sampled_plan
 from cgc_fast.straggler_models import (
     AtMostNever,
     IdenticalLaw,
     StragglerModel,
+    Trace,
     as_straggler_model,
     straggler_model_from_dict,
 )
@@ -335,9 +336,7 @@ class Plan:
                 f"{report.hold_out_runtime:.6g} s on others"
             )
         if report.replaced:
-            lines.append(
-                f"                  {report.one_level} replaces the optimum, which lost on the others"
-            )
+            lines.append(f"                  {report.chosen} replaces the optimum, which lost on the others")
         return lines
 
     def __repr__(self) -> str:
@@ -383,11 +382,13 @@ def plan(
         Which codes the levels use.
     method : str, optional
         None takes the best of all, by their exact expected runtimes or those on common draws: never worse
-        there than the best single level or uncoded. "exact" (cyclic codes, i.i.d. workers with a continuous
-        law) minimises the expected runtime as if c = 0, with a certificate if c = 0; None uses it there.
-        "sample_average" minimises the mean over draws with a certificate and, where c > 0, searches the set
-        of levels (`sampled_plan`). "mean_time", "mean_rate", "subgradient" [WANG22] propose block sizes as if
-        c = 0; "single_level" is the best classic gradient code [TANDON17]; "uncoded" waits for every worker.
+        there than the best single level or uncoded. For a trace what the methods make of its first half
+        competes on the second (`sampled_plan`), and the winner is made anew from all rows. "exact" (cyclic
+        codes, i.i.d. workers with a continuous law) minimises the expected runtime as if c = 0, with a
+        certificate if c = 0; None uses it there. "sample_average" minimises the mean over draws with a
+        certificate and, where c > 0, searches the set of levels (`sampled_plan`). "mean_time", "mean_rate",
+        "subgradient" [WANG22] propose block sizes as if c = 0; "single_level" is the best classic gradient
+        code [TANDON17]; "uncoded" waits for every worker.
     samples, cycles_per_derivative, forward_cycles : float
         M (a scale of time), b and c: computing costs b cycles per sample and coordinate, and c once per
         sample that a worker touches.
@@ -464,10 +465,7 @@ def plan(
     if method is None:
         winner = _best({name: float(evaluation.sampled[index]) for name, index in best.items()}, estimates)
     sampled = search.sampled if "sample_average" in proposals else None
-    if sampled and winner not in (
-        "sample_average",
-        sampled.report.one_level if sampled.report.replaced else "",
-    ):
+    if sampled and winner not in ("sample_average", sampled.report.chosen):
         sampled = None
     lower_bound = relative_gap = relaxed_gap = None
     if winner == "exact" and search.optimum is not None and forward_cycles == 0:
@@ -520,8 +518,8 @@ def plan(
 
 
 def _method_name(winner: str, sampled: SampledPlan | None) -> str:
-    """The method that gave the sizes: a one-level one, if it took the place of the sampled optimum."""
-    return sampled.report.one_level if sampled is not None and sampled.report.replaced else winner
+    """The method that gave the sizes: another one, if it took the place of the sampled optimum."""
+    return winner if sampled is None else sampled.report.chosen
 
 
 def _to_json(value: float | None) -> float | str | None:
@@ -571,6 +569,8 @@ class _Search:
         self.optimum: ExactOptimum | None = None  # once the exact method has run
         self.history: Array | None = None  # seconds, once the subgradient method has run
         self.draws = draws
+        self.seed = seed
+        self.rivals: Rivals | None = None  # of the sampled optimum of a trace
         self.min_block = min_block
         self.cuts = cuts
         purposes = ("means", "rates", "optimise", "score", "hold_out", "impute")
@@ -589,6 +589,8 @@ class _Search:
 
     def all(self) -> dict[str, Array]:
         """Every proposal that exists; single levels other than the best cannot win."""
+        if isinstance(self.model, Trace):
+            return self._chosen_on_hold_out()
         proposals = {"single_level": self.single_level()}
         exact = isinstance(self.levels, CyclicLevels) and exactly_solvable(self.model)
         exact = exact and self.levels.workers <= _EXACT_WORKERS
@@ -603,6 +605,41 @@ class _Search:
         if not exact or self.cost.forward_cycles > 0:
             proposals["sample_average"] = self.sample_average()
         return proposals
+
+    def _chosen_on_hold_out(self) -> dict[str, Array]:
+        """What methods make of the first half of a trace competes on the second.
+
+        The proposal that won there, made from all rows, has the name "sample_average" in any case; unless it
+        is a one-level one, it must also beat those in the mean over all rows.
+        """
+        self.rivals = self._rivals
+        proposals = {"sample_average": self.sample_average()}
+        if self.sampled.report.chosen not in ("single_level", "uncoded"):
+            proposals["single_level"] = self.single_level()
+            if self.levels.redundancies[0] == 0 and self.usable[0]:
+                proposals["uncoded"] = self.uncoded()
+        return proposals
+
+    def _rivals(self, times: Array) -> dict[str, list[Array]]:
+        """Block proposals of the other methods, made from some rows (S, N) of the trace."""
+        part = _Search(
+            self.scheme,
+            self.levels,
+            Trace(times),
+            self.coordinates,
+            self.cost,
+            self.draws,
+            self.seed,
+            self.min_block,
+            self.cuts,
+        )
+        # Levels at which some other row never ends cannot be used.
+        part.usable = self.usable
+        part.means = Means(np.where(self.usable, part.means.values, np.inf), part.means.exact)
+        proposals = {"mean_time": part.mean_time(), "subgradient": part.subgradient()}
+        if np.isfinite(part._rates).all():
+            proposals["mean_rate"] = part.mean_rate()
+        return {name: self.thinned(sizes) for name, sizes in proposals.items()}
 
     def propose(self, method: str) -> Array:
         """Sizes of the method of that name."""
@@ -672,6 +709,7 @@ class _Search:
             draws=self.draws,
             repeats=self.repeats,
             generators=(self.generator("optimise"), self.generator("hold_out")),
+            rivals=self.rivals,
         )
 
     def thinned(self, sizes: Array) -> list[Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,12 +19,15 @@ from cgc_fast.partition import round_block_sizes
 from cgc_fast.sample_average import GAP, Minimum, SampleAverage
 from cgc_fast.straggler_models import StragglerModel, Trace
 
-__all__ = ["SampleReport", "SampledPlan", "sampled_plan"]
+__all__ = ["Rivals", "SampleReport", "SampledPlan", "sampled_plan"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# A one-level plan replaces the optimum if it is better on the hold-out by so many standard errors.
+# Proposals of other methods from the rows of a trace: sizes (K,) by name, one or more of each.
+Rivals = Callable[[Array], dict[str, list[Array]]]
+
+# Another plan replaces the optimum if it is better on the hold-out by so many standard errors.
 _NOISE = 2.0
 # Statistics that are kept at once: 128 MiB.
 _ENTRIES = 2**24
@@ -50,13 +54,16 @@ class SampleReport:
     one_level_hold_out_runtime : float or None
         Its mean there.
     replaced : bool
-        The optimum lost to that one on the hold-out by more than noise (2 standard errors of the paired
-        difference); the plan is the one-level one.
+        The optimum lost on the hold-out by more than noise (2 standard errors of the paired difference); the
+        plan is the best of those that it lost to.
     levels : tuple of int
         The levels over which `lower_bound` is the least: all that are allowed if forward passes are free,
         otherwise the set that the search chose.
     scope : str
         The same in words.
+    chosen : str
+        "sample_average", or the method that replaced it: a one-level one, or any if the best of all methods
+        was asked for.
     """
 
     draws: int
@@ -69,6 +76,7 @@ class SampleReport:
     replaced: bool
     levels: tuple[int, ...]
     scope: str
+    chosen: str = "sample_average"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -106,6 +114,7 @@ def sampled_plan(
     draws: int = 20_000,
     repeats: int = 1,
     generators: tuple[np.random.Generator, np.random.Generator],
+    rivals: Rivals | None = None,
 ) -> SampledPlan:
     """Minimise the sample average of the runtime and judge the result on a hold-out.
 
@@ -127,6 +136,9 @@ def sampled_plan(
         So many neighbouring rows of a trace stand for one iteration.
     generators : pair of Generator
         For the sample and for the hold-out.
+    rivals : callable, optional
+        What other methods make of some rows (S, N) of a trace. They compete on its hold-out like the
+        one-level plans, which always do.
 
     Warns
     -----
@@ -137,8 +149,8 @@ def sampled_plan(
     -----
     A trace is split in time, the first half of its iterations to optimise over: neighbouring iterations may
     be dependent, so that rows picked at random would leak from one half into the other. If what the first
-    half gives is not refused on the second, the plan is the optimum of all rows, and the certificate refers
-    to these.
+    half gives is not refused on the second, the plan is the optimum of all rows; otherwise it is what the
+    method chosen there makes of all rows. The certificate refers to all rows.
 
     With a forward pass (c > 0) the set of levels is searched (`search_levels`) and the certificate refers to
     that set. For fractional repetition the bound takes the forward pass of the samples of each level alone,
@@ -163,11 +175,14 @@ def sampled_plan(
         hold_out = _Sample(problem, model.draw(generators[1], count))
 
     sizes, best = sample.fit()
-    sizes, entries = _judge(sample, hold_out, sizes)
-    if everything is not sample:
+    found = rivals(model.times[:cut]) if rivals is not None and isinstance(model, Trace) else {}
+    sizes, entries = _judge(sample, hold_out, sizes, sample.others(found))
+    if isinstance(model, Trace):
         sizes, best = everything.fit()
         if entries["replaced"]:
-            sizes = everything.one_level_sizes()[entries["one_level"]]
+            if entries["chosen"] in found and rivals is not None:
+                found = rivals(model.times)
+            sizes = everything.others(found)[entries["chosen"]]
     if best.gap > GAP:
         warnings.warn(
             f"method sample_average: the gap of the real block sizes is {best.gap:.2g}, not {GAP:g}",
@@ -257,6 +272,15 @@ class _Sample:
             sizes["uncoded"] = problem.one_level(0)
         return sizes
 
+    def others(self, found: dict[str, list[Array]]) -> dict[str, Array]:
+        """Sizes of the one-level plans, and the best of what rivals found."""
+        best = {name: min(sizes, key=self.score) for name, sizes in found.items()}
+        return best | self.one_level_sizes()
+
+    def score(self, sizes: Array) -> float:
+        """Mean of the rounded sizes."""
+        return self.mean(self.problem.rounded(sizes))
+
     def fit(self) -> tuple[Array, Minimum]:
         """Sizes (K,), real, that are best on these draws, and the minimum that certifies them."""
         problem = self.problem
@@ -266,17 +290,14 @@ class _Sample:
         else:
             minima = search_levels(statistics, problem.work, problem.forward)
 
-        def score(sizes: Array) -> float:
-            return self.mean(problem.rounded(sizes))
-
         # Where ranges do not nest the search scored with a bound of the runtime: take the really best.
-        best = min(minima, key=lambda minimum: score(problem.expand(minimum.shares)))
+        best = min(minima, key=lambda minimum: self.score(problem.expand(minimum.shares)))
         if problem.min_block == 1:
             return problem.expand(best.shares), best
         least = problem.min_block / problem.coordinates
         shares = _with_least_blocks(statistics, problem.work, problem.forward, best, least)
         sizes = [size for size in map(problem.expand, shares) if problem.allows(problem.rounded(size))]
-        return min([*sizes, self.one_level_sizes()["single_level"]], key=score), best
+        return min([*sizes, self.one_level_sizes()["single_level"]], key=self.score), best
 
 
 def _with_least_blocks(
@@ -301,10 +322,11 @@ def _with_least_blocks(
     return found
 
 
-def _judge(sample: _Sample, hold_out: _Sample, sizes: Array) -> tuple[Array, dict[str, Any]]:
-    """The sizes, or the one-level ones that beat them on the hold-out, and what the report says of both."""
+def _judge(
+    sample: _Sample, hold_out: _Sample, sizes: Array, others: dict[str, Array]
+) -> tuple[Array, dict[str, Any]]:
+    """The sizes, or the others that beat them on the hold-out, and what the report says of both."""
     rounded = sample.problem.rounded
-    others = sample.one_level_sizes()
     entries: dict[str, Any] = {
         "draws": sample.count,
         "hold_out_draws": hold_out.count,
@@ -313,21 +335,28 @@ def _judge(sample: _Sample, hold_out: _Sample, sizes: Array) -> tuple[Array, dic
         "one_level": "single_level",
         "one_level_hold_out_runtime": None,
         "replaced": False,
+        "chosen": "sample_average",
     }
     if hold_out.count:
         own = hold_out.runtimes(rounded(sizes))
-        seen = {name: hold_out.runtimes(one) for name, one in others.items()}
-        name = min(sorted(seen, reverse=True), key=lambda name: float(seen[name].mean()))
-        difference = own - seen[name]
-        if len(own) > 1 and difference.mean() > _NOISE * _standard_error(difference):
-            entries["replaced"] = True
-            sizes, own = others[name], seen[name]
-        entries["one_level"] = name
-        entries["one_level_hold_out_runtime"] = float(seen[name].mean())
+        seen = {name: hold_out.runtimes(rounded(other)) for name, other in others.items()}
+        ranked = sorted(others, key=lambda name: (float(seen[name].mean()), name != "uncoded"))
+        entries["one_level"] = next(name for name in ranked if name in ("single_level", "uncoded"))
+        entries["one_level_hold_out_runtime"] = float(seen[entries["one_level"]].mean())
+        better = [name for name in ranked if _exceeds(own, seen[name])]
+        if better:
+            entries["replaced"], entries["chosen"] = True, better[0]
+            sizes, own = others[better[0]], seen[better[0]]
         entries["hold_out_runtime"] = float(own.mean())
         entries["hold_out_standard_error"] = _standard_error(own) if len(own) > 1 else None
     entries["in_sample_runtime"] = sample.mean(rounded(sizes))
     return sizes, entries
+
+
+def _exceeds(runtimes: Array, others: Array) -> bool:
+    """Whether the mean is larger than that of others, on the same draws, by more than noise."""
+    difference = runtimes - others
+    return len(difference) > 1 and bool(difference.mean() > _NOISE * _standard_error(difference))
 
 
 def _gap(value: float, lower_bound: float) -> float:
