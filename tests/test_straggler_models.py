@@ -176,8 +176,50 @@ def test_law_text_takes_shapes_and_the_module_name():
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "lognorm(1.5, scale=20)",
+        "Mixture(0.9*expon(loc=1), 0.1*expon(loc=10))",
+        "Never(expon(loc=50, scale=1000), 0.05)",
+        "Never(Mixture(0.25*Never(uniform(loc=1), 0.5), 0.75*atoms({2: 1})), 0.125)",
+        "atoms({1: 0.75, 3.5: 0.25})",
+    ],
+)
+def test_laws_print_what_is_read(text):
+    law = parse_law(text)
+    assert law_text(law) == text
+    assert law_text(parse_law(text.lower().replace("expon(", " stats.expon( "))) == text
+    if text.startswith(("Mixture", "Never")):
+        assert repr(law) == text
+
+
+def test_composed_laws_are_the_ones_of_the_text():
+    law = parse_law("mixture(0.333333*expon(loc=1), 0.666667*atoms({2: 0.5, 4: 0.5}))")
+    assert law.mean() == pytest.approx(2 / 3 + 2, rel=1e-6)
+    law = parse_law("never(uniform(loc=1), 0.2)")
+    assert law.cdf([1.5, 2.0, np.inf]).tolist() == pytest.approx([0.4, 0.8, 1.0])
+
+
+@pytest.mark.parametrize(
     ("text", "match"),
     [
+        ("mixture()", r"Mixture\(0.9\*expon"),
+        ("mixture(expon())", "expected text like"),
+        ("mixture(0.5+expon(), 0.5*expon())", "expected text like"),
+        ("mixture(0.5*expon(), weight=0.5)", "expected text like"),
+        ("mixture(0.5*expon(), 0.6*expon())", "weights: expected the sum 1"),
+        ("mixture(expon()*1)", "expected text like"),
+        ("never(expon())", r"Never\(expon"),
+        ("never(0.05, expon())", "expected text like"),
+        ("never(expon(), 1.5)", r"probability: expected a number in \[0, 1\)"),
+        ("never(Never(expon(loc=-2), 0.5), 0.5)", "positive half-line"),
+        ("atoms(1)", "expected text like"),
+        ("atoms({1: 0.5})", "atoms: expected distinct values"),
+        ("atoms({1: 0.5, 1: 0.5})", "atoms: expected distinct values"),
+        ("atoms({0: 1})", "positive half-line"),
+        ("atoms({**{1: 1}})", "expected text like"),
+        ("expon(scale=True)", "expected text like"),
+        ("expon(\0)", "expected text like"),
         ("expon", "expected text like"),
         ("expon(", "expected text like"),
         ("expon(loc=__import__('os').getpid())", "expected text like"),
@@ -185,7 +227,10 @@ def test_law_text_takes_shapes_and_the_module_name():
         ("expon(**{'loc': 1})", "expected text like"),
         ("expon(loc='1 2')", "expected text like"),
         ("np.stats.expon()", "expected text like"),
-        ("exponential(3)", "law: expected one of alpha, .*expon, .*got 'exponential'"),
+        (
+            "exponential(3)",
+            "law: expected one of Mixture, Never, alpha, .*atoms, .*expon, .*got 'exponential'",
+        ),
         ("poisson(3)", "got 'poisson'"),
         ("linregress(1, 2)", "got 'linregress'"),
         ("gamma()", "gamma does not take these parameters.*it has a, loc and scale"),

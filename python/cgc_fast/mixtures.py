@@ -13,7 +13,7 @@ from scipy.stats.distributions import rv_frozen
 from cgc_fast.arguments import quantity
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["Mixture", "Never", "has_smooth_quantiles", "never_probability", "without_never"]
+__all__ = ["Mixture", "Never", "has_smooth_quantiles", "law_text", "never_probability", "without_never"]
 
 if TYPE_CHECKING:  # their methods are overridden with fewer arguments than the stubs know
     from typing import Any as _Continuous
@@ -96,7 +96,7 @@ class Mixture(_Frozen):  # type: ignore[misc]
         return self.dist.logpdf(x)
 
     def __repr__(self) -> str:
-        return f"Mixture of {len(self.laws)} laws"
+        return law_text(self)
 
 
 class Never(_Frozen):  # type: ignore[misc]
@@ -151,7 +151,22 @@ class Never(_Frozen):  # type: ignore[misc]
         return self.dist.logpdf(x)
 
     def __repr__(self) -> str:
-        return f"Never({self.law!r}, {self.probability:g})"
+        return law_text(self)
+
+
+def law_text(law: Any) -> str:
+    """Text of a frozen law to six digits, as `parse_law` reads it; SciPy's own discrete ones it does not."""
+    if isinstance(law, Mixture):
+        parts = ", ".join(f"{w:g}*{law_text(part)}" for part, w in zip(law.laws, law.weights, strict=True))
+        return f"Mixture({parts})"
+    if isinstance(law, Never):
+        return f"Never({law_text(law.law)}, {law.probability:g})"
+    if hasattr(law.dist, "xk"):  # rv_discrete(values=...)
+        atoms = ", ".join(f"{x:g}: {p:g}" for x, p in zip(law.dist.xk, law.dist.pk, strict=True))
+        return f"atoms({{{atoms}}})"
+    parameters = [f"{value:g}" for value in law.args]
+    parameters += [f"{name}={value:g}" for name, value in law.kwds.items()]
+    return f"{law.dist.name}({', '.join(parameters)})"
 
 
 def never_probability(law: Any) -> float:

@@ -20,7 +20,7 @@ from scipy import stats
 from scipy.stats.distributions import rv_frozen
 
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
-from cgc_fast.mixtures import Mixture, Never, never_probability, without_never
+from cgc_fast.mixtures import Mixture, Never, law_text, never_probability, without_never
 
 __all__ = [
     "AtMostNever",
@@ -29,6 +29,7 @@ __all__ = [
     "StragglerModel",
     "Trace",
     "as_straggler_model",
+    "law_text",
     "parse_law",
     "straggler_model_from_dict",
 ]
@@ -307,67 +308,113 @@ def straggler_model_from_dict(form: Mapping[str, Any] | None) -> StragglerModel 
 def parse_law(text: str) -> Any:
     """Make a frozen law from text such as ``expon(loc=50, scale=1000)``.
 
-    Nothing is evaluated: the text must be the name of a continuous scipy.stats law (``stats.`` before it is
-    allowed), called with numbers.
+    Nothing is evaluated. A law is one of
+
+    - the name of a continuous scipy.stats law (``stats.`` before it is allowed), called with numbers;
+    - ``Mixture(0.9*expon(loc=1), 0.1*expon(loc=10))``: laws with their weights, of sum 1;
+    - ``Never(expon(loc=50, scale=1000), 0.05)``: a law, and the probability of never answering;
+    - ``atoms({1: 0.75, 3: 0.25})``: values with their probabilities.
+
+    These are the texts that `law_text` writes. The last three names may be in lower case.
 
     Raises
     ------
     ArgumentValueError
         The text is not of that form, the law is unknown, or SciPy refuses the parameters.
+
+    Examples
+    --------
+    >>> parse_law("never(mixture(0.9*expon(loc=1), 0.1*expon(loc=10)), 0.05)")
+    Never(Mixture(0.9*expon(loc=1), 0.1*expon(loc=10)), 0.05)
     """
-    problem = ArgumentValueError(f"law: expected text like 'expon(loc=50, scale=1000)', got {text!r}")
     try:
-        call = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError as error:
-        raise problem from error
-    if not isinstance(call, ast.Call):
-        raise problem
-    if isinstance(call.func, ast.Name):
-        name = call.func.id
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise _unreadable(text) from error
+    law = _law_of(node, text)
+    _check_law(law, "law")
+    return law
+
+
+def _law_of(node: ast.expr, text: str) -> Any:
+    """Law of a part of the text."""
+    if not isinstance(node, ast.Call) or any(keyword.arg is None for keyword in node.keywords):
+        raise _unreadable(text)
+    if isinstance(node.func, ast.Name):
+        name = node.func.id
     elif (
-        isinstance(call.func, ast.Attribute)
-        and isinstance(call.func.value, ast.Name)
-        and call.func.value.id == "stats"
+        isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "stats"
     ):
-        name = call.func.attr
+        name = node.func.attr
     else:
-        raise problem
+        raise _unreadable(text)
+    composed = {"mixture": _mixture_of, "never": _never_of, "atoms": _atoms_of}.get(name.lower())
+    if composed is not None:
+        if node.keywords:
+            raise _unreadable(text)
+        return composed(node.args, text)
     distribution = getattr(stats, name, None)
     if not isinstance(distribution, stats.rv_continuous):
-        raise unknown_name("law", name, _continuous_laws())
+        raise unknown_name("law", name, ["Mixture", "Never", "atoms", *_continuous_laws()])
+    args = [_number_of(argument, text) for argument in node.args]
+    keywords = {str(keyword.arg): _number_of(keyword.value, text) for keyword in node.keywords}
     try:
-        args = [float(ast.literal_eval(argument)) for argument in call.args]
-        keywords = {
-            keyword.arg: float(ast.literal_eval(keyword.value)) for keyword in call.keywords if keyword.arg
-        }
-    except (TypeError, ValueError) as error:
-        raise problem from error
-    if len(keywords) < len(call.keywords):
-        raise problem
-    try:
-        law = distribution(*args, **keywords)
+        return distribution(*args, **keywords)
     except TypeError as error:
         raise ArgumentValueError(
             f"law: {name} does not take these parameters ({error}); it has "
             f"{distribution.shapes or 'no shape parameters'}, loc and scale"
         ) from error
-    _check_law(law, "law")
-    return law
 
 
-def law_text(law: Any) -> str:
-    """Text of a frozen law; of SciPy's continuous ones, as `parse_law` reads it."""
-    if isinstance(law, Mixture):
-        parts = ", ".join(f"{law_text(part)}: {w:g}" for part, w in zip(law.laws, law.weights, strict=True))
-        return f"Mixture({parts})"
-    if isinstance(law, Never):
-        return f"Never({law_text(law.law)}, {law.probability:g})"
-    if hasattr(law.dist, "xk"):  # rv_discrete(values=...)
-        atoms = ", ".join(f"{x:g}: {p:g}" for x, p in zip(law.dist.xk, law.dist.pk, strict=True))
-        return f"atoms({atoms})"
-    parameters = [f"{value:g}" for value in law.args]
-    parameters += [f"{name}={value:g}" for name, value in law.kwds.items()]
-    return f"{law.dist.name}({', '.join(parameters)})"
+def _mixture_of(args: list[ast.expr], text: str) -> Any:
+    weights, laws = [], []
+    for part in args:
+        if not isinstance(part, ast.BinOp) or not isinstance(part.op, ast.Mult):
+            raise _unreadable(text)
+        weights.append(_number_of(part.left, text))
+        laws.append(_law_of(part.right, text))
+    if not laws:
+        raise _unreadable(text)
+    return Mixture(laws, weights)
+
+
+def _never_of(args: list[ast.expr], text: str) -> Any:
+    if len(args) != 2:
+        raise _unreadable(text)
+    return Never(_law_of(args[0], text), _number_of(args[1], text))
+
+
+def _atoms_of(args: list[ast.expr], text: str) -> Any:
+    if len(args) != 1 or not isinstance(args[0], ast.Dict) or not args[0].keys:
+        raise _unreadable(text)
+    values = [_number_of(key, text) for key in args[0].keys]
+    probabilities = [_number_of(value, text) for value in args[0].values]
+    # Like the weights of a mixture: somebody typed them.
+    if min(probabilities) <= 0 or abs(sum(probabilities) - 1.0) > 1e-5 or len(set(values)) < len(values):
+        raise ArgumentValueError(
+            f"law: atoms: expected distinct values with positive probabilities of the sum 1, got {text!r}"
+        )
+    return stats.rv_discrete(values=(values, np.divide(probabilities, sum(probabilities))))()
+
+
+def _number_of(node: ast.expr | None, text: str) -> float:
+    try:
+        value = ast.literal_eval(node)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise _unreadable(text) from error
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _unreadable(text)
+    return float(value)
+
+
+def _unreadable(text: str) -> ArgumentValueError:
+    return ArgumentValueError(
+        "law: expected text like 'expon(loc=50, scale=1000)', 'Mixture(0.9*expon(loc=1), 0.1*expon(loc=9))', "
+        f"'Never(expon(loc=50, scale=1000), 0.05)' or 'atoms({{1: 0.75, 3: 0.25}})', got {text!r}"
+    )
 
 
 def _continuous_laws() -> list[str]:

@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from cgc_fast.cli.options import CyclesPerDerivative, ForwardCycles, Samples, TraceFile, Workers
+from cgc_fast.cli.options import CyclesPerDerivative, CycleTime, ForwardCycles, Samples, TraceFile, Workers
 from cgc_fast.cli.plan_command import read_cycle_time
 from cgc_fast.comparison import Comparison, completed
 from cgc_fast.comparison import compare as make_comparison
@@ -25,10 +25,7 @@ __all__ = ["compare"]
 def compare(
     coordinates: Annotated[int, typer.Option(help="Number of coordinates L of the gradient.")],
     workers: Workers = None,
-    cycle_time: Annotated[
-        str | None,
-        typer.Option(help="Law of the cycle times, in seconds per cycle: 'expon(loc=50, scale=1000)'."),
-    ] = None,
+    cycle_time: CycleTime = None,
     trace: TraceFile = None,
     samples: Samples = 1.0,
     cycles_per_derivative: CyclesPerDerivative = 1.0,

@@ -7,8 +7,14 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["CyclesPerDerivative", "ForwardCycles", "Samples", "TraceFile", "Workers"]
+__all__ = ["LAW_HELP", "CycleTime", "CyclesPerDerivative", "ForwardCycles", "Samples", "TraceFile", "Workers"]
 
+LAW_HELP = (
+    "Law of the cycle times, in seconds per cycle: 'expon(loc=50, scale=1000)' or another continuous law of "
+    "scipy.stats; 'Mixture(0.9*expon(loc=1), 0.1*expon(loc=10))'; 'Never(expon(loc=50, scale=1000), 0.05)', "
+    "which does not answer with probability 0.05; 'atoms({1: 0.75, 3: 0.25})'."
+)
+CycleTime = Annotated[str | None, typer.Option(help=LAW_HELP)]
 Workers = Annotated[
     int | None, typer.Option(help="Number of workers N; by default the columns of the trace.")
 ]

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cgc_fast.cli.options import CyclesPerDerivative, ForwardCycles, Samples, TraceFile, Workers
+from cgc_fast.cli.options import CyclesPerDerivative, CycleTime, ForwardCycles, Samples, TraceFile, Workers
 from cgc_fast.planning import METHODS, Plan
 from cgc_fast.planning import plan as make_plan
 from cgc_fast.straggler_models import StragglerModel, Trace, parse_law
@@ -22,10 +22,7 @@ __all__ = ["plan", "read_cycle_time"]
 def plan(
     coordinates: Annotated[int, typer.Option(help="Number of coordinates L of the gradient.")],
     workers: Workers = None,
-    cycle_time: Annotated[
-        str | None,
-        typer.Option(help="Law of the cycle times, in seconds per cycle: 'expon(loc=50, scale=1000)'."),
-    ] = None,
+    cycle_time: CycleTime = None,
     trace: TraceFile = None,
     scheme: Annotated[str, typer.Option(help="cyclic or fractional_repetition.")] = "cyclic",
     method: Annotated[

@@ -13,7 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from cgc_fast.cli.options import CyclesPerDerivative, ForwardCycles, Samples, TraceFile, Workers
+from cgc_fast.cli.options import LAW_HELP, CyclesPerDerivative, ForwardCycles, Samples, TraceFile, Workers
 from cgc_fast.cli.plan_command import read_cycle_time
 from cgc_fast.errors import ArgumentValueError, unknown_name
 from cgc_fast.planning import Plan
@@ -37,10 +37,7 @@ def simulate(
     workers: Workers = None,
     cycle_time: Annotated[
         str | None,
-        typer.Option(
-            help="Law of the cycle times, in seconds per cycle: 'expon(loc=50, scale=1000)'; by default the "
-            "one that the plan was made for."
-        ),
+        typer.Option(help=f"{LAW_HELP} By default the one that the plan was made for."),
     ] = None,
     trace: TraceFile = None,
     method: Annotated[
