@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from cgc_fast.planning import Plan as Plan
     from cgc_fast.planning import plan as plan
     from cgc_fast.problems import Problem as Problem
+    from cgc_fast.runtime_model import Estimate as Estimate
     from cgc_fast.runtime_model import completion_probability as completion_probability
+    from cgc_fast.runtime_model import estimate_completion as estimate_completion
+    from cgc_fast.runtime_model import estimate_runtime as estimate_runtime
     from cgc_fast.runtime_model import expected_runtime as expected_runtime
     from cgc_fast.runtime_model import runtime as runtime
     from cgc_fast.schedule import Cell as Cell
@@ -56,6 +59,7 @@ _HOME = {
     "Code": "codes",
     "CyclicCode": "codes",
     "DecodeError": "errors",
+    "Estimate": "runtime_model",
     "Fit": "fitting",
     "Mixture": "mixtures",
     "Never": "mixtures",
@@ -73,6 +77,8 @@ _HOME = {
     "baselines": "",
     "build_info": "_core",
     "completion_probability": "runtime_model",
+    "estimate_completion": "runtime_model",
+    "estimate_runtime": "runtime_model",
     "expected_runtime": "runtime_model",
     "fit": "fitting",
     "plan": "planning",

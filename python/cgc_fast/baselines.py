@@ -172,8 +172,9 @@ def hierarchical_block_sizes(mean_times: ArrayLike, coordinates: int, layers: in
     Notes
     -----
     The published figures [WANG22] draw this scheme with r = L on top of the best single level; they do not
-    say how its levels were chosen. By the rule used here, many layers are better than that where the
-    mean-time approximation is. O(C N) for C <= 20,000 common times that are tried.
+    say how its levels were chosen. Were each layer's level chosen for itself, by the least (s+1) E[T_(N-s)],
+    all would be the best single level for any r. By the rule used here, many layers are better than that
+    where the mean-time approximation is. O(C N) for C <= 20,000 common times that are tried.
     """
     level_times = np.asarray(mean_times, dtype=np.float64)[::-1]  # level n waits for T_(N-n)
     layers = integer("layers", layers, 1)

@@ -231,7 +231,8 @@ def compare(
         Seconds, of the completion probabilities; by default 90 % of the iterations of the plan of the least
         mean end by then.
     draws, seed : int
-        Draws for planning and, independently, for scoring; a trace is scored on its rows.
+        Draws for planning, for the speeds of load balancing and, independently, for scoring; a trace is
+        planned for, measured and scored on its rows.
 
     Raises
     ------
@@ -270,7 +271,8 @@ def compare(
             planned.append(Entry(name, note, done, made.block_sizes))
     if len(refusals) == len(planned):
         raise refusals[0]
-    entries = _baselines(times, coordinates, cost)
+    learned = _draws(model, draws, np.random.default_rng([seed, 2]))
+    entries = _baselines(times, coordinates, cost, learned)
     if threshold is None:
         best = min((e for e in planned if e.runtimes is not None), key=lambda e: e.mean)
         assert best.runtimes is not None
@@ -300,7 +302,8 @@ def _draws(model: StragglerModel, count: int, generator: np.random.Generator) ->
     return model.times if isinstance(model, Trace) else model.draw(generator, count)
 
 
-def _baselines(times: Array, coordinates: int, cost: Cost) -> list[Entry]:
+def _baselines(times: Array, coordinates: int, cost: Cost, learned: Array) -> list[Entry]:
+    """Baselines on `times`; the speeds of load balancing are those of the draws `learned`."""
     keywords = _keywords(cost)
     single = baselines.best_single_level(times)
     partial = baselines.best_partial_stragglers_level(times)
@@ -316,7 +319,11 @@ def _baselines(times: Array, coordinates: int, cost: Cost) -> list[Entry]:
             f"level {partial}",
             baselines.partial_stragglers(times, coordinates, partial, **keywords),
         ),
-        Entry("load balancing", "by speed", baselines.load_balancing(times, coordinates, **keywords)),
+        Entry(
+            "load balancing",
+            "by speed",
+            baselines.load_balancing(times, coordinates, 1.0 / learned.mean(axis=0), **keywords),
+        ),
         Entry(
             "hierarchical",
             f"{LAYERS} layers",
@@ -328,7 +335,7 @@ def _baselines(times: Array, coordinates: int, cost: Cost) -> list[Entry]:
 def _means(times: Array, coordinates: int, cost: Cost) -> dict[str, float]:
     """Mean runtimes of one point of a picture: planned on every other draw, scored on the others."""
     learn, score = Trace(times[::2]), np.ascontiguousarray(times[1::2] if len(times) > 1 else times)
-    values = {entry.name: entry.mean for entry in _baselines(score, coordinates, cost)}
+    values = {entry.name: entry.mean for entry in _baselines(score, coordinates, cost, learn.times)}
     for scheme in SCHEMES:
         made = plan(times.shape[1], coordinates, learn, scheme=scheme, **_keywords(cost))
         done = runtime(made.block_sizes, score, scheme=scheme, **_keywords(cost))

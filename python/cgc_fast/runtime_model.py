@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cgc_fast.arguments import Cost, integer
+from cgc_fast.arguments import Cost, integer, quantity
 from cgc_fast.censoring import complete
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.exact_runtime import ExactRuntime, exactly_solvable, level_cycles
@@ -17,7 +17,14 @@ from cgc_fast.order_statistics import Means
 from cgc_fast.partition import as_real_block_sizes
 from cgc_fast.straggler_models import IdenticalLaw, StragglerModel, Trace, as_straggler_model
 
-__all__ = ["Estimate", "completion_probability", "expected_runtime", "runtime"]
+__all__ = [
+    "Estimate",
+    "completion_probability",
+    "estimate_completion",
+    "estimate_runtime",
+    "expected_runtime",
+    "runtime",
+]
 
 Array = NDArray[np.float64]
 
@@ -108,12 +115,49 @@ def expected_runtime(
     draws, seed : int
         Monte Carlo draws and their seed. Not used for a trace, for i.i.d. workers with a continuous law and
         cyclic codes (exact up to N = 2000), for i.i.d. workers and all coordinates at one level, nor where
-        the expectation is infinite.
+        the expectation is infinite. `estimate_runtime` also gives the standard error.
 
     Raises
     ------
     ArgumentTypeError, ArgumentValueError
         As in `runtime`, or `cycle_time` is no model for N workers.
+    """
+    return estimate_runtime(
+        block_sizes,
+        cycle_time,
+        samples=samples,
+        cycles_per_derivative=cycles_per_derivative,
+        forward_cycles=forward_cycles,
+        scheme=scheme,
+        draws=draws,
+        seed=seed,
+    ).value
+
+
+def estimate_runtime(
+    block_sizes: ArrayLike,
+    cycle_time: object,
+    *,
+    samples: float = 1,
+    cycles_per_derivative: float = 1.0,
+    forward_cycles: float = 0.0,
+    scheme: str = "cyclic",
+    draws: int = 20_000,
+    seed: int = 0,
+) -> Estimate:
+    """Expected runtime with its standard error; everything as in `expected_runtime`.
+
+    The standard error is 0 where the value is exact, or infinite; also for a trace, whose rows are the model.
+    It is infinite for a single draw.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> estimate_runtime([1, 1], stats.expon(loc=1)).standard_error  # i.i.d., continuous: exact
+    0.0
+    >>> one_each = [stats.expon(loc=1), stats.expon(loc=2)]
+    >>> 0 < estimate_runtime([1, 1], one_each).standard_error < 0.1
+    True
     """
     sizes = as_real_block_sizes(block_sizes)
     cost = Cost(samples, cycles_per_derivative, forward_cycles)
@@ -126,7 +170,7 @@ def expected_runtime(
     model, _ = complete(model, for_censored)
     means = levels.mean_statistics(model, draws=draws, generator=for_means)
     (estimate,) = evaluate(levels, [levels.gather(sizes)], model, means, cost, draws, for_score).estimates
-    return estimate.value
+    return estimate
 
 
 def completion_probability(
@@ -152,7 +196,7 @@ def completion_probability(
     threshold : array-like of any shape
         t, seconds.
     draws, seed : int
-        Monte Carlo draws and their seed; the standard error is sqrt(P (1 - P) / draws). Not used for a trace
+        Monte Carlo draws and their seed; `estimate_completion` gives the standard error. Not used for a trace
         nor for i.i.d. workers with a continuous law and cyclic codes, which are exact (up to N = 2000).
 
     Returns
@@ -184,6 +228,36 @@ def completion_probability(
         seed=seed,
     )
     return inside
+
+
+def estimate_completion(
+    block_sizes: ArrayLike,
+    cycle_time: object,
+    threshold: float,
+    *,
+    samples: float = 1,
+    cycles_per_derivative: float = 1.0,
+    forward_cycles: float = 0.0,
+    scheme: str = "cyclic",
+    draws: int = 20_000,
+    seed: int = 0,
+) -> Estimate:
+    """Completion probability at one threshold with its standard error; as in `completion_probability`.
+
+    The standard error is 0 where the value is exact, also for a trace, whose rows are the model. Of a
+    fraction k / S of S draws it is sqrt(p (1 - p) / S) with p = (k + 1) / (S + 2), which stays positive if
+    all draws or none are complete.
+    """
+    given = quantity("threshold", threshold)
+    sizes = as_real_block_sizes(block_sizes)
+    cost = Cost(samples, cycles_per_derivative, forward_cycles)
+    inside, _ = completion_and_failure(sizes, cycle_time, given, cost, scheme=scheme, draws=draws, seed=seed)
+    value = float(inside)
+    model = as_straggler_model(cycle_time, len(sizes))
+    if isinstance(model, Trace) or (scheme == "cyclic" and exactly_solvable(model)):
+        return Estimate(value, 0.0)
+    likely = (value * draws + 1.0) / (draws + 2.0)
+    return Estimate(value, float(np.sqrt(likely * (1.0 - likely) / draws)))
 
 
 def completion_and_failure(
@@ -228,7 +302,13 @@ def completion_and_failure(
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected runtime in seconds, and the standard error of a Monte Carlo estimate (0 where exact)."""
+    """An expected runtime in seconds or a probability, and its standard error, 0 where it is exact.
+
+    Attributes
+    ----------
+    value, standard_error : float
+        The standard error is that of a mean over independent draws.
+    """
 
     value: float
     standard_error: float
