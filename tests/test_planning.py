@@ -406,6 +406,17 @@ def run(*arguments):
     return CliRunner().invoke(app, ["plan", *map(str, arguments)])
 
 
+def test_composed_laws_on_the_command_line():
+    law = "Mixture(0.9*expon(loc=50, scale=1000), 0.1*Never(expon(loc=50, scale=1000), 0.5))"
+    options = ("--workers", 4, "--coordinates", 100, "--method", "single_level", "--min-redundancy", 1)
+    result = run(*options, "--cycle-time", law)
+    assert result.exit_code == 0
+    assert law in " ".join(result.output.split())
+    result = run(*options, "--cycle-time", "Mixture(expon())")
+    assert result.exit_code == 2
+    assert "expected text like" in result.output
+
+
 LAW_OPTIONS = ("--workers", 6, "--coordinates", 1000, "--cycle-time", "expon(loc=50, scale=1000)")
 
 

@@ -14,6 +14,7 @@ from cgc_fast import _core, reference, sample_average
 from cgc_fast.errors import ArgumentValueError
 from cgc_fast.levels import make_levels
 from cgc_fast.sample_average import SampleAverage
+from cgc_fast.sampled_plans import SampleReport
 
 LAW = stats.expon(loc=50, scale=1000)
 SCHEMES = ["cyclic", "fractional_repetition"]
@@ -280,6 +281,10 @@ def test_a_plan_with_its_report_comes_back(tmp_path):
     made.save(tmp_path / "plan.json")
     again = cgc.Plan.load(tmp_path / "plan.json")
     assert again.sample_report == made.sample_report
+    older = made.sample_report.to_dict()
+    del older["chosen"]
+    assert SampleReport.from_dict(older) == made.sample_report
+    assert SampleReport.from_dict({**older, "replaced": True}).chosen == made.sample_report.one_level
     assert again.relaxed_gap == made.relaxed_gap
 
 

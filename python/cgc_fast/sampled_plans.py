@@ -76,7 +76,7 @@ class SampleReport:
     replaced: bool
     levels: tuple[int, ...]
     scope: str
-    chosen: str = "sample_average"
+    chosen: str
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -85,7 +85,9 @@ class SampleReport:
     @classmethod
     def from_dict(cls, form: dict[str, Any]) -> SampleReport:
         """Inverse of `to_dict`."""
-        return cls(**{**form, "levels": tuple(form["levels"])})
+        # Older files have no entry "chosen".
+        chosen = form.get("chosen", form["one_level"] if form["replaced"] else "sample_average")
+        return cls(**{**form, "chosen": chosen, "levels": tuple(form["levels"])})
 
 
 @dataclass(frozen=True, eq=False)
