@@ -71,6 +71,7 @@ class Cost:
     forward_cycles: float = 0.0
 
     def __post_init__(self) -> None:
-        quantity("samples", self.samples, positive=True)
-        quantity("cycles_per_derivative", self.cycles_per_derivative, positive=True)
-        quantity("forward_cycles", self.forward_cycles)
+        # As Python's floats: arithmetic with float32 scalars would round everything to float32.
+        for name in ("samples", "cycles_per_derivative", "forward_cycles"):
+            positive = name != "forward_cycles"
+            object.__setattr__(self, name, quantity(name, getattr(self, name), positive=positive))

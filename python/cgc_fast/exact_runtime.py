@@ -241,6 +241,6 @@ class ExactRuntime:
         _, failure, dropped, onward = self._crossing.evaluate(below, above, False, True)
         slope = self.workers * dropped * onward * self._slope(asked)
         shares = (weights @ slope)[::-1]  # cycles_n dE/dcycles_n
-        value = start + float(weights @ failure)
+        value = float(start + weights @ failure)
         gradient = np.divide(shares, cycles, out=np.zeros_like(shares), where=cycles > 0)
         return ExactMean(value, gradient, abs(float(shares.sum()) - value) / value)
