@@ -227,11 +227,9 @@ def test_failures_of_few_workers_exactly(name, method, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 7, 50, 200])
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", [name for name in LAWS if name != "mixture"])
 def test_one_level_fails_binomially(name, workers):
     law = LAWS[name]
-    if not exactly_solvable(IdenticalLaw(law, workers)):
-        pytest.skip("drawn")
     for level in sorted({0, workers // 10, workers // 2, workers - 1}):
         sizes = np.eye(workers)[level]
         for probability in (0.5, 1e-3, 1e-8):
