@@ -114,6 +114,23 @@ def test_one_level_of_exponentials_by_harmonic_numbers(workers, shift):
         assert integral == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.parametrize(
+    "law",
+    [stats.weibull_min(20), stats.invgauss(1.0), stats.fisk(1.5), stats.lognorm(4), stats.chi2(1)],
+    ids=lambda law: law.dist.name,
+)
+def test_one_level_by_two_integrals(law):
+    # Some of SciPy's functions overflow far out; pytest would turn a warning into an error.
+    workers = 6
+    distribution = ExactRuntime(IdenticalLaw(law, workers))
+    for level in (1, 3, 5):
+        sizes = np.eye(workers)[level]
+        # Over quantiles, to 1e-10, and over completion probabilities, to 1e-11, or 1e-7 if a law's cdf and
+        # pdf agree no better.
+        integral = distribution.mean(level_cycles(sizes, Cost())).value
+        assert integral == pytest.approx(cgc.expected_runtime(sizes, law), rel=1e-7)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e9])
 def test_two_workers_by_hand(scale):
     # tau = max(a T_(2), c T_(1)), a = x_0 / 2 and c = (x_0 + 2 x_1) / 2, with F the distribution function:
