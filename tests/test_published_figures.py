@@ -51,3 +51,13 @@ def test_subgradient_is_close_to_the_true_optimum(workers, optimum):
     # The optimum is known to 5 digits; 4 standard errors of the score, and 0.3 % left by the method.
     error = 4 * plan.expected_runtime_standard_error + 1e3
     assert optimum - error <= plan.expected_runtime <= 1.003 * optimum + error
+
+
+@pytest.mark.parametrize("row", published(), ids=lambda row: f"N={row['workers']}")
+def test_the_exact_optimum_is_nowhere_worse_than_published(row):
+    plan = planned(row, None)
+    optimum = {10: 2.3383, 20: 2.8198, 30: 3.2525, 40: 3.6425, 50: 3.9971}[plan.workers]
+    assert plan.method == "exact"
+    assert plan.relaxed_gap <= 1e-6
+    assert plan.expected_runtime / 1e7 == pytest.approx(optimum, abs=5e-5)
+    assert all(plan.expected_runtime <= float(row[name]) for name in row if name != "workers")

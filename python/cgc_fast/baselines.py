@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cgc_fast.arguments import Cost, integer, quantity
-from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.arguments import Cost, integer, numbers, quantity
+from cgc_fast.errors import ArgumentValueError
 from cgc_fast.runtime_model import runtime
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 ALPHA = 6.0  # of the published figures [WANG22]
+_MOST_LAYERS = 1_000_000
 _MOST_ENDS = 20_000  # common times of layers that are tried
 
 
@@ -143,7 +144,7 @@ def load_balancing(
     """
     times = _checked(cycle_times)
     cost = Cost(samples, cycles_per_derivative, forward_cycles)
-    rates = 1.0 / times.mean(axis=0) if speeds is None else np.asarray(speeds, dtype=np.float64)
+    rates = 1.0 / times.mean(axis=0) if speeds is None else numbers("speeds", speeds).astype(np.float64)
     if rates.shape != (times.shape[1],):
         raise ArgumentValueError(f"speeds: expected shape ({times.shape[1]},), got {rates.shape}")
     if not (np.all(rates >= 0) and np.isfinite(rates).all() and rates.any()):
@@ -167,7 +168,7 @@ def hierarchical_block_sizes(mean_times: ArrayLike, coordinates: int, layers: in
     coordinates : int
         L.
     layers : int
-        r >= 1. One layer is the best single level, many approach the mean-time approximation.
+        r, 1..10^6. One layer is the best single level, many approach the mean-time approximation.
 
     Notes
     -----
@@ -176,11 +177,17 @@ def hierarchical_block_sizes(mean_times: ArrayLike, coordinates: int, layers: in
     all would be the best single level for any r. By the rule used here, many layers are better than that
     where the mean-time approximation is. O(C N) for C <= 20,000 common times that are tried.
     """
-    level_times = np.asarray(mean_times, dtype=np.float64)[::-1]  # level n waits for T_(N-n)
-    layers = integer("layers", layers, 1)
-    if level_times.ndim != 1 or not len(level_times) or not np.isfinite(level_times[-1]):
-        raise ArgumentValueError("mean_times: expected shape (workers,), rising, the first one finite")
-    numbers = np.arange(1.0, len(level_times) + 1)
+    means = numbers("mean_times", mean_times).astype(np.float64)
+    coordinates = integer("coordinates", coordinates, 1)
+    layers = integer("layers", layers, 1, _MOST_LAYERS)
+    if means.ndim != 1 or not len(means):
+        raise ArgumentValueError(f"mean_times: expected shape (workers,), got {means.shape}")
+    if not (0 < means[0] < np.inf and np.all(means[:-1] <= means[1:])):
+        raise ArgumentValueError(
+            f"mean_times: expected positive numbers, rising, the first one finite, got {means}"
+        )
+    level_times = means[::-1]  # level n waits for T_(N-n)
+    work = np.arange(1.0, len(level_times) + 1)
     best, best_value = np.zeros(len(level_times)), np.inf
     # Some layer ends exactly at the common time, or a shorter one would do.
     ends = np.outer(np.arange(1.0, layers + 1), level_times[np.isfinite(level_times)]).ravel()
@@ -188,7 +195,7 @@ def hierarchical_block_sizes(mean_times: ArrayLike, coordinates: int, layers: in
     for end in ends[:: -(-len(ends) // _MOST_ENDS)]:
         until = np.minimum(np.floor(end / level_times * (1 + 1e-12)), layers)  # layers that level n can end
         count = np.diff(until, prepend=0.0)
-        sizes = count / numbers
+        sizes = count / work
         value = end / sizes.sum()
         if value < best_value:
             best, best_value = sizes * coordinates / sizes.sum(), value
@@ -257,9 +264,7 @@ def _alpha(alpha: float) -> float:
 
 
 def _checked(cycle_times: ArrayLike) -> Array:
-    times = np.asarray(cycle_times)
-    if times.dtype.kind not in "iuf":
-        raise ArgumentTypeError(f"cycle_times: expected numbers, got dtype {times.dtype}")
+    times = numbers("cycle_times", cycle_times)
     if times.ndim != 2 or not times.size:
         raise ArgumentValueError(f"cycle_times: expected shape (draws, workers), got {times.shape}")
     if not np.all(times > 0):

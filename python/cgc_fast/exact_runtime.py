@@ -167,10 +167,11 @@ class ExactRuntime:
     def _bounds(self, times: Array, cycles: Array) -> tuple[Array, Array, Array]:
         """A (Q, N), F(a) and 1 - F(a), rising and falling along k; infinity where nothing is asked."""
         falling = cycles[::-1]
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):  # SciPy's functions overflow far out, too
             asked = np.where(falling > 0, times[:, None] / falling, np.inf)
-        below = np.clip(self.law.cdf(asked), 0.0, 1.0)
-        above = np.clip(self.law.sf(asked), 0.0, 1.0)
+            below = np.clip(self.law.cdf(asked), 0.0, 1.0)
+            above = np.clip(self.law.sf(asked), 0.0, 1.0)
+        above = np.where(np.isnan(above), 1.0 - below, above)  # some survival functions end in NaN far out
         return asked, np.maximum.accumulate(below, axis=1), np.minimum.accumulate(above, axis=1)
 
     def _slope(self, asked: Array) -> Array:
@@ -241,6 +242,6 @@ class ExactRuntime:
         _, failure, dropped, onward = self._crossing.evaluate(below, above, False, True)
         slope = self.workers * dropped * onward * self._slope(asked)
         shares = (weights @ slope)[::-1]  # cycles_n dE/dcycles_n
-        value = start + float(weights @ failure)
+        value = float(start + weights @ failure)
         gradient = np.divide(shares, cycles, out=np.zeros_like(shares), where=cycles > 0)
         return ExactMean(value, gradient, abs(float(shares.sum()) - value) / value)

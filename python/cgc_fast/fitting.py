@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
-from cgc_fast.arguments import integer
+from cgc_fast.arguments import integer, numbers
 from cgc_fast.errors import ArgumentValueError, PoorFitWarning
 from cgc_fast.mixtures import Never
 from cgc_fast.plotting import import_pyplot
@@ -226,7 +226,7 @@ def fit(trace: Trace | ArrayLike, *, replicas: int = 99, seed: int = 0) -> Fit:
 
 
 def _as_columns(times: ArrayLike) -> Any:
-    values = np.asarray(times)
+    values = numbers("trace", times)
     return values[:, None] if values.ndim == 1 else values
 
 

@@ -180,7 +180,7 @@ def make_levels(
     ArgumentTypeError, ArgumentValueError
         Unknown scheme, impossible numbers, or no level left.
     """
-    if scheme not in SCHEMES:
+    if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise unknown_name("scheme", scheme, SCHEMES)
     workers = integer("workers", workers, 1)
     least = integer("min_redundancy", min_redundancy, 0, workers - 1)

@@ -65,6 +65,8 @@ class Mixture(_Frozen):  # type: ignore[misc]
             raise ArgumentTypeError(f"laws: expected a sequence of frozen laws, got {laws!r}")
         for k, law in enumerate(laws):
             _check(law, f"laws[{k}]")
+        if not isinstance(weights, Sequence | np.ndarray) or isinstance(weights, str):
+            raise ArgumentTypeError(f"weights: expected a sequence of numbers, got {weights!r}")
         shares = np.array([quantity(f"weights[{k}]", w, positive=True) for k, w in enumerate(weights)])
         if len(shares) != len(laws):
             raise ArgumentValueError(f"weights: expected {len(laws)}, one per law, got {len(shares)}")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cgc_fast.arguments import numbers
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = [
@@ -54,9 +55,7 @@ def as_block_sizes(
 
 def as_real_block_sizes(block_sizes: ArrayLike, workers: int | None = None) -> NDArray[np.float64]:
     """Check block sizes of the relaxation, real and >= 0, and return them as float64 (N,)."""
-    values = np.asarray(block_sizes)
-    if values.dtype.kind not in "iuf":
-        raise ArgumentTypeError(f"block_sizes: expected numbers, got dtype {values.dtype}")
+    values = numbers("block_sizes", block_sizes)
     if values.ndim != 1 or len(values) == 0 or (workers is not None and len(values) != workers):
         expected = "(workers,)" if workers is None else f"({workers},), one per level"
         raise ArgumentValueError(f"block_sizes: expected shape {expected}, got {values.shape}")
@@ -78,9 +77,7 @@ def block_sizes_from_redundancy(redundancy: ArrayLike, workers: int) -> NDArray[
     ArgumentTypeError, ArgumentValueError
         Not integers, no coordinates, or an entry outside 0..N-1.
     """
-    values = np.asarray(redundancy)
-    if values.dtype.kind not in "iu":
-        raise ArgumentTypeError(f"redundancy: expected integers, got dtype {values.dtype}")
+    values = numbers("redundancy", redundancy, "integers", "iu")
     if values.ndim != 1 or len(values) == 0:
         raise ArgumentValueError(f"redundancy: expected shape (coordinates,), got {values.shape}")
     if values.min() < 0 or values.max() >= workers:
@@ -104,8 +101,8 @@ def check_boundaries(boundaries: Sequence[int] | NDArray[np.int64], coordinates:
     ArgumentTypeError, ArgumentValueError
         Not integers, not strictly ascending, or outside 0..L.
     """
-    values = np.asarray(boundaries)
-    if values.dtype.kind not in "iu" and values.size:
+    values = numbers("boundaries", boundaries, "integers")
+    if values.dtype.kind == "f" and values.size:
         raise ArgumentTypeError(f"boundaries: expected integers, got dtype {values.dtype}")
     if values.ndim != 1:
         raise ArgumentValueError(f"boundaries: expected one dimension, got shape {values.shape}")

@@ -73,6 +73,9 @@ _TIE = 5e-4
 # Up to here the exact method is worth its time where no method is asked for.
 _EXACT_WORKERS = 1000
 
+# Whole numbers beyond are rounded where block sizes are real.
+_MOST_COORDINATES = 2**53
+
 # Statistics that the subgradient method keeps at once: 128 MiB.
 _SUBGRADIENT_ENTRIES = 2**24
 
@@ -432,11 +435,13 @@ def plan(
     """
     workers = integer("workers", workers, 1)
     coordinates = integer("coordinates", coordinates, 1)
+    if coordinates > _MOST_COORDINATES:
+        raise ArgumentValueError(f"coordinates: expected at most 2^53, got {coordinates}")
     draws = integer("draws", draws, 1)
     seed = integer("seed", seed, 0)
-    if objective not in OBJECTIVES:
+    if not isinstance(objective, str) or objective not in OBJECTIVES:
         raise unknown_name("objective", objective, OBJECTIVES)
-    if method is not None and method not in METHODS:
+    if method is not None and (not isinstance(method, str) or method not in METHODS):
         raise unknown_name("method", method, METHODS)
     if not isinstance(sequential, bool):
         raise ArgumentTypeError(f"sequential: expected True or False, got {sequential!r}")
@@ -493,9 +498,9 @@ def plan(
         objective=objective,
         block_sizes=levels.expand(rounded[best[winner]]).astype(np.int64),
         relaxed_block_sizes=levels.expand(candidates[best[winner]][1]),
-        samples=samples,
-        cycles_per_derivative=cycles_per_derivative,
-        forward_cycles=forward_cycles,
+        samples=cost.samples,
+        cycles_per_derivative=cost.cycles_per_derivative,
+        forward_cycles=cost.forward_cycles,
         expected_runtime=estimates[winner].value,
         expected_runtime_standard_error=estimates[winner].standard_error,
         lower_bound=lower_bound,

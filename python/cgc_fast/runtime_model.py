@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cgc_fast.arguments import Cost, integer, quantity
+from cgc_fast.arguments import Cost, integer, numbers, quantity
 from cgc_fast.censoring import complete
-from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.errors import ArgumentValueError
 from cgc_fast.exact_runtime import ExactRuntime, exactly_solvable, level_cycles
 from cgc_fast.levels import CyclicLevels, Levels, make_levels
 from cgc_fast.order_statistics import Means
@@ -79,9 +79,7 @@ def runtime(
     sizes = as_real_block_sizes(block_sizes)
     cost = Cost(samples, cycles_per_derivative, forward_cycles)
     levels = make_levels(scheme, len(sizes))
-    times = np.asarray(cycle_times)
-    if times.dtype.kind not in "iuf":
-        raise ArgumentTypeError(f"cycle_times: expected numbers, got dtype {times.dtype}")
+    times = numbers("cycle_times", cycle_times)
     times = np.ascontiguousarray(np.atleast_2d(times), dtype=np.float64)
     if times.ndim != 2 or times.shape[1] != len(sizes):
         raise ArgumentValueError(
@@ -278,9 +276,7 @@ def completion_and_failure(
     levels = make_levels(scheme, len(sizes))
     model = as_straggler_model(cycle_time, len(sizes))
     draws, seed = integer("draws", draws, 1), integer("seed", seed, 0)
-    given = np.asarray(threshold)
-    if given.dtype.kind not in "iuf":
-        raise ArgumentTypeError(f"threshold: expected seconds, got dtype {given.dtype}")
+    given = numbers("threshold", threshold, "seconds")
     if not np.all(given >= 0):
         raise ArgumentValueError("threshold: expected seconds >= 0, got NaN or a negative number")
     times = np.ascontiguousarray(given, dtype=np.float64).ravel()

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.stats.distributions import rv_frozen
 
+from cgc_fast.arguments import numbers
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
 from cgc_fast.mixtures import Mixture, Never, law_text, never_probability, without_never
 
@@ -194,10 +195,7 @@ class Trace(StragglerModel):
     """
 
     def __init__(self, times: ArrayLike, censored: ArrayLike | None = None) -> None:
-        try:
-            values = np.array(times, dtype=np.float64, order="C")
-        except (TypeError, ValueError) as error:
-            raise ArgumentTypeError(f"times: expected numbers of shape (I, N); {error}") from error
+        values = np.array(numbers("times", times, "numbers of shape (I, N)"), dtype=np.float64, order="C")
         if values.ndim != 2 or values.size == 0:
             raise ArgumentValueError(
                 f"times: expected shape (iterations, workers), at least (1, 1), got {values.shape}"
@@ -209,9 +207,9 @@ class Trace(StragglerModel):
                 f"times: expected positive cycle times (infinity: never answered), got {values[row, worker]} "
                 f"at row {row}, worker {worker} ({len(bad)} such entries)"
             )
-        mask = np.zeros(values.shape, dtype=bool) if censored is None else np.array(censored)
-        if mask.dtype != np.bool_:
-            raise ArgumentTypeError(f"censored: expected booleans, got dtype {mask.dtype}")
+        if censored is None:
+            censored = np.zeros(values.shape, dtype=bool)
+        mask = np.array(numbers("censored", censored, "booleans", "b"))
         if mask.shape != values.shape:
             raise ArgumentValueError(
                 f"censored: expected the shape of times {values.shape}, got {mask.shape}"
@@ -301,7 +299,7 @@ def straggler_model_from_dict(form: Mapping[str, Any] | None) -> StragglerModel 
     if kind == "laws":
         return LawPerWorker([_law_from_dict(law) for law in form["laws"]])
     if kind == "trace":
-        return Trace(form["times"], form.get("censored"))
+        return Trace(np.array(form["times"], dtype=np.float64), form.get("censored"))  # "inf" among them
     raise unknown_name("kind of straggler model", kind, ["at_most_never", "law", "laws", "trace"])
 
 
@@ -434,8 +432,9 @@ def _check_law(law: Any, what: str) -> None:
         raise ArgumentValueError(
             f"{what}: expected scalar parameters, got arrays; give one law per worker as a sequence of laws"
         )
-    low, high = law.support()
-    if np.isnan(low) or np.isnan(high):
+    with np.errstate(invalid="ignore"):
+        low, high = law.support()
+    if np.isnan(low) or np.isnan(high) or low == np.inf:
         raise ArgumentValueError(f"{what}: {law_text(law)} has impossible parameters")
     mass = float(law.cdf(0.0))
     if not mass == 0.0:
