@@ -9,7 +9,7 @@ from scipy import stats
 import cgc_fast as cgc
 from cgc_fast import forward_search
 from cgc_fast.forward_search import search_levels
-from cgc_fast.sample_average import SampleAverage
+from cgc_fast.sample_average import SampleAverage, moved
 
 LAW = stats.expon(loc=50, scale=1000)
 
@@ -92,3 +92,40 @@ def test_least_shares_are_respected():
     statistics, work = statistics_of(LAW, 9)
     for minimum in search_levels(statistics, work, 0.01, least=0.2):
         assert minimum.shares[minimum.used].min() >= 0.2 - 1e-12
+
+
+@pytest.mark.parametrize("forward", [0.002, 0.02, 0.05, 0.1])
+def test_never_worse_than_one_level_or_all_levels(forward):
+    statistics, work = statistics_of(LAW, 20, draws=2000)
+    found = search_levels(statistics, work, forward)[0]
+    singles = work * statistics.mean(axis=0) * (1.0 + forward)
+    assert found.value <= singles.min() * (1 + 1e-12)
+    # The search starts from all levels too; its values are within 5e-4 until they are minimised on all draws.
+    everything = SampleAverage(statistics, work, forward).minimise().value
+    assert found.value <= everything * (1 + 6e-4)
+    if forward == 0.05:
+        # Here dropping any one level is no gain, but dropping several neighbours is 1e-3.
+        assert found.value <= everything * (1 - 1e-3)
+
+
+def test_support_of_a_minimum_bounds_its_neighbours_at_once():
+    statistics, work = statistics_of(LAW, 10)
+    problem = SampleAverage(statistics, work, 0.01)
+    everything = problem.minimise()
+    assert everything.support.shape[1] == 10
+    np.testing.assert_allclose(everything.support.sum(axis=1), 1.0, rtol=1e-12)
+    used = np.arange(10) != 4
+    fresh = SampleAverage(statistics, work, 0.01).minimise(used)
+    calls = []
+    evaluate = problem.evaluate
+    problem.evaluate = lambda *arguments: calls.append(1) or evaluate(*arguments)
+    # As soon as the bound is within 1e-3 of the minimum: hardly any step after the support's cuts.
+    found = problem.minimise(used, support=everything.support, enough=fresh.value * (1 - 1e-3))
+    assert len(calls) <= len(everything.support) + 4
+    assert found.lower_bound <= fresh.value
+    assert found.value >= fresh.value * (1 - 1e-4)
+
+
+def test_shares_move_to_the_nearest_level_used():
+    used = np.array([True, False, False, True, False])
+    assert moved(np.array([0.1, 0.2, 0.3, 0.25, 0.15]), used).tolist() == pytest.approx([0.3, 0, 0, 0.7, 0])

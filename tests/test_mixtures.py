@@ -198,7 +198,8 @@ def test_what_is_no_law_is_refused(make, error, match):
 
 
 def test_kinks_inside_the_support():
-    histogram = stats.rv_histogram((np.array([1.0, 3.0, 2.0]), np.array([0.0, 1.0, 2.0, 4.0])))
+    heights, edges = np.array([1.0, 3.0, 2.0]), np.array([0.0, 1.0, 2.0, 4.0])
+    histogram = stats.rv_histogram((heights, edges), density=False)
     assert kinks(histogram(loc=1.0, scale=2.0)).tolist() == [3.0, 5.0]
     assert kinks(stats.triang(0.25, loc=1.0, scale=4.0)).tolist() == [2.0]
     assert kinks(stats.trapezoid(0.25, 0.5, loc=1.0, scale=4.0)).tolist() == [2.0, 3.0]
