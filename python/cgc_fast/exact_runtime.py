@@ -37,6 +37,7 @@ _PANELS = 6
 _MOST_ROUNDS, _MOST_PANEL_NODES = 50, 40_000
 _NARROWEST = 1e-14
 _HESSIAN_PANEL_NODES = 3
+_HESSIAN_SHARE = 1e-6
 
 
 def exactly_solvable(model: StragglerModel) -> TypeGuard[IdenticalLaw]:
@@ -160,8 +161,18 @@ class ExactRuntime:
         asked, below, above = self._bounds(variable.times(v), cycles)
         _, _, dropped, onward = self._crossing.evaluate(below, above, False, True)
         slope = self._slope(asked)
+        # Far out nodes matter to no level.
+        shares = weights[:, None] * dropped * onward * slope
+        matter = (shares > _HESSIAN_SHARE * shares.sum(axis=0)).any(axis=1)
         used = int(np.count_nonzero(cycles))  # the bounds k = 1..used; the others are 1
-        pairs = self._crossing.coupling(below, dropped, onward, slope, workers**2 * weights, used)
+        pairs = self._crossing.coupling(
+            below[matter],
+            dropped[matter],
+            onward[matter],
+            slope[matter],
+            workers**2 * weights[matter],
+            used,
+        )
         omega = np.zeros((workers, workers))
         omega[workers - used :, workers - used :] = (pairs + pairs.T)[::-1, ::-1]
         return omega
