@@ -82,7 +82,7 @@ def against_workers(largest: int) -> dict[int, float]:
         highs.append(seconds_of(program)[0])
         for workers, times in seconds.items():
             often = 3 if workers <= 50 else 1
-            for _ in range(often if workers <= 200 or turn == 0 else 0):
+            for _ in range(often if workers <= 200 or turn < 2 else 0):
                 spent, plan = seconds_of(lambda workers=workers: exact(workers))
                 times.append(spent)
                 gaps[workers] = plan.relaxed_gap
@@ -97,14 +97,17 @@ def against_workers(largest: int) -> dict[int, float]:
     for workers, budget in BUDGETS.items():
         if workers in medians:
             print(f"N = {workers} over N = 50: {medians[workers] / medians[50]:.1f} (budget: {budget:g})")
-    print(f"fitted exponent from N = 50 on: {exponent(medians):.2f}")
+    print(f"fitted exponent from N = 50 on: {fit(medians)[0]:.2f}")
     return medians
 
 
-def exponent(medians: dict[int, float]) -> float:
-    """Slope of log seconds over log N from N = 50 on; below, what a plan costs at all dominates."""
+def fit(medians: dict[int, float]) -> tuple[float, float]:
+    """Exponent and factor of seconds ~ factor N^exponent from N = 50 on; below, fixed costs dominate."""
     points = [(np.log(workers), np.log(median)) for workers, median in medians.items() if workers >= 50]
-    return float(np.polyfit(*np.transpose(points), 1)[0]) if len(points) > 1 else float("nan")
+    if len(points) < 2:
+        return float("nan"), float("nan")
+    slope, intercept = np.polyfit(*np.transpose(points), 1)
+    return float(slope), float(np.exp(intercept))
 
 
 def beside_the_subgradient_method(workers: int) -> None:
@@ -142,8 +145,8 @@ def plot(medians: dict[int, float], path: str) -> None:
     figure, ax = plt.subplots(figsize=(6, 4))
     workers = np.array(list(medians))
     ax.loglog(workers, list(medians.values()), "o-", label="exact plan")
-    slope = exponent(medians)
-    line = medians[50] * (workers / 50.0) ** slope
+    slope, factor = fit(medians)
+    line = factor * workers**slope
     ax.loglog(workers[workers >= 50], line[workers >= 50], "--", label=f"N^{slope:.2f}")
     ax.set_xlabel("workers N")
     ax.set_ylabel("seconds")
