@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 import cgc_fast as cgc
+from cgc_fast import exact_runtime
 from cgc_fast.arguments import Cost
-from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, NumericalError
 from cgc_fast.exact_runtime import ExactRuntime, level_cycles
 from cgc_fast.straggler_models import IdenticalLaw
 
@@ -126,3 +127,91 @@ def test_traces_and_different_laws_are_counted():
 def test_bad_thresholds_are_refused(threshold, error):
     with pytest.raises(error, match="threshold: expected seconds"):
         cgc.completion_probability([1, 1], stats.expon(), threshold)
+
+
+# --- densities that jump, kink or have poles ---
+
+HISTOGRAM = stats.rv_histogram(np.histogram(np.random.default_rng(0).lognormal(size=500), bins=20))
+KINKED = {
+    "histogram": HISTOGRAM(loc=0.5, scale=2.0),
+    "triangle": stats.triang(0.3, loc=1, scale=2),
+    "uniform from 0": stats.uniform(0, 2),
+    "truncated exponential": stats.truncexpon(3.0, loc=1),
+    "mixture of uniforms": cgc.Mixture(
+        [stats.uniform(1, 1), stats.uniform(1.5, 3), stats.uniform(10, 1)], [0.5, 0.4, 0.1]
+    ),
+    "mixture of exponentials": cgc.Mixture([stats.expon(1, 0.1), stats.expon(20, 0.1)], [0.9, 0.1]),
+    "pole": stats.beta(0.5, 2),
+}
+
+
+@pytest.mark.parametrize("name", KINKED)
+@pytest.mark.parametrize("workers", [1, 2, 7, 20])
+def test_kinks_against_monte_carlo_and_differences(name, workers):
+    law, draws = KINKED[name], 10_000
+    sizes = some_sizes(workers)
+    distribution = ExactRuntime(IdenticalLaw(law, workers))
+    cycles = level_cycles(sizes, Cost())
+    mean = distribution.mean(cycles)
+    assert mean.error <= 1e-7
+    runtimes = cgc.runtime(sizes, law.rvs((draws, workers), random_state=1))
+    assert abs(runtimes.mean() - mean.value) <= 4 * runtimes.std() / np.sqrt(draws)
+    assert cgc.expected_runtime(sizes, law) == pytest.approx(mean.value, rel=1e-7)
+    # Along a direction that changes all used levels differently and keeps their order.
+    used = np.unique(cycles, return_index=True)[1]
+    change = np.zeros(workers)
+    change[used] = cycles[used] * np.cos(np.arange(len(used)))
+    change = change[np.maximum.accumulate(np.where(np.isin(np.arange(workers), used), np.arange(workers), 0))]
+    step = 1e-4 * np.min(np.diff(np.unique(np.append(cycles, 0.0)))) / cycles.max()
+    above, below = (distribution.mean(cycles + sign * step * change).value for sign in (1, -1))
+    # Errors of 1e-11 over the step, and the step itself where the gradient kinks.
+    tolerance = (1e-4 + 1e-11 / step) * mean.value
+    assert (above - below) / (2 * step) == pytest.approx(mean.gradient @ change, abs=tolerance)
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_plans_for_laws_with_kinks_are_certified(name):
+    plan = cgc.plan(7, 20_000, KINKED[name], method="exact")
+    assert plan.relaxed_gap <= 1e-6
+    single = cgc.plan(7, 20_000, KINKED[name], method="single_level")
+    assert plan.expected_runtime <= single.expected_runtime * (1 + plan.relative_gap)
+
+
+def test_one_level_of_a_law_with_kinks():
+    # The largest of two and the smaller of two, by the law's own distribution function.
+    law = KINKED["histogram"]
+    t = np.linspace(0.0, law.support()[1], 2_000_001)
+    for sizes, survival in (([3.0, 0.0], 1 - law.cdf(t) ** 2), ([0.0, 3.0], 2 * law.sf(t) ** 2)):
+        # The midpoint rule over 2e6 steps, kinks at 20 of them.
+        expected = 1.5 * np.trapezoid(survival, t)
+        assert cgc.expected_runtime(sizes, law) == pytest.approx(expected, rel=1e-9)
+
+
+def test_kinks_that_nobody_tells_are_found():
+    class Steps(stats.rv_continuous):
+        def _pdf(self, x):
+            return np.where(x < 0.3, 2.0, 4.0 / 7.0)
+
+        def _cdf(self, x):
+            return np.where(x < 0.3, 2.0 * x, 0.6 + 4.0 / 7.0 * (x - 0.3))
+
+        def _ppf(self, q):
+            return np.where(q < 0.6, 0.5 * q, 0.3 + 1.75 * (q - 0.6))
+
+    law = Steps(a=0.0, b=1.0, name="steps")()
+    told = cgc.Mixture([stats.uniform(0, 0.3), stats.uniform(0.3, 0.7)], [0.6, 0.4])
+    sizes = some_sizes(7)
+    assert cgc.expected_runtime(sizes, law) == pytest.approx(cgc.expected_runtime(sizes, told), rel=1e-7)
+
+
+def test_where_the_quadrature_fails_draws_decide(monkeypatch):
+    sizes, law = some_sizes(4), LAWS["exponential"]
+    exact = cgc.expected_runtime(sizes, law)
+    monkeypatch.setattr(exact_runtime, "_ACCEPTED", -1.0)
+    sampled = cgc.expected_runtime(sizes, law)
+    assert sampled != exact
+    assert sampled == pytest.approx(exact, rel=0.05)  # 20,000 draws
+    plan = cgc.plan(4, 100, law, method="mean_time")
+    assert plan.expected_runtime_standard_error > 0
+    with pytest.raises(NumericalError, match="differ by a fraction"):
+        cgc.plan(4, 100, law, method="exact")

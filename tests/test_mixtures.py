@@ -10,7 +10,7 @@ from scipy import stats
 
 import cgc_fast as cgc
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
-from cgc_fast.mixtures import has_smooth_quantiles, never_probability, without_never
+from cgc_fast.mixtures import has_density, has_smooth_quantiles, kinks, never_probability, without_never
 from cgc_fast.order_statistics import mean_group_statistics, mean_order_statistics, tail_indices
 from cgc_fast.straggler_models import AtMostNever, as_straggler_model, straggler_model_from_dict
 
@@ -195,3 +195,22 @@ def test_some_workers_that_may_never_answer():
 def test_what_is_no_law_is_refused(make, error, match):
     with pytest.raises(error, match=match):
         make()
+
+
+def test_kinks_inside_the_support():
+    heights, edges = np.array([1.0, 3.0, 2.0]), np.array([0.0, 1.0, 2.0, 4.0])
+    histogram = stats.rv_histogram((heights, edges), density=False)
+    assert kinks(histogram(loc=1.0, scale=2.0)).tolist() == [3.0, 5.0]
+    assert kinks(stats.triang(0.25, loc=1.0, scale=4.0)).tolist() == [2.0]
+    assert kinks(stats.trapezoid(0.25, 0.5, loc=1.0, scale=4.0)).tolist() == [2.0, 3.0]
+    mixture = cgc.Mixture(
+        [stats.uniform(1, 2), stats.expon(loc=2), stats.triang(0.5, loc=1)], [0.5, 0.2, 0.3]
+    )
+    assert kinks(mixture).tolist() == [1.5, 2.0, 3.0]
+    assert not len(kinks(stats.expon(loc=1)))
+
+
+def test_which_laws_have_densities():
+    assert has_density(cgc.Mixture([stats.expon(), stats.uniform(1, 2)], [0.5, 0.5]))
+    assert not has_density(cgc.Mixture([stats.expon(), ONE_SPEED], [0.5, 0.5]))
+    assert not has_density(cgc.Mixture([stats.expon(), SILENT], [0.5, 0.5]))

@@ -207,3 +207,11 @@ def test_a_law_without_quantiles_is_refused():
 
     with pytest.raises(NumericalError, match=r"broken.*cgc\.Trace"):
         mean_order_statistics(IdenticalLaw(Broken(a=0.0, name="broken")(), 3))
+
+
+def test_wrong_quantiles_far_down_are_searched():
+    # SciPy's quantiles of this law are off by a factor 100 at 1e-10; mean of the smallest of 2 is the
+    # integral of (1 - F)^2, F = (3 sqrt(t) - t^1.5) / 2: 1 - 2 * 0.8 + (9/2 - 2 + 1/4) / 4 = 0.0875.
+    means = mean_order_statistics(IdenticalLaw(stats.beta(0.5, 2), 2)).values
+    assert means[0] == pytest.approx(0.0875, rel=1e-9)
+    assert means.sum() == pytest.approx(2 * 0.2, rel=1e-9)

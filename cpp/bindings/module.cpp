@@ -14,6 +14,7 @@ void bind_combine(pybind11::module_& module);
 void bind_linear_model(pybind11::module_& module);
 void bind_schedule(pybind11::module_& module);
 void bind_signal(pybind11::module_& module);
+void bind_simplex_quadratic(pybind11::module_& module);
 }  // namespace cgc::bindings
 
 PYBIND11_MODULE(_core, module) {
@@ -31,6 +32,7 @@ PYBIND11_MODULE(_core, module) {
     bind_build_info(module);
     bind_partition(module);          // block sizes: projection, rounding, runtimes, subgradient iterations
     bind_boundary_crossing(module);  // exact probabilities for sorted cycle times
+    bind_simplex_quadratic(module);  // the model that a Newton step minimises
     bind_sample_average(module);     // means of maxima over draws, with their subgradients
     bind_codes(module);              // cyclic encoding matrices and decoding vectors
     bind_combine(module);            // weighted sums of rows

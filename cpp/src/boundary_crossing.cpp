@@ -58,6 +58,50 @@ void add_correlation(const double* in, Index states, const double* row, Index le
     }
 }
 
+// Rows of the coupling computed together, so that every loaded visit serves so many.
+constexpr Index kStarts = 4;
+// A difference of probabilities of about 1 has no digits below this.
+constexpr double kNoise = 1e-13;
+
+// Each of the rows of `paths` (kStarts, n): the probability of reaching k, less the ways there that missed a
+// bound i before. The text takes on the instruction set of the function that it is inlined into.
+[[gnu::always_inline]] inline void first_misses(const double* visits, double* paths, Index begin, Index n) {
+    double* __restrict row0 = paths;
+    double* __restrict row1 = paths + n;
+    double* __restrict row2 = paths + 2 * n;
+    double* __restrict row3 = paths + 3 * n;
+    for (Index i = begin; i < n; ++i) {
+        const double p0 = row0[i] > kNoise ? row0[i] : 0.0, p1 = row1[i] > kNoise ? row1[i] : 0.0;
+        const double p2 = row2[i] > kNoise ? row2[i] : 0.0, p3 = row3[i] > kNoise ? row3[i] : 0.0;
+        if (p0 + p1 + p2 + p3 == 0.0) continue;
+        const double* __restrict from = visits + i * n;
+        for (Index k = i + 1; k < n; ++k) {
+            const double visit = from[k];
+            row0[k] -= p0 * visit;
+            row1[k] -= p1 * visit;
+            row2[k] -= p2 * visit;
+            row3[k] -= p3 * visit;
+        }
+    }
+}
+
+void first_misses_base(const double* visits, double* paths, Index begin, Index n) {
+    first_misses(visits, paths, begin, n);
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] void first_misses_avx2(const double* visits, double* paths, Index begin, Index n) {
+    first_misses(visits, paths, begin, n);
+}
+#endif
+
+auto* choose_first_misses() {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) return first_misses_avx2;
+#endif
+    return first_misses_base;
+}
+
 }  // namespace
 
 double poisson_probability(Index count, double mean) {
@@ -236,11 +280,10 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
 void BoundaryCrossing::add_coupling(View<const double> bounds, View<const double> dropped,
                                     View<const double> onward, View<const double> scale, double weight,
                                     Matrix<double> total) {
-    // A difference of probabilities of about 1 has no digits below this.
-    constexpr double kNoise = 1e-13;
+    static auto* const fastest = choose_first_misses();
     const Index n = total.rows;
     visits_.resize(static_cast<std::size_t>(n * n));
-    paths_.resize(static_cast<std::size_t>(n));
+    paths_.resize(static_cast<std::size_t>(kStarts * n));
     if (logarithms_.empty()) {  // log r!
         logarithms_.assign(static_cast<std::size_t>(points_ + 1), 0.0);
         for (Index r = 2; r <= points_; ++r)
@@ -253,21 +296,27 @@ void BoundaryCrossing::add_coupling(View<const double> bounds, View<const double
             visits_[i * n + k] =
                 mean > 0.0 ? std::exp(count * std::log(mean) - mean - logarithms_[k - i]) : 0.0;
         }
-    for (Index j = 0; j < n; ++j) {
-        const double here = weight * dropped[j] * scale[j];
-        if (!(here > 0.0)) continue;
-        for (Index k = j + 1; k < n; ++k) {
-            const double mean = rate * (bounds[k] - bounds[j]);
-            paths_[k] = mean > 0.0 ? visits_[j * n + k] * static_cast<double>(k - j) / mean
-                                   : (k == j + 1 ? 1.0 : 0.0);
+    for (Index first = 0; first < n; first += kStarts) {
+        double here[kStarts] = {};
+        for (Index s = 0; s < kStarts; ++s) {
+            const Index j = first + s;
+            double* paths = paths_.data() + s * n;
+            std::fill(paths, paths + n, 0.0);
+            if (j >= n) continue;
+            here[s] = weight * dropped[j] * scale[j];
+            if (!(here[s] > 0.0)) continue;
+            for (Index k = j + 1; k < n; ++k) {
+                const double mean = rate * (bounds[k] - bounds[j]);
+                paths[k] = mean > 0.0 ? visits_[j * n + k] * static_cast<double>(k - j) / mean
+                                      : (k == j + 1 ? 1.0 : 0.0);
+            }
         }
-        for (Index i = j + 1; i < n; ++i) {
-            const double path = paths_[i];
-            if (!(path > kNoise)) continue;
-            total(j, i) += here * path * onward[i] * scale[i];
-            const double* from = visits_.data() + i * n;
-            for (Index k = i + 1; k < n; ++k) paths_[k] -= path * from[k];
-        }
+        fastest(visits_.data(), paths_.data(), first + 1, n);
+        for (Index s = 0; s < kStarts && first + s < n; ++s)
+            for (Index i = first + s + 1; i < n; ++i) {
+                const double path = paths_[s * n + i];
+                if (path > kNoise) total(first + s, i) += here[s] * path * onward[i] * scale[i];
+            }
     }
 }
 

@@ -6,7 +6,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'level_runtimes', 'mean_maximum', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
+__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -172,6 +172,10 @@ def level_runtimes(times: numpy.typing.NDArray[numpy.float64], cycles: numpy.typ
 def mean_maximum(times: numpy.typing.NDArray[numpy.float64], cycles: numpy.typing.NDArray[numpy.float64], mass: numpy.typing.NDArray[numpy.float64]) -> float:
     """
     Mean over the draws of max_k times[:, k] * cycles[k], times (D, K) finite, levels with cycles 0 left out; mass (K,) receives the mean of times where the maximum is at k, a subgradient with respect to cycles. O(D K).
+    """
+def minimise_on_simplex(gradient: numpy.typing.NDArray[numpy.float64], hessian: numpy.typing.NDArray[numpy.float64], accuracy: typing.SupportsFloat | typing.SupportsIndex, point: numpy.typing.NDArray[numpy.float64]) -> int:
+    """
+    Minimise gradient @ y + y @ hessian @ y / 2 over {y >= 0, sum y = 1}; hessian (n, n) symmetric, positive semidefinite; point (n,) holds the start, scaled to the sum 1, and receives y, above the least value by about `accuracy` at most. Returns the number of interior-point steps; O(n^3) each, in one thread.
     """
 def monotonic_ns() -> int:
     """

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
+from cgc_fast._core import minimise_on_simplex
 from cgc_fast.arguments import Cost
 from cgc_fast.exact_runtime import ExactMean, ExactRuntime, level_cycles
 
@@ -75,8 +75,8 @@ def minimise_exactly(
     Notes
     -----
     Newton steps with the exact Hessian: each minimises the quadratic model over the simplex by an
-    interior-point method and searches along the way there. Some ten expectations and Hessians, O(N^3) each;
-    deterministic.
+    interior-point method (`_core.minimise_on_simplex`) and searches along the way there. Some ten
+    expectations and Hessians, O(N^3) each; deterministic.
     """
     work = np.arange(1.0, len(start) + 1)
     total = float(start.sum())
@@ -98,9 +98,11 @@ def minimise_exactly(
         hessian = _hessian(distribution, sizes, cost, scale, work)[np.ix_(allowed, allowed)]
         aim = np.zeros_like(sizes)
         unit = total / mean.value
-        aim[allowed] = total * _model_minimum(
-            gradient[allowed] * unit, hessian * (unit * total), sizes[allowed] / total
-        )
+        # The current point is in the null space of the Hessian H: g (y - x) + (y - x) H (y - x) / 2 differs
+        # from g y + y H y / 2 by a constant.
+        point = sizes[allowed] / total
+        minimise_on_simplex(gradient[allowed] * unit, hessian * (unit * total), _MODEL_ACCURACY, point)
+        aim[allowed] = total * point
         # Levels may be tiny at the optimum: find their order of magnitude step by step.
         aim = np.maximum(aim, _SHRINK * sizes)
         aim *= total / aim.sum()
@@ -135,50 +137,3 @@ def _hessian(distribution: ExactRuntime, sizes: Array, cost: Cost, scale: float,
     # Sums over n >= i and m >= j.
     sums = np.cumsum(np.cumsum(by_cycles[::-1, ::-1], axis=0), axis=1)[::-1, ::-1]
     return np.asarray(sums * (scale * work)[:, None] * (scale * work))
-
-
-def _model_minimum(gradient: Array, hessian: Array, start: Array) -> Array:
-    """Minimise g y + y H y / 2 over {y >= 0, sum y = 1} by a primal-dual interior-point method.
-
-    H has the current point in its null space, so that g (y - x) + (y - x) H (y - x) / 2 differs from it by a
-    constant.
-    """
-    count = len(gradient)
-    if count == 1:
-        return np.ones(1)
-    y = 0.99 * np.maximum(start, 0.0) + 0.01 / count
-    y /= y.sum()
-    slack = gradient + hessian @ y
-    nu = float(slack.min()) - 1e-3
-    z = slack - nu
-    ones = np.ones(count)
-    for _ in range(80):
-        mu = float(y @ z) / count
-        if mu * count < _MODEL_ACCURACY:
-            break
-        residual = gradient + hessian @ y - nu - z
-        factor = linalg.cho_factor(hessian + np.diag(z / y), check_finite=False, overwrite_a=True)
-        solved_ones = linalg.cho_solve(factor, ones, check_finite=False)
-        change = z_change = y
-        goal = 0.0
-        for centred in (False, True):
-            # Predictor with goal 0, then corrector with the goal that it earns (Mehrotra 1992).
-            correction = change * z_change if centred else 0.0
-            right = -residual + (goal - correction) / y - z
-            solved = linalg.cho_solve(factor, right, check_finite=False)
-            nu_change = -solved.sum() / solved_ones.sum()
-            change = solved + nu_change * solved_ones
-            z_change = (goal - correction) / y - z - z / y * change
-            primal, dual = _step_length(y, change), _step_length(z, z_change)
-            goal = mu * (float((y + primal * change) @ (z + dual * z_change)) / count / mu) ** 3
-        step = 0.995 * min(primal, dual)
-        y = y + step * change
-        y /= y.sum()
-        z, nu = z + step * z_change, nu + step * float(nu_change)
-    return y
-
-
-def _step_length(values: Array, change: Array) -> float:
-    """Largest step <= 1 that keeps the values >= 0."""
-    falling = change < 0
-    return min(1.0, float((-values[falling] / change[falling]).min(initial=np.inf)))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast.sample_average import GAP, Minimum, SampleAverage
+from cgc_fast.sample_average import GAP, Minimum, SampleAverage, moved
 
 __all__ = ["EXHAUSTIVE", "search_levels"]
 
@@ -32,6 +32,11 @@ _START_SIZES = (2, 3, 5, 8)
 _CLOSE = 1.02
 # Sets that one search looks at, at most.
 _MOST_SETS = 300
+# Levels with a smaller share are dropped together, and so are so many in a row.
+_HARDLY = 1e-4
+_RUNS = (1, 2, 4, 8)
+# Part of the gain asked for that a set must promise.
+_PROMISE = 0.2
 # Share that a level starts with when it is added.
 _NEW = 0.02
 
@@ -59,7 +64,7 @@ def search_levels(
     -----
     Starts are the best single level, the lowest level, all levels, and the few that are largest in the
     optimum for c = 0; the search goes on from the best, and from the second if it is close. A neighbour drops
-    one level, moves one by one place, or adds one; a set whose bound shows that it is no improvement is left
+    levels, moves one by one place, or adds one; a set whose bound shows that it is no improvement is left
     at once, and most are after few linear programs, since cuts found for one set serve others. Ends in sets
     that no single move improves by more than 5e-4, or after 300 sets.
     """
@@ -119,37 +124,73 @@ def _descend(sampled: SampleAverage, start: Minimum, least: float) -> Minimum:
     here, improved, left = start, True, _MOST_SETS
     while improved:
         improved = False
-        for used in _neighbours(here.used):
+        # Its bound, carried over, is what rules the neighbours out: leave room for what a move can gain.
+        here = sampled.minimise(
+            here.used, here.shares, least=least, gap=0.2 * _SEARCH_GAP, support=here.support
+        )
+        for used in _neighbours(sampled, here):
             if least * np.count_nonzero(used) > 1.0:
                 continue
             left -= 1
             if left < 0:
                 return here
             carried = np.where(used, np.maximum(here.shares, _NEW), 0.0)
-            found = _compare(sampled, used, carried, least, here.value)
+            found = _compare(sampled, used, carried, least, here.value, here.support)
             if found.value < here.value * (1.0 - _GAIN):
                 here, improved = found, True
                 break
     return here
 
 
-def _compare(sampled: SampleAverage, used: Mask, start: Array | None, least: float, best: float) -> Minimum:
+def _compare(
+    sampled: SampleAverage,
+    used: Mask,
+    start: Array | None,
+    least: float,
+    best: float,
+    support: Array | None = None,
+) -> Minimum:
     """Minimise on a set, unless its bound reaches `best`."""
-    return sampled.minimise(used, start, least=least, gap=_SEARCH_GAP, enough=best * (1.0 - _GAIN))
+    enough = best * (1.0 - _GAIN)
+    return sampled.minimise(used, start, least=least, gap=_SEARCH_GAP, enough=enough, support=support)
 
 
-def _neighbours(used: Mask) -> Iterator[Mask]:
-    """Sets with a level dropped, moved by one place, or added."""
+def _neighbours(sampled: SampleAverage, here: Minimum) -> Iterator[Mask]:
+    """Sets with some levels dropped, with one moved by one place, or added."""
+    used = here.used
     members = np.flatnonzero(used).tolist()
-    if len(members) > 1:
-        for level in members:
-            yield _changed(used, drop=level)
+    yield from _thinned(sampled, here)
     for level in members:
         for other in (level - 1, level + 1):
             if 0 <= other < len(used) and not used[other]:
                 yield _changed(used, drop=level, add=other)
     for level in np.flatnonzero(~used).tolist():
         yield _changed(used, add=level)
+
+
+def _thinned(sampled: SampleAverage, here: Minimum) -> list[Mask]:
+    """Sets without a run of levels, or without all that are hardly used, the most promising first.
+
+    Once the shares of those levels have moved to their neighbours, dropping the levels takes their terms out
+    of the maxima. What that gains there is what it gains at the minimum, but for terms of second order: only
+    sets for which it is a good part of the gain asked for are looked at.
+    """
+    members = np.flatnonzero(here.used)
+    sets = [here.used & (here.shares > _HARDLY)]
+    for length in _RUNS:
+        for first in range(len(members) - length + 1):
+            thinner = here.used.copy()
+            thinner[members[first : first + length]] = False
+            sets.append(thinner)
+    promising: list[tuple[float, int, Mask]] = []
+    for used in sets:
+        if not 0 < np.count_nonzero(used) < len(members):
+            continue
+        shares = moved(here.shares, used)
+        after = sampled.value(shares, used)
+        if sampled.value(shares, here.used) - after > _PROMISE * _GAIN * here.value:
+            promising.append((after, len(promising), used))
+    return [used for *_, used in sorted(promising)]
 
 
 def _changed(used: Mask, drop: int | None = None, add: int | None = None) -> Mask:

@@ -13,7 +13,16 @@ from scipy.stats.distributions import rv_frozen
 from cgc_fast.arguments import quantity
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["Mixture", "Never", "has_smooth_quantiles", "law_text", "never_probability", "without_never"]
+__all__ = [
+    "Mixture",
+    "Never",
+    "has_density",
+    "has_smooth_quantiles",
+    "kinks",
+    "law_text",
+    "never_probability",
+    "without_never",
+]
 
 if TYPE_CHECKING:  # their methods are overridden with fewer arguments than the stubs know
     from typing import Any as _Continuous
@@ -198,6 +207,34 @@ def has_smooth_quantiles(law: Any) -> bool:
     return isinstance(law.dist, stats.rv_continuous) and not isinstance(law, Mixture | Never)
 
 
+def has_density(law: Any) -> bool:
+    """Whether the law has a density that integrates to 1: no atoms, nor infinity as a value."""
+    if isinstance(law, Mixture):
+        return all(has_density(part) for part in law.laws)
+    return has_smooth_quantiles(law)
+
+
+def kinks(law: Any) -> Array:
+    """Places inside the support where the density is known to jump or to kink, ascending.
+
+    Of mixtures, SciPy's histograms, triangles and trapezoids; other laws may have some that nobody tells.
+    """
+    low, high = law.support()
+    found: list[float] = []
+    if isinstance(law, Mixture):
+        for part in law.laws:
+            found += [*part.support(), *kinks(part)]
+    elif isinstance(law.dist, stats.rv_continuous):
+        distribution: Any = law.dist
+        shapes, loc, scale = distribution._parse_args(*law.args, **law.kwds)
+        if distribution.name in ("triang", "trapezoid"):
+            found = [loc + scale * float(shape) for shape in shapes]
+        elif (edges := getattr(distribution, "_hbins", None)) is not None:  # of a histogram
+            found = (loc + scale * np.asarray(edges)).tolist()
+    places = np.unique(np.array(found, dtype=np.float64))
+    return np.asarray(places[(places > low) & (places < high)])
+
+
 class _Composed(_Continuous):  # type: ignore[misc]
     """A law without parameters that knows its parts; SciPy makes copies of it by its constructor's names."""
 
@@ -240,11 +277,11 @@ class _MixtureDistribution(_Composed):
 
     def _ppf(self, q: Array) -> Array:
         ends = [np.asarray(law.ppf(q), dtype=np.float64) for law in self.laws]
-        return _bisect(lambda t: self._sum("cdf", t) >= q, np.minimum.reduce(ends), np.maximum.reduce(ends))
+        return bisect(lambda t: self._sum("cdf", t) >= q, np.minimum.reduce(ends), np.maximum.reduce(ends))
 
     def _isf(self, q: Array) -> Array:
         ends = [np.asarray(law.isf(q), dtype=np.float64) for law in self.laws]
-        return _bisect(lambda t: self._sum("sf", t) <= q, np.minimum.reduce(ends), np.maximum.reduce(ends))
+        return bisect(lambda t: self._sum("sf", t) <= q, np.minimum.reduce(ends), np.maximum.reduce(ends))
 
     def _rvs(self, size: Any = None, random_state: Any = None) -> Any:
         chosen = random_state.choice(len(self.laws), size=size, p=self.weights)
@@ -305,7 +342,7 @@ class _NeverDistribution(_Composed):
         return float(self.law.mean()), float(self.law.var()), None, None
 
 
-def _bisect(reached: Any, low: Array, high: Array) -> Array:
+def bisect(reached: Any, low: Array, high: Array) -> Array:
     """Smallest t in [low, high] where the monotone predicate holds, to the last place."""
     low, high = np.array(low, dtype=np.float64), np.array(high, dtype=np.float64)
     # The lowest quantile may be the answer itself (laws that agree, or share an atom).

@@ -17,7 +17,7 @@ from scipy import special, stats
 
 from cgc_fast._core import group_times
 from cgc_fast.errors import NumericalError
-from cgc_fast.mixtures import Mixture, Never, has_smooth_quantiles, without_never
+from cgc_fast.mixtures import Mixture, Never, bisect, has_smooth_quantiles, without_never
 from cgc_fast.straggler_models import (
     AtMostNever,
     IdenticalLaw,
@@ -339,6 +339,10 @@ def _log_values(law: Any, z: Array, log_of: Callable[[Array], Array]) -> Array:
         )
     )
     usable = (quantiles > 0.0) & (quantiles < np.inf)
+    lost = ~usable & (np.abs(z) < 25.0)
+    if lost.any() and usable.any():  # SciPy's beta law far down, for one
+        quantiles[lost] = _searched(law, z[lost])
+        usable = (quantiles > 0.0) & (quantiles < np.inf)
     # What is dropped beyond has at most N e^-25 of the weight; quantiles that draws could hit must be right.
     if not usable[np.abs(z) < 25.0].all():
         raise NumericalError(
@@ -346,6 +350,19 @@ def _log_values(law: Any, z: Array, log_of: Callable[[Array], Array]) -> Array:
             "give measured or drawn times as a cgc.Trace instead"
         )
     return np.where(usable, log_of(np.where(usable, quantiles, 1.0)), -np.inf)
+
+
+def _searched(law: Any, z: Array) -> Array:
+    """Quantiles at u = expit(z) by bisection; NaN where the distribution function itself jumps past u."""
+    u, v = special.expit(z), special.expit(-z)
+
+    def reached(t: Array) -> Any:
+        return np.where(z < 0.0, law.cdf(t) >= u, law.sf(t) <= v)
+
+    low, high = law.support()
+    values = bisect(reached, np.full(len(z), float(low)), np.full(len(z), float(high)))
+    found = np.where(z < 0.0, law.cdf(values) / u, law.sf(values) / v)
+    return np.where(np.abs(found - 1.0) <= 0.01, values, np.nan)
 
 
 def _window(chunk: NDArray[np.int64], workers: int, nodes: _Nodes) -> slice:

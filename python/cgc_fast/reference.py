@@ -505,3 +505,50 @@ def boundary_crossing_exactly(bounds: Sequence[Fraction]) -> Fraction:
             total += (-1) ** (m - i) * bounds[i - 1] ** power / math.factorial(power) * leading[i - 1]
         leading.append(total)
     return math.factorial(len(bounds)) * leading[-1]
+
+
+# --- quadratic functions on the simplex ---------------------------------------------------------------
+
+
+def minimise_on_simplex(
+    gradient: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+    accuracy: float,
+    start: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Twin of `_core.minimise_on_simplex` [MEHROTRA92]; solves the full system of y, nu, z at every step."""
+    count = len(gradient)
+    y: NDArray[np.float64] = 0.99 * start / start.sum() + 0.01 / count
+    slope = gradient + hessian @ y
+    nu = float(slope.min())
+    nu -= 1e-3 * max(1.0, abs(nu))
+    z = slope - nu
+    ones, identity = np.ones(count), np.eye(count)
+    primal = dual = 0.0
+    for _ in range(80):
+        mu = float(y @ z) / count
+        if mu * count < accuracy or count == 1:
+            break
+        # H dy - dnu - dz = -residual, sum dy = 0, z dy + y dz = target - y z.
+        system = np.block(
+            [
+                [hessian, -ones[:, None], -identity],
+                [ones[None, :], np.zeros((1, count + 1))],
+                [np.diag(z), np.zeros((count, 1)), np.diag(y)],
+            ]
+        )
+        residual = gradient + hessian @ y - nu - z
+        goal = 0.0
+        dy = dz = step = np.zeros(count)
+        for _ in ("predictor", "corrector"):
+            target = goal - dy * dz
+            step = np.linalg.solve(system, np.concatenate((-residual, [0.0], target - y * z)))
+            dy, dz = step[:count], step[count + 1 :]
+            primal = min(1.0, float((-y / dy)[dy < 0].min(initial=np.inf)))
+            dual = min(1.0, float((-z / dz)[dz < 0].min(initial=np.inf)))
+            goal = mu * (float((y + primal * dy) @ (z + dual * dz)) / count / mu) ** 3
+        length = 0.995 * min(primal, dual)
+        y = y + length * dy
+        y /= y.sum()
+        z, nu = z + length * dz, nu + length * float(step[count])
+    return y

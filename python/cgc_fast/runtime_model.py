@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast.arguments import Cost, integer, numbers, quantity
 from cgc_fast.censoring import complete
-from cgc_fast.errors import ArgumentValueError
+from cgc_fast.errors import ArgumentValueError, NumericalError
 from cgc_fast.exact_runtime import ExactRuntime, exactly_solvable, level_cycles
 from cgc_fast.levels import CyclicLevels, Levels, make_levels
+from cgc_fast.mixtures import kinks
 from cgc_fast.order_statistics import Means
 from cgc_fast.partition import as_real_block_sizes
 from cgc_fast.straggler_models import IdenticalLaw, StragglerModel, Trace, as_straggler_model
@@ -112,8 +114,9 @@ def expected_runtime(
         imputed (`censoring.impute`).
     draws, seed : int
         Monte Carlo draws and their seed. Not used for a trace, for i.i.d. workers with a continuous law and
-        cyclic codes (exact up to N = 2000), for i.i.d. workers and all coordinates at one level, nor where
-        the expectation is infinite. `estimate_runtime` also gives the standard error.
+        cyclic codes (exact up to N = 2000, unless the density has more kinks than the quadrature resolves to
+        1e-7), for i.i.d. workers and all coordinates at one level, nor where the expectation is infinite.
+        `estimate_runtime` also gives the standard error.
 
     Raises
     ------
@@ -339,11 +342,13 @@ def evaluate(
 
     A mean over the rows of a trace is exact. So is a single level with an exact mean, and infinity, which a
     plan has if and only if one of its levels has it. For cyclic codes and i.i.d. workers with a continuous
-    law every value is exact, and nothing is drawn.
+    law every value is exact, and nothing is drawn, unless the quadrature fails for one of them.
     """
     if isinstance(levels, CyclicLevels) and exactly_solvable(model):
-        exact = [_exact_estimate(levels, sizes, model, means, cost) for sizes in candidates]
-        return Evaluation(exact, np.array([estimate.value for estimate in exact]))
+        # Where the quadrature misses its accuracy the draws decide, and the standard errors tell.
+        with suppress(NumericalError):
+            exact = [_exact_estimate(levels, sizes, model, means, cost) for sizes in candidates]
+            return Evaluation(exact, np.array([estimate.value for estimate in exact]))
     runtimes: list[list[Array]] = [[] for _ in candidates]
     for times in _chunks(model, draws, generator):
         statistics = levels.statistics(times)
@@ -375,7 +380,8 @@ def _exact_estimate(
     used = np.flatnonzero(sizes)
     if not np.isfinite(means.values[used]).all():
         return Estimate(float("inf"), 0.0)
-    if len(used) == 1:
+    # The quadrature behind the means does not see kinks.
+    if len(used) == 1 and means.exact and not len(kinks(model.law)):
         cycles = levels.single_level_cycles(float(sizes[used[0]]), cost)
         return Estimate(float(cycles[used[0]] * means.values[used[0]]), 0.0)
     return Estimate(ExactRuntime(model).mean(level_cycles(levels.expand(sizes), cost)).value, 0.0)

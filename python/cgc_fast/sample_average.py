@@ -18,7 +18,7 @@ from scipy import optimize
 
 from cgc_fast._core import mean_maximum
 
-__all__ = ["GAP", "Minimum", "SampleAverage"]
+__all__ = ["GAP", "Minimum", "SampleAverage", "moved"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -29,6 +29,8 @@ LEVEL = 0.6  # the next point's place between the bound (0) and the best value (
 
 # Levels whose bound "all draws at this level" starts the model: at most so many, evenly spread.
 _FIRST_CUTS = 64
+# Weight in the bound from which a cut's point is worth remembering.
+_ACTIVE = 1e-3
 # Weight of an empty level in the metric, as a share of all coordinates.
 _EMPTY = 1e-3
 
@@ -46,12 +48,15 @@ class Minimum:
     value, lower_bound : float
         f at `shares` and a lower bound on its minimum over U, in seconds per cycle of a coordinate: times
         (M/N) b L they are seconds.
+    support : ndarray of float64 of shape (J, K)
+        Shares where the cuts were made that give the bound; a start for the minimisation on a similar set.
     """
 
     shares: Array
     used: Mask
     value: float
     lower_bound: float
+    support: Array
 
     @property
     def gap(self) -> float:
@@ -86,15 +91,20 @@ class SampleAverage:
         self._slopes: list[Array] = []
         self._constants: list[float] = []
         self._supports: list[Mask] = []
+        self._points: list[Array | None] = []
         means = statistics.mean(axis=0)
         for level in np.unique(np.linspace(0, levels - 1, min(levels, _FIRST_CUTS)).round().astype(int)):
-            self._add(np.where(np.arange(levels) == level, means, 0.0))
+            self._add(np.where(np.arange(levels) == level, means, 0.0), None)
+
+    def value(self, shares: Array, used: Mask) -> float:
+        """F at `shares` (K,); O(S K)."""
+        cycles = np.cumsum(self.work * shares) + self.forward * self.work
+        return float(mean_maximum(self.statistics, np.where(used, cycles, 0.0), self._mass))
 
     def evaluate(self, shares: Array, used: Mask) -> float:
         """F at `shares` (K,), and its cut there is kept; O(S K)."""
-        cycles = np.cumsum(self.work * shares) + self.forward * self.work
-        value = float(mean_maximum(self.statistics, np.where(used, cycles, 0.0), self._mass))
-        self._add(self._mass)
+        value = self.value(shares, used)
+        self._add(self._mass, shares)
         return value
 
     def minimise(
@@ -105,6 +115,7 @@ class SampleAverage:
         least: float = 0.0,
         gap: float = GAP,
         enough: float = np.inf,
+        support: Array | None = None,
     ) -> Minimum:
         """Minimise f over {x >= least in U, 0 elsewhere, sum 1} by a level method.
 
@@ -120,6 +131,8 @@ class SampleAverage:
             Ends when value <= (1 + gap) lower_bound, or after `ITERATIONS`.
         enough : float
             Ends as soon as the bound reaches this: the set cannot be better.
+        support : ndarray of float64 of shape (J, K), optional
+            Shares to make cuts at first: the `support` of the minimum on a similar set.
 
         Notes
         -----
@@ -138,17 +151,23 @@ class SampleAverage:
         if count == 1 or least * count >= 1.0:
             shares = np.where(used, 1.0 / count, 0.0)
             value = self.evaluate(shares, used)
-            return Minimum(shares, used, value, value)
+            return Minimum(shares, used, value, value, shares[None])
         shares = _feasible(start, used, least)
         value = self.evaluate(shares, used)
-        slopes, constants = self._cuts(used, levels, shares)
-        bound = 0.0
+        for other in () if support is None else support:
+            trial = _feasible(moved(other, used), used, least)
+            new_value = self.evaluate(trial, used)
+            if new_value < value:
+                value, shares = new_value, trial
+        slopes, constants, points = self._cuts(used, levels, shares)
+        bound, best_weights = 0.0, np.zeros(len(points))
         for _ in range(ITERATIONS):
             found = _lowest(slopes, constants, least, value)
             if found is None:
                 break
-            corner, new_bound = found
-            bound = max(bound, new_bound)
+            corner, new_bound, weights = found
+            if new_bound > bound:
+                bound, best_weights = new_bound, weights
             if value <= (1.0 + gap) * bound or bound >= enough:
                 break
             target = bound + LEVEL * (value - bound)
@@ -160,22 +179,36 @@ class SampleAverage:
             new_value = self.evaluate(trial, used)
             slopes = np.vstack((slopes, self._slopes[-1][levels]))
             constants = np.append(constants, self._constants[-1])
+            points.append(trial)
             if new_value < value:
                 value, shares = new_value, trial
-        return Minimum(shares, used, value, bound)
+        active = [points[cut] for cut in np.flatnonzero(best_weights > _ACTIVE)]
+        kept = [point for point in active if point is not None] or [shares]
+        return Minimum(shares, used, value, bound, np.array(kept))
 
-    def _add(self, mass: Array) -> None:
+    def _add(self, mass: Array, point: Array | None) -> None:
         """Keep the cut of the mean maxima `mass` (K,)."""
         self._slopes.append(self.work * np.cumsum(mass[::-1])[::-1])
         self._constants.append(self.forward * float(self.work @ mass))
         self._supports.append(mass > 0.0)
+        self._points.append(point)
 
-    def _cuts(self, used: Mask, levels: NDArray[np.intp], shares: Array) -> tuple[Array, Array]:
-        """Slopes (J, |U|) and constants (J,) of cuts that hold on U, the highest at `shares`."""
+    def _cuts(
+        self, used: Mask, levels: NDArray[np.intp], shares: Array
+    ) -> tuple[Array, Array, list[Array | None]]:
+        """Slopes (J, |U|), constants (J,) and points of cuts that hold on U, the highest at `shares`."""
         holds = ~(np.array(self._supports) & ~used).any(axis=1)
         slopes, constants = np.array(self._slopes)[holds], np.array(self._constants)[holds]
         highest = np.argsort(-(slopes @ shares + constants), kind="stable")[: 2 * len(levels) + _FIRST_CUTS]
-        return slopes[np.ix_(highest, levels)], constants[highest]
+        points = [self._points[cut] for cut in np.flatnonzero(holds)[highest]]
+        return slopes[np.ix_(highest, levels)], constants[highest], points
+
+
+def moved(shares: Array, used: Mask) -> Array:
+    """Shares (K,) where what was at levels that are not used has moved to the nearest one that is."""
+    levels = np.flatnonzero(used)
+    nearest = levels[np.abs(np.arange(len(used))[:, None] - levels).argmin(axis=1)]
+    return np.bincount(nearest, weights=shares, minlength=len(used)).astype(np.float64)
 
 
 def _feasible(start: Array | None, used: Mask, least: float) -> Array:
@@ -187,8 +220,11 @@ def _feasible(start: Array | None, used: Mask, least: float) -> Array:
     return np.where(used, least + free * above / above.sum(), 0.0)
 
 
-def _lowest(slopes: Array, constants: Array, least: float, scale: float) -> tuple[Array, float] | None:
-    """Where the largest cut is least, and a lower bound on that minimum; None if the solver gives up."""
+def _lowest(slopes: Array, constants: Array, least: float, scale: float) -> tuple[Array, float, Array] | None:
+    """Where the largest cut is least, a lower bound on that minimum, and the weights of the cuts in it.
+
+    None if the solver gives up.
+    """
     cuts, levels = slopes.shape
     result = optimize.linprog(
         np.append(np.zeros(levels), 1.0),
@@ -208,7 +244,7 @@ def _lowest(slopes: Array, constants: Array, least: float, scale: float) -> tupl
     slope, constant = weights @ slopes, float(weights @ constants)
     bound = constant + least * float(slope.sum()) + (1.0 - least * levels) * float(slope.min())
     corner: Array = np.maximum(np.asarray(result.x)[:levels], least)
-    return corner, bound
+    return corner, bound, weights
 
 
 def _nearest(slopes: Array, constants: Array, target: float, centre: Array, least: float) -> Array | None:
