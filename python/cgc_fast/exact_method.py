@@ -15,7 +15,7 @@ from cgc_fast._core import minimise_on_simplex
 from cgc_fast.arguments import Cost
 from cgc_fast.exact_runtime import ExactMean, ExactRuntime, level_cycles
 
-__all__ = ["ExactOptimum", "minimise_exactly", "relaxed_gap_target"]
+__all__ = ["ExactOptimum", "better_rounding", "minimise_exactly", "relaxed_gap_target"]
 
 Array = NDArray[np.float64]
 
@@ -43,6 +43,10 @@ class ExactOptimum:
         value / lower_bound - 1.
     steps : int
         Newton steps taken.
+    gradient : ndarray of shape (N,)
+        dE/dx there.
+    hessian : ndarray of shape (N, N)
+        d2E/dx2 there, or where the last step began.
     """
 
     block_sizes: Array
@@ -50,6 +54,8 @@ class ExactOptimum:
     lower_bound: float
     gap: float
     steps: int
+    gradient: Array
+    hessian: Array
 
 
 def relaxed_gap_target(workers: int) -> float:
@@ -90,12 +96,14 @@ def minimise_exactly(
 
     sizes = start.copy()
     mean, gradient = evaluate(sizes)
-    best, value = sizes, mean.value
+    best, value, best_gradient = sizes, mean.value, gradient
+    curvature = None
     bound, steps = total * gradient[allowed].min(), 0
-    target = 0.3 * relaxed_gap_target(len(start))
+    target = 0.1 * relaxed_gap_target(len(start))
     while value > bound * (1.0 + target) and steps < _MOST_STEPS:
         steps += 1
-        hessian = _hessian(distribution, sizes, cost, scale, work)[np.ix_(allowed, allowed)]
+        curvature = _hessian(distribution, sizes, cost, scale, work)
+        hessian = curvature[np.ix_(allowed, allowed)]
         aim = np.zeros_like(sizes)
         unit = total / mean.value
         # The current point is in the null space of the Hessian H: g (y - x) + (y - x) H (y - x) / 2 differs
@@ -122,9 +130,48 @@ def minimise_exactly(
             break
         sizes, mean, gradient = trial, there, gradient_there
         if mean.value < value:
-            best, value = sizes, mean.value
+            best, value, best_gradient = sizes, mean.value, gradient
+    if curvature is None:
+        curvature = _hessian(distribution, best, cost, scale, work)
     bound = min(bound, value)
-    return ExactOptimum(best, value, bound, value / bound - 1.0, steps)
+    return ExactOptimum(best, value, bound, value / bound - 1.0, steps, best_gradient, curvature)
+
+
+def better_rounding(optimum: ExactOptimum, rounded: Array, allowed: NDArray[np.bool_]) -> Array:
+    """Move single coordinates between levels as long as the quadratic model of E[tau] falls.
+
+    Parameters
+    ----------
+    optimum : ExactOptimum
+        Real block sizes x and the derivatives there.
+    rounded : ndarray of shape (N,)
+        Integers near x with the same sum.
+    allowed : ndarray of bool of shape (N,)
+        Levels that may be used.
+
+    Notes
+    -----
+    Best move first, O(N^2) each; a handful of them, as rounding cumulatively is nearly the best already unless
+    the coordinates are few.
+    """
+    hessian = optimum.hessian
+    sizes = rounded.copy()
+    slope = optimum.gradient + hessian @ (sizes - optimum.block_sizes)
+    diagonal = np.diag(hessian)
+    twice = 0.5 * (diagonal[:, None] + diagonal) - hessian
+    least = 1e-12 * optimum.value
+    for _ in range(2 * len(sizes)):
+        change = slope - slope[:, None] + twice  # of a coordinate from level i (row) to level j (column)
+        change[sizes < 1.0] = np.inf
+        change[:, ~allowed] = np.inf
+        np.fill_diagonal(change, np.inf)
+        i, j = divmod(int(change.argmin()), len(sizes))
+        if not change[i, j] < -least:
+            break
+        sizes[i] -= 1.0
+        sizes[j] += 1.0
+        slope += hessian[:, j] - hessian[:, i]
+    return sizes
 
 
 def _hessian(distribution: ExactRuntime, sizes: Array, cost: Cost, scale: float, work: Array) -> Array:

@@ -265,6 +265,8 @@ def as_straggler_model(cycle_time: object, workers: int) -> StragglerModel:
         model = cycle_time
     elif isinstance(cycle_time, rv_frozen):
         return IdenticalLaw(cycle_time, workers)
+    elif isinstance(cycle_time, stats.rv_histogram):  # has no parameters to freeze
+        return IdenticalLaw(cycle_time(), workers)
     elif isinstance(cycle_time, stats.rv_continuous | stats.rv_discrete):
         raise ArgumentTypeError(f"{_EXPECTED}; got the distribution {cycle_time.name} without parameters")
     elif isinstance(cycle_time, Sequence) and not isinstance(cycle_time, str | bytes):
