@@ -153,7 +153,8 @@ void BoundaryCrossing::poisson_row(double mean, double tilted, Step& step) {
 
 BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bounds,
                                                            View<const double> complements, bool tail,
-                                                           View<double> dropped, View<double> onward) {
+                                                           View<double> dropped, View<double> onward,
+                                                           View<double> beyond) {
     const double n = static_cast<double>(points_);
     majorant(bounds);
     rows_.clear();
@@ -220,6 +221,7 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
         for (Index k = points_; k >= 1; --k) {
             const Step& step = steps_[k - 1];
             onward[k - 1] = step.low == k ? mass[k] : 0.0;
+            if (!beyond.empty()) beyond[k - 1] = step.low <= k + 1 && k + 1 <= step.high ? mass[k + 1] : 0.0;
             if (k == 1) break;
             const Step& before = steps_[k - 2];
             const Index start = before.low + step.first;
@@ -231,6 +233,25 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
         }
     }
     return {std::min(1.0, inside), std::min(1.0, failure * normalisation_)};
+}
+
+BoundaryCrossing::Probabilities BoundaryCrossing::second_order(View<const double> bounds,
+                                                               View<const double> complements,
+                                                               View<double> gradient,
+                                                               Matrix<double> hessian) {
+    const auto size = static_cast<std::size_t>(points_);
+    for (auto* buffer : {&dropped_, &onward_, &beyond_}) buffer->resize(size);
+    ones_.assign(size, 1.0);
+    const auto found = evaluate(bounds, complements, true, dropped_, onward_, beyond_);
+    const double n = static_cast<double>(points_);
+    for (Index j = 0; j < points_; ++j) std::fill_n(&hessian(j, 0), points_, 0.0);
+    add_coupling(bounds, dropped_, onward_, ones_, n * n, hessian);
+    for (Index k = 0; k < points_; ++k) {
+        gradient[k] = n * dropped_[k] * onward_[k];
+        hessian(k, k) = -n * n * dropped_[k] * beyond_[k];
+        for (Index j = 0; j < k; ++j) hessian(k, j) = hessian(j, k);
+    }
+    return found;
 }
 
 void BoundaryCrossing::add_coupling(View<const double> bounds, View<const double> dropped,
