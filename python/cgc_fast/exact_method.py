@@ -15,7 +15,7 @@ from scipy import linalg
 from cgc_fast.arguments import Cost
 from cgc_fast.exact_runtime import ExactMean, ExactRuntime, level_cycles
 
-__all__ = ["ExactOptimum", "minimise_exactly", "relaxed_gap_target"]
+__all__ = ["ExactOptimum", "minimise_exactly", "model_minimum", "relaxed_gap_target"]
 
 Array = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ def minimise_exactly(
         hessian = _hessian(distribution, sizes, cost, scale, work)[np.ix_(allowed, allowed)]
         aim = np.zeros_like(sizes)
         unit = total / mean.value
-        aim[allowed] = total * _model_minimum(
+        aim[allowed] = total * model_minimum(
             gradient[allowed] * unit, hessian * (unit * total), sizes[allowed] / total
         )
         # Levels may be tiny at the optimum: find their order of magnitude step by step.
@@ -137,7 +137,7 @@ def _hessian(distribution: ExactRuntime, sizes: Array, cost: Cost, scale: float,
     return np.asarray(sums * (scale * work)[:, None] * (scale * work))
 
 
-def _model_minimum(gradient: Array, hessian: Array, start: Array) -> Array:
+def model_minimum(gradient: Array, hessian: Array, start: Array) -> Array:
     """Minimise g y + y H y / 2 over {y >= 0, sum y = 1} by a primal-dual interior-point method.
 
     H has the current point in its null space, so that g (y - x) + (y - x) H (y - x) / 2 differs from it by a

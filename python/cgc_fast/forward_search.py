@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cgc_fast.sample_average import GAP, Minimum, SampleAverage
 
-__all__ = ["EXHAUSTIVE", "search_levels"]
+__all__ = ["EXHAUSTIVE", "neighbours", "search_levels"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -119,7 +119,7 @@ def _descend(sampled: SampleAverage, start: Minimum, least: float) -> Minimum:
     here, improved, left = start, True, _MOST_SETS
     while improved:
         improved = False
-        for used in _neighbours(here.used):
+        for used in neighbours(here.used):
             if least * np.count_nonzero(used) > 1.0:
                 continue
             left -= 1
@@ -138,7 +138,7 @@ def _compare(sampled: SampleAverage, used: Mask, start: Array | None, least: flo
     return sampled.minimise(used, start, least=least, gap=_SEARCH_GAP, enough=best * (1.0 - _GAIN))
 
 
-def _neighbours(used: Mask) -> Iterator[Mask]:
+def neighbours(used: Mask) -> Iterator[Mask]:
     """Sets with a level dropped, moved by one place, or added."""
     members = np.flatnonzero(used).tolist()
     if len(members) > 1:

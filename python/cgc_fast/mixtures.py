@@ -13,7 +13,14 @@ from scipy.stats.distributions import rv_frozen
 from cgc_fast.arguments import quantity
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["Mixture", "Never", "has_smooth_quantiles", "never_probability", "without_never"]
+__all__ = [
+    "Mixture",
+    "Never",
+    "has_density",
+    "has_smooth_quantiles",
+    "never_probability",
+    "without_never",
+]
 
 if TYPE_CHECKING:  # their methods are overridden with fewer arguments than the stubs know
     from typing import Any as _Continuous
@@ -179,6 +186,15 @@ def has_smooth_quantiles(law: Any) -> bool:
     Between the laws of a mixture it may all but jump.
     """
     return isinstance(law.dist, stats.rv_continuous) and not isinstance(law, Mixture | Never)
+
+
+def has_density(law: Any) -> bool:
+    """Whether finite draws have a density: no atoms, but perhaps a probability of never answering."""
+    if isinstance(law, Never):
+        return has_density(law.law)
+    if isinstance(law, Mixture):
+        return all(has_density(part) for part in law.laws)
+    return isinstance(law.dist, stats.rv_continuous)
 
 
 class _Composed(_Continuous):  # type: ignore[misc]

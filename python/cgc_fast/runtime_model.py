@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cgc_fast.arguments import Cost, integer
 from cgc_fast.censoring import complete
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
-from cgc_fast.exact_runtime import ExactRuntime, exactly_solvable, level_cycles
+from cgc_fast.exact_runtime import ExactRuntime, completion_solvable, exactly_solvable, level_cycles
 from cgc_fast.levels import CyclicLevels, Levels, make_levels
 from cgc_fast.order_statistics import Means
 from cgc_fast.partition import as_real_block_sizes
@@ -153,7 +153,8 @@ def completion_probability(
         t, seconds.
     draws, seed : int
         Monte Carlo draws and their seed; the standard error is sqrt(P (1 - P) / draws). Not used for a trace
-        nor for i.i.d. workers with a continuous law and cyclic codes, which are exact (up to N = 2000).
+        nor for cyclic codes and i.i.d. workers whose law has a density, mixtures and `Never` included, which
+        are exact (up to N = 2000).
 
     Returns
     -------
@@ -210,20 +211,40 @@ def completion_and_failure(
     if not np.all(given >= 0):
         raise ArgumentValueError("threshold: expected seconds >= 0, got NaN or a negative number")
     times = np.ascontiguousarray(given, dtype=np.float64).ravel()
-    if scheme == "cyclic" and exactly_solvable(model):
+    if scheme == "cyclic" and completion_solvable(model):
         inside, failure = ExactRuntime(model).probabilities(times, level_cycles(sizes, cost))
     else:
-        inside, count = np.zeros(len(times)), 0
-        for drawn in _chunks(model, draws, np.random.default_rng(seed)):
-            done = levels.runtimes(drawn, levels.statistics(drawn), levels.gather(sizes), cost)
-            # An iteration that never ends is not complete by infinity either.
-            inside += np.searchsorted(np.sort(done[np.isfinite(done)]), times, side="right")
-            count += len(done)
-        inside /= count
+        sampled, _ = completion_of_draws(
+            levels, [levels.gather(sizes)], model, times, cost, draws, np.random.default_rng(seed)
+        )
+        inside = sampled[0]
         failure = 1.0 - inside
     if given.ndim == 0:
         return float(inside[0]), float(failure[0])
     return inside.reshape(given.shape), failure.reshape(given.shape)
+
+
+def completion_of_draws(
+    levels: Levels,
+    candidates: Sequence[Array],
+    model: StragglerModel,
+    thresholds: Array | float,
+    cost: Cost,
+    draws: int,
+    generator: np.random.Generator,
+) -> tuple[Array, int]:
+    """Fractions of common draws, or of a trace's rows, that complete by the thresholds; and how many there are.
+
+    Of shape (candidates, *thresholds). An iteration that never ends is not complete by infinity either.
+    """
+    inside, count = np.zeros((len(candidates), *np.shape(thresholds))), 0
+    for times in _chunks(model, draws, generator):
+        statistics = levels.statistics(times)
+        for index, sizes in enumerate(candidates):
+            done = levels.runtimes(times, statistics, sizes, cost)
+            inside[index] += np.searchsorted(np.sort(done[np.isfinite(done)]), thresholds, side="right")
+        count += len(times)
+    return inside / count, count
 
 
 @dataclass(frozen=True)
