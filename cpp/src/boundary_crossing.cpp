@@ -166,14 +166,19 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
     mass[0] = 1.0;
     Index low = 0, high = 0;
     double failure = 0.0, previous = 0.0, previous_complement = 1.0, previous_highest = 0.0;
+    double crowding = 1.0;  // most points to come, of those that may, in units of how many are expected
     for (Index k = 1; k <= points_; ++k) {
         const double bound = bounds[k - 1], complement = complements[k - 1], top = highest_[k - 1];
         Step& step = steps_[k - 1];
         const double mean =
             n * std::max(0.0, bound < 0.5 ? bound - previous : previous_complement - complement);
         if (mean > 0.0) {
-            // Close to 1 bounds cannot be told apart, and all points that are missing may come at once.
-            const double jump = complement < 1e-8 ? static_cast<double>(points_ - k + 1) : 0.0;
+            // Close to 1 bounds cannot be told apart, and all points that are missing may come at once. For
+            // the derivatives of a tiny failure probability, so may those that are late when a bound is just
+            // met.
+            double jump = complement < 1e-8 ? static_cast<double>(points_ - k + 1) : 0.0;
+            if (tail && !onward.empty())
+                jump = std::max(jump, std::min(mean * crowding, static_cast<double>(points_ - k + 1)));
             poisson_row(mean, std::max(top - previous_highest, jump), step);
             const double share = std::min(top / n, 1.0);
             const double upper = top + kDeviations * std::sqrt(n * share * (1.0 - share)) + kSlack;
@@ -208,6 +213,7 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
         if (high < low) high = low;  // nothing is left: zeros from here on
         step.low = low;
         step.high = high;
+        crowding = std::max(crowding, static_cast<double>(points_ - k + 1) / (n * complement));
         previous = bound;
         previous_complement = complement;
         previous_highest = top;

@@ -104,6 +104,6 @@ class CompletionReport:
             )
         if self.replaced:
             lines.append(
-                f"                  {self.one_level} replaces the best on the sample, which lost on the others"
+                f"                  {self.one_level} replaces the sample's best, which lost on the others"
             )
         return lines

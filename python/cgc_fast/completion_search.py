@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from cgc_fast.arguments import Cost
 from cgc_fast.closed_forms import equalised_block_sizes, mean_time_block_sizes
 from cgc_fast.completion_report import CompletionReport
 from cgc_fast.deadlines import smallest_threshold
@@ -24,6 +25,7 @@ from cgc_fast.exact_completion import (
 )
 from cgc_fast.exact_runtime import ExactRuntime, completion_solvable, level_cycles
 from cgc_fast.levels import CyclicLevels
+from cgc_fast.mixtures import never_probability
 from cgc_fast.plan_search import Outcome, Request, Search
 from cgc_fast.runtime_model import completion_of_draws, evaluate
 from cgc_fast.sampled_completion import SampledCompletion, sampled_completion
@@ -126,6 +128,7 @@ class CompletionSearch(Search):
         return methods[method]()
 
     def exact(self) -> Array:
+        """Climb the exact probability from several starts."""
         if self.exact_law is None:
             raise ArgumentValueError(
                 "method exact: expected the scheme cyclic and i.i.d. workers whose law has a density, got "
@@ -134,14 +137,17 @@ class CompletionSearch(Search):
         return self._climbed(self._starts())
 
     def stationary(self) -> Array:
+        """Climb from one start, the exact probability or the fraction of draws [WANG22]."""
         if self.exact_law is None:
             return self._sampled(several=False)
         return self._climbed(self._starts()[:1])
 
     def sample_average(self) -> Array:
+        """Climb the fraction of draws from several starts, judged on a hold-out."""
         return self._sampled(several=True)
 
     def large_threshold(self) -> Array:
+        """Equal exponents of failure at all levels [WANG22]: `large_threshold_block_sizes`."""
         power = self._tail_power
         if power is None:
             raise ArgumentValueError(
@@ -149,10 +155,10 @@ class CompletionSearch(Search):
                 f"whose tails have a rule, got {self.model!r}; use exact or sample_average"
             )
         # A level fails by n + 1 slow workers, with the exponent (n + 1) / W_n^k: equal at all levels.
-        loads = (self.levels.redundancies + 1.0) ** (1.0 / power)
-        return equalised_block_sizes(loads, self.levels.work, self.coordinates)
+        return equalised_block_sizes(self._loads(power), self.levels.work, self.coordinates)
 
     def single_level(self) -> Array:
+        """All coordinates at the level that is most likely to complete [TANDON17]."""
         cycles = self.levels.single_level_cycles(self.coordinates, self.cost)
         if self.exact_law is None:
             scores = self._scores([self.one_level(level) for level in range(len(cycles))])
@@ -170,6 +176,7 @@ class CompletionSearch(Search):
         return self.one_level(int(np.argmax(odds)))
 
     def uncoded(self) -> Array:
+        """All coordinates at level 0."""
         if self.levels.redundancies[0] != 0:
             raise ArgumentValueError(
                 "method uncoded: its level 0 is excluded by min_redundancy; the lowest level allowed is "
@@ -193,11 +200,15 @@ class CompletionSearch(Search):
     def _tail_power(self) -> float | None:
         return tail_power(self.model.law) if isinstance(self.model, IdenticalLaw) else None
 
+    def _loads(self, power: float) -> Array:
+        """W_n of equal exponents, (n + 1)^(1/k), up to a factor."""
+        return np.asarray((self.levels.redundancies + 1.0) ** (1.0 / power), dtype=np.float64)
+
     def _starts(self) -> list[Array]:
         """Block sizes (N,) to climb from."""
         levels = self.levels
         power = self._tail_power or 1.0
-        starts = [
+        starts: list[Array] = [
             equalised_block_sizes(
                 (levels.redundancies + 1.0) ** (1.0 / power), levels.work, self.coordinates
             ),
@@ -214,12 +225,33 @@ class CompletionSearch(Search):
         """The best of the ascents from the starts, only the first if it is proved to be the optimum."""
         allowed = np.zeros(self.levels.workers, dtype=np.bool_)
         allowed[self.levels.redundancies] = True
+        if never_probability(self.exact_law) > 0:
+            allowed = self._with_enough_answers(starts[0], allowed)
         some = starts[:1] if self.certifiable else starts
         arguments = (allowed, self.cost)
         self.optimum = maximise_completion(self._distribution, self.threshold, some, *arguments)
         if self.optimum.odds_gap > ODDS_GAP and len(some) < len(starts):
             self.optimum = maximise_completion(self._distribution, self.threshold, starts, *arguments)
         return self.levels.gather(self.optimum.block_sizes)
+
+    def _with_enough_answers(self, start: Array, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The levels from the best lowest one on, for workers that may never answer.
+
+        A level in use, however small, waits for N - n answers: the probability jumps where the lowest
+        level in use becomes empty, and an ascent does not see that. The lowest levels are tried in turn, for
+        c = 0, unless so many answers are too improbable.
+        """
+        workers, never = self.levels.workers, never_probability(self.exact_law)
+        free = Cost(self.cost.samples, self.cost.cycles_per_derivative)
+        best, chosen = -1.0, allowed
+        for lowest in self.levels.redundancies:
+            if stats.binom.cdf(lowest, workers, never) <= best:
+                continue
+            from_here = allowed & (np.arange(workers) >= lowest)
+            found = maximise_completion(self._distribution, self.threshold, [start], from_here, free)
+            if found.inside > best:
+                best, chosen = found.inside, from_here
+        return chosen
 
     def _sampled(self, *, several: bool) -> Array:
         self.sampled = sampled_completion(
@@ -268,7 +300,10 @@ class CompletionSearch(Search):
         entries: dict[str, Any] = {}
         if inside == 0.0 and self._impossible():
             entries["scope"] = "all levels allowed: the deadline is impossible"
-            entries |= {"upper_bound": 0.0, "failure_lower_bound": 1.0, "log_gap": 0.0}
+            entries |= {"upper_bound": 0.0, "failure_lower_bound": 1.0}
+        elif self.exact_law is not None and failure == 0.0:
+            entries["scope"] = "all levels allowed: completion is certain"
+            entries |= {"upper_bound": 1.0, "failure_lower_bound": 0.0}
         elif self._is_sampled(name) and self.sampled is not None:
             entries |= self.sampled.report
             entries["scope"] = f"best of {entries['starts']} starts on the sample"
@@ -309,13 +344,17 @@ class CompletionSearch(Search):
         log_bound = gap + float(
             np.log1p(-optimum.failure) if optimum.failure < 0.5 else np.log(optimum.inside)
         )
+        upper = float(np.exp(min(log_bound, 0.0)))
+        lower = max(0.0, -float(np.expm1(log_bound)))
         scope = "all levels allowed"
         if self.cost.forward_cycles > 0:
-            scope = "the levels searched last; the set of levels was searched by adding and dropping"
+            if failure < lower * (1.0 - 1e-9):  # with fewer levels, outside of what the bound is over
+                return entries
+            scope = "the set of levels that was found by adding and dropping"
         return {
             "starts": optimum.starts,
             "scope": f"{scope}, proved: the density of 1/T is log-concave for {law_text(self.exact_law)}",
-            "upper_bound": float(np.exp(min(log_bound, 0.0))),
-            "failure_lower_bound": min(failure, max(0.0, -float(np.expm1(log_bound)))),
+            "upper_bound": upper,
+            "failure_lower_bound": min(failure, lower),
             "log_gap": gap,
         }

@@ -34,7 +34,7 @@ def smallest_threshold(levels: Levels, model: StragglerModel, coordinates: int, 
         times = np.array([[float(law.support()[0]) for law in model.laws]])
     else:
         assert isinstance(model, IdenticalLaw | AtMostNever)
-        times = np.full((1, levels.workers), float(model.law.support()[0]))
+        return float(levels.single_level_cycles(coordinates, cost)[0] * model.law.support()[0])
     if not np.all(times > 0):  # a law that comes as close to 0 as it likes
         finite = np.maximum(times, np.finfo(np.float64).tiny)
         if np.any(levels.statistics(finite) <= np.finfo(np.float64).tiny):

@@ -1,9 +1,9 @@
-"""The largest completion probability for i.i.d. workers whose law has a density, with a proof where there is one.
+"""The largest completion probability for i.i.d. workers whose law has a density, with a proof for some laws.
 
 The log odds, log P[tau <= t] - log P[tau > t], are maximised: near P = 0 they are log P, near P = 1 the order
-of magnitude of the failure probability, which is known to its relative accuracy. Newton's method needs some ten
-probabilities. Where the density of the rate 1/T is log-concave, log P is a concave function of the block sizes
-(Prekopa's theorem), and its gradient h at any x bounds the optimum: log P* <= log P(x) + L max_i h_i - h x.
+of magnitude of the failure probability, which is known to its relative accuracy. Newton's method takes ten to
+forty steps. Where the density of the rate 1/T is log-concave, log P is a concave function of the block sizes
+[PREKOPA73], and its gradient h at any x bounds the optimum: log P* <= log P(x) + L max_i h_i - h x.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _MOST_STEPS = 100
 _SHRINK = 0.1
 # Probabilities and failure probabilities below this are as good as 0.
 _SMALLEST = 1e-280
-# With forward passes: gap of a set that is only compared with others, gain in log odds that a move must bring,
-# share that a new level starts with, sets looked at (fewer above 50 workers, as a set costs O(N^3)).
+# With forward passes: gap of a set that is only compared with others, gain in log odds that a move must
+# bring, share that a new level starts with, sets looked at (fewer above 50 workers: a set costs O(N^3)).
 _SEARCH_GAP, _GAIN, _NEW, _MOST_SETS = 1e-2, 1e-3, 0.02, 300
 
 
@@ -151,7 +151,7 @@ class _Climb:
         return sizes
 
     def cycles(self, sizes: Array, used: Mask) -> Array:
-        """As `level_cycles`, but a level that is free to be used costs its forward pass even if it is empty."""
+        """As `level_cycles`, but a level that may be used costs its forward pass even if it is empty."""
         if self.cost.forward_cycles == 0:
             return level_cycles(sizes, self.cost)
         return level_cycles(np.where(used, np.maximum(sizes, 1e-300), 0.0), self.cost)
@@ -210,7 +210,7 @@ class _Climb:
             Cost(self.cost.samples, self.cost.cycles_per_derivative),
         ).ascend(starts[0], allowed, _SEARCH_GAP)
         order = np.argsort(-np.where(allowed, free.block_sizes, -1.0), kind="stable")
-        singles = [self.inside(self.one_level(level)) for level in np.flatnonzero(allowed)]
+        singles = [self.inside(self.one_level(int(level))) for level in np.flatnonzero(allowed)]
         best_single = int(np.flatnonzero(allowed)[int(np.argmax(singles))])
         sets: dict[bytes, Mask] = {}
         members: list[Any] = [[best_single], [int(np.argmax(allowed))]]

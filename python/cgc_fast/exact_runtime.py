@@ -137,6 +137,10 @@ class ExactRuntime:
         """
         _, below, above = self._bounds(times, cycles)
         inside, failure, _, _ = self._crossing.evaluate(below, above, tail, False)
+        if tail:  # the smaller of the two has more digits
+            return np.where(failure < 0.5, 1.0 - failure, inside), np.where(
+                inside < 0.5, 1.0 - inside, failure
+            )
         return inside, failure
 
     def completion(self, time: float, cycles: Array) -> ExactCompletion:

@@ -233,9 +233,9 @@ def completion_of_draws(
     draws: int,
     generator: np.random.Generator,
 ) -> tuple[Array, int]:
-    """Fractions of common draws, or of a trace's rows, that complete by the thresholds; and how many there are.
+    """Fractions (candidates, *thresholds) of common draws, or of a trace's rows, that complete; and how many.
 
-    Of shape (candidates, *thresholds). An iteration that never ends is not complete by infinity either.
+    An iteration that never ends is not complete by infinity either.
     """
     inside, count = np.zeros((len(candidates), *np.shape(thresholds))), 0
     for times in _chunks(model, draws, generator):

@@ -152,6 +152,7 @@ class RuntimeSearch(Search):
         return methods[method]()
 
     def exact(self) -> Array:
+        """Minimise the exact expectation, c taken as 0."""
         if not isinstance(self.levels, CyclicLevels) or not exactly_solvable(self.model):
             raise ArgumentValueError(
                 "method exact: expected the scheme cyclic and i.i.d. workers with a continuous law, got "
@@ -164,9 +165,11 @@ class RuntimeSearch(Search):
         return self.levels.gather(self.optimum.block_sizes)
 
     def mean_time(self) -> Array:
+        """Mean-time approximation [WANG22]."""
         return mean_time_block_sizes(self.means.values, self.levels.work, self.coordinates)
 
     def mean_rate(self) -> Array:
+        """Mean-rate approximation [WANG22]."""
         exist = np.isfinite(self._rates)
         if not exist.all():
             bad = int(self.levels.redundancies[np.argmin(exist)])
@@ -178,6 +181,7 @@ class RuntimeSearch(Search):
         return mean_rate_block_sizes(self._rates, self.levels.work, self.coordinates)
 
     def subgradient(self) -> Array:
+        """Stochastic projected subgradient method [WANG22]."""
         levels, usable = self.levels, self.usable
         count = int(usable.sum())
         draws = min(self.draws, max(BATCH, _SUBGRADIENT_ENTRIES // self.levels.workers))
@@ -193,6 +197,7 @@ class RuntimeSearch(Search):
         return sizes
 
     def sample_average(self) -> Array:
+        """Minimise the mean over draws."""
         return self.sampled.sizes
 
     @cached_property
@@ -212,10 +217,12 @@ class RuntimeSearch(Search):
         )
 
     def single_level(self) -> Array:
+        """All coordinates at the level of the least mean [TANDON17]."""
         # Forward passes multiply all levels' cycles alike.
         return self.one_level(int(np.argmin(self.levels.work * self.means.values)))
 
     def uncoded(self) -> Array:
+        """All coordinates at level 0."""
         if self.levels.redundancies[0] != 0:
             raise ArgumentValueError(
                 "method uncoded: its level 0 is excluded by min_redundancy; the lowest level allowed is "

@@ -1,8 +1,8 @@
 """Block sizes of a large completion probability from a sample of the cycle times, judged on a hold-out.
 
-The fraction of draws with max_k R_k c_k <= t, c_k the cycles up to level k, is a step function of the block
-sizes. It is smoothed: a draw counts as 1 / (1 + sum_k (R_k c_k / t)^(1/h)), which becomes the indicator as the
-width h falls, and is climbed with h falling from several starts.
+The fraction of draws with max_k R_k c_k <= t, c_k the cycles up to level k, is a step function of the
+block sizes. It is smoothed: a draw counts as 1 / (1 + sum_k (R_k c_k / t)^(1/h)), which becomes the indicator
+as the width h falls, and is climbed with h falling from several starts.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _ITERATIONS = 40
 _QUANTILES = (0.5, 0.9, 0.99)
 # With forward passes: sets of levels looked at after the starts.
 _MOST_SETS = 40
+# Lowest levels that are tried where workers may never answer.
+_MOST_LOWEST = 10
 # A one-level plan replaces the best on the sample if it is better on the hold-out by so many standard errors.
 _NOISE = 2.0
 # Share that a climb gives to every level that it may use.
@@ -190,6 +192,7 @@ class _Sample:
             climbs = 1
         elif self.cost.forward_cycles == 0:
             found = [self._climb(start, every, 0.0) for start in starts]
+            found += [self._climb(starts[-1], used, 0.0) for used in self._with_enough_answers()]
             climbs = len(found)
         else:
             found, climbs = self._over_sets(starts, every)
@@ -216,6 +219,17 @@ class _Sample:
             if rates.any():
                 starts.append(equalised_block_sizes(rates, self.levels.work, self.coordinates))
         return starts
+
+    def _with_enough_answers(self) -> list[Mask]:
+        """Where workers may never answer: the levels from some lowest one on.
+
+        A level in use, however small, waits for its answers, and a climb does not see what is won when it
+        becomes empty.
+        """
+        answered = np.isfinite(self.statistics).mean(axis=0)
+        lowest = np.flatnonzero(np.diff(answered, prepend=answered[0]) > 0)
+        lowest = lowest[np.linspace(0, len(lowest) - 1, min(_MOST_LOWEST, len(lowest))).astype(int)]
+        return [np.arange(len(answered)) >= level for level in lowest]
 
     def _climb(self, start: Array, used: Mask, forward: float) -> list[Array]:
         """Sizes after each width, from the widest on."""
@@ -249,6 +263,7 @@ class _Sample:
         order = np.argsort(-free[-1], kind="stable")
         sets: dict[bytes, Mask] = {}
         members = [np.flatnonzero(one) for one in self.one_level_sizes().values()]
+        members += [np.flatnonzero(used) for used in self._with_enough_answers()]
         members += [order[:count] for count in (1, 2, 3, 5, 8, len(order)) if count <= len(order)]
         for chosen in members:
             used = np.zeros(len(every), dtype=np.bool_)
