@@ -209,9 +209,7 @@ class CompletionSearch(Search):
         levels = self.levels
         power = self._tail_power or 1.0
         starts: list[Array] = [
-            equalised_block_sizes(
-                (levels.redundancies + 1.0) ** (1.0 / power), levels.work, self.coordinates
-            ),
+            equalised_block_sizes(self._loads(power), levels.work, self.coordinates),
             np.full(len(levels.work), self.coordinates / len(levels.work)),
             self.single_level(),
             self.one_level(0),
