@@ -21,8 +21,8 @@ from cgc_fast.completion_search import METHODS, tail_power
 from cgc_fast.deadlines import smallest_threshold
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.exact_completion import (
+    Climb,
     CompletionOptimum,
-    _Climb,
     has_log_concave_rate,
     log_odds,
     maximise_completion,
@@ -124,7 +124,7 @@ def test_some_of_them_were_small():
 )
 def test_derivatives_of_the_log_odds(law, threshold, forward_cycles):
     workers, total = 7, 600.0
-    climb = _Climb(ExactRuntime(IdenticalLaw(law, workers)), threshold, total, Cost(6, 1.0, forward_cycles))
+    climb = Climb(ExactRuntime(IdenticalLaw(law, workers)), threshold, total, Cost(6, 1.0, forward_cycles))
     shares = np.array([0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
     used = np.ones(workers, dtype=bool)
 
@@ -392,7 +392,7 @@ def test_forward_passes_are_searched_over_sets(forward_cycles):
     threshold = 20_000.0 + 20 * forward_cycles
     plan = make(workers=4, samples=4, forward_cycles=forward_cycles, threshold=threshold)
     distribution, cost = ExactRuntime(IdenticalLaw(PUBLISHED, 4)), Cost(4, 1.0, forward_cycles)
-    climb = _Climb(distribution, threshold, 600.0, cost)
+    climb = Climb(distribution, threshold, 600.0, cost)
     best = -np.inf
     for code in range(1, 16):
         used = np.array([bool(code >> level & 1) for level in range(4)])
@@ -501,6 +501,7 @@ def test_sampled_plans_beat_one_level(cycle_time, scheme):
         assert report.probability >= other.probability - noise
     assert report.probability > make(method="uncoded", **asked).completion_report.probability
     assert (report.standard_error == 0.0) == isinstance(cycle_time, cgc.Trace)
+    assert plan.completion_probability(9000.0) == report.probability
     assert report.hold_out_standard_error > 0
     assert abs(report.hold_out_probability - report.in_sample_probability) <= 0.1
     drawn = as_straggler_model(cycle_time, 6).draw(np.random.default_rng(9), 20_000)
@@ -538,6 +539,9 @@ def test_censored_traces_are_imputed():
     full = make(cycle_time=trace, threshold=9000.0)
     # Imputation pools the workers, which differ here, so the two need not agree closely.
     assert abs(plan.completion_report.probability - full.completion_report.probability) < 0.15
+    # The same, from other imputations.
+    again = plan.completion_probability(9000.0)
+    assert again == pytest.approx(plan.completion_report.probability, abs=0.02)
 
 
 def test_a_trace_of_one_iteration():

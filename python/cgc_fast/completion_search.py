@@ -40,6 +40,9 @@ METHODS = ("exact", "large_threshold", "sample_average", "single_level", "statio
 # Up to here the exact method is worth its time where no method is asked for.
 _EXACT_WORKERS = 1000
 
+# Beyond this number of workers, where a start costs seconds, only the first two are climbed from.
+_MANY_WORKERS = 200
+
 # Families with P[T > t] = exp(-(t / scale)^k) up to slower factors, and their k; None: the shape.
 _TAILS: dict[str, float | None] = {
     "expon": 1.0,
@@ -217,6 +220,8 @@ class CompletionSearch(Search):
         means = levels.mean_statistics(self.model, draws=self.draws, generator=self.generator("means"))
         if np.isfinite(means.values).any():
             starts.insert(1, mean_time_block_sizes(means.values, levels.work, self.coordinates))
+        if levels.workers > _MANY_WORKERS:
+            starts = starts[:2]
         return [levels.expand(start) for start in starts]
 
     def _climbed(self, starts: list[Array]) -> Array:
@@ -287,7 +292,7 @@ class CompletionSearch(Search):
             self.threshold,
             self.cost,
             self.draws,
-            self.generator("score"),
+            np.random.default_rng(self.seed),  # as `Plan.completion_probability` draws
         )
         errors = np.zeros(len(fractions))
         if not isinstance(self.model, Trace):

@@ -22,6 +22,7 @@ from cgc_fast.forward_search import neighbours
 
 __all__ = [
     "ODDS_GAP",
+    "Climb",
     "CompletionOptimum",
     "has_log_concave_rate",
     "log_odds",
@@ -119,7 +120,7 @@ def maximise_completion(
     With a forward pass (c > 0) probabilities are smooth on a fixed set of levels only. From the optimum
     for c = 0 its largest levels, and from the best single level, sets are searched as by `search_levels`.
     """
-    climb = _Climb(distribution, threshold, float(starts[0].sum()), cost)
+    climb = Climb(distribution, threshold, float(starts[0].sum()), cost)
     lowest = int(np.argmax(allowed))
     if climb.inside(climb.one_level(lowest)) < _SMALLEST:
         probabilities = [climb.inside(start) for start in starts]
@@ -135,7 +136,7 @@ def maximise_completion(
     return CompletionOptimum(best.block_sizes, best.inside, best.failure, best.odds_gap, best.used, len(ends))
 
 
-class _Climb:
+class Climb:
     """Ascents of the log odds for one threshold."""
 
     def __init__(self, distribution: ExactRuntime, threshold: float, total: float, cost: Cost) -> None:
@@ -203,7 +204,7 @@ class _Climb:
 
     def over_sets(self, starts: list[Array], allowed: Mask) -> list[CompletionOptimum]:
         """With forward passes: where local searches over the sets of levels end."""
-        free = _Climb(
+        free = Climb(
             self.distribution,
             self.threshold,
             self.total,

@@ -69,6 +69,7 @@ class Search(ABC):
         self.coordinates = request.coordinates
         self.cost = request.cost
         self.draws = request.draws
+        self.seed = request.seed
         self.min_block = request.min_block
         self.cuts = request.boundaries
         children = np.random.SeedSequence(request.seed).spawn(len(_PURPOSES))

@@ -148,7 +148,8 @@ def completion_probability(
     Parameters
     ----------
     cycle_time : frozen scipy.stats law, sequence of N laws, or Trace
-        Distribution of T. For a trace: the fraction of its rows.
+        Distribution of T. For a trace: the fraction of its rows, censored entries imputed
+        (`censoring.impute`).
     threshold : array-like of any shape
         t, seconds.
     draws, seed : int
@@ -214,6 +215,7 @@ def completion_and_failure(
     if scheme == "cyclic" and completion_solvable(model):
         inside, failure = ExactRuntime(model).probabilities(times, level_cycles(sizes, cost))
     else:
+        model, _ = complete(model, np.random.default_rng(np.random.SeedSequence(seed).spawn(3)[2]))
         sampled, _ = completion_of_draws(
             levels, [levels.gather(sizes)], model, times, cost, draws, np.random.default_rng(seed)
         )
