@@ -263,6 +263,25 @@ def test_a_missed_certificate_warns(monkeypatch):
     assert plan.completion_report.log_gap == pytest.approx(0.05)
 
 
+def test_heavy_tails_empty_the_lowest_levels():
+    # Of index 0.6: the first coordinate of level 0 costs infinitely much, and no start may stay near there.
+    distribution = ExactRuntime(IdenticalLaw(stats.pareto(0.6), 20))
+    allowed = np.ones(20, dtype=bool)
+    found = [
+        maximise_completion(distribution, 1e7, [start], allowed, Cost(50))
+        for start in (np.full(20, 2000.0), 40_000 * np.eye(20)[0], 40_000 * np.eye(20)[19])
+    ]
+    values = [log_odds(end.inside, end.failure) for end in found]
+    assert max(values) - min(values) <= 1e-5
+    for end in found:
+        assert end.block_sizes[0] == 0.0
+    for level in range(20):
+        inside, failure = distribution.probabilities(
+            np.array([1e7]), level_cycles(40_000 * np.eye(20)[level], Cost(50))
+        )
+        assert min(values) > log_odds(inside[0], failure[0])
+
+
 def test_elsewhere_it_is_the_best_of_its_starts():
     report = make().completion_report
     assert report.scope == "best of 5 starts"

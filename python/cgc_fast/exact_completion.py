@@ -38,6 +38,8 @@ ODDS_GAP = 1e-6
 _MOST_STEPS = 100
 # Least fraction of its size that a step leaves a level.
 _SHRINK = 0.1
+# Share below which a level that should shrink is dropped.
+_GONE = 1e-10
 # Probabilities and failure probabilities below this are as good as 0.
 _SMALLEST = 1e-280
 # With forward passes: gap of a set that is only compared with others, gain in log odds that a move must
@@ -115,7 +117,8 @@ def maximise_completion(
     -----
     Newton steps for the log odds: each minimises the quadratic model over the simplex by an interior-point
     method, its Hessian made positive definite by taking absolute eigenvalues [NOCEDAL06], and searches along
-    the way there. O(N^3) a step; deterministic.
+    the way there. O(N^3) a step; deterministic. With heavy tails the slope at an empty level may be
+    infinite: such levels are dropped once they are tiny, and what is left is a local optimum.
 
     With a forward pass (c > 0) probabilities are smooth on a fixed set of levels only. From the optimum
     for c = 0 its largest levels, and from the best single level, sets are searched as by `search_levels`.
@@ -144,9 +147,12 @@ class Climb:
         self.threshold = threshold
         self.total = total
         self.cost = cost
+        # Where log P is concave slopes at 0 are finite, and the bound needs the gradient of every level.
+        self._drops = cost.forward_cycles == 0 and not has_log_concave_rate(distribution.law)
         self.work = np.arange(1.0, distribution.workers + 1)
 
     def one_level(self, level: int) -> Array:
+        """All coordinates at one level."""
         sizes = np.zeros(len(self.work))
         sizes[level] = self.total
         return sizes
@@ -158,35 +164,46 @@ class Climb:
         return level_cycles(np.where(used, np.maximum(sizes, 1e-300), 0.0), self.cost)
 
     def probabilities(self, sizes: Array, used: Mask) -> tuple[float, float]:
+        """P[tau <= t] and P[tau > t]."""
         cycles = self.cycles(sizes, used)
         inside, failure = self.distribution.probabilities(np.array([self.threshold]), cycles)
         return float(inside[0]), float(failure[0])
 
     def inside(self, sizes: Array) -> float:
+        """P[tau <= t], the levels used being those of positive size."""
         return self.probabilities(sizes, sizes > 0)[0]
 
     def ascend(self, start: Array, used: Mask, gap: float = 0.3 * ODDS_GAP) -> CompletionOptimum:
         """Climb on the set of levels `used` until no first-order step promises more than `gap`."""
         sizes = self._feasible(start, used)
         value = log_odds(*self.probabilities(sizes, used))
-        odds_gap, step = np.inf, 0
-        while step < _MOST_STEPS:
+        free, odds_gap, step = used, np.inf, 0
+        while True:
             inside, failure, gradient, hessian = self._derivatives(sizes, used)
             if min(inside, failure) < _SMALLEST:
                 odds_gap = 0.0 if failure < _SMALLEST else np.inf
                 break
-            shares = sizes[used] / self.total
-            odds_gap = float(gradient @ shares - gradient.min())
-            if odds_gap <= gap:
+            shares = sizes / self.total
+            mean = float(gradient @ shares)
+            odds_gap = mean - float(gradient[used].min())
+            # With heavy tails a level that is not worth its first coordinate loses ever less by shrinking.
+            gone = free & (shares < _GONE) & (gradient > mean)
+            if self._drops and gone.any():
+                free = free & ~gone
+                sizes = np.where(free, sizes, 0.0)
+                value = log_odds(*self.probabilities(sizes, used))
+                continue
+            if mean - float(gradient[free].min()) <= gap or step == _MOST_STEPS:
                 break
             step += 1
+            shares, hessian = shares[free], hessian[np.ix_(free, free)]
             model = _convex(hessian, shares)
             aim = np.zeros_like(sizes)
-            aim[used] = self.total * model_minimum(gradient - model @ shares, model, shares)
+            aim[free] = self.total * model_minimum(gradient[free] - model @ shares, model, shares)
             # Levels may be tiny at the optimum: find their order of magnitude step by step.
             aim = np.maximum(aim, _SHRINK * sizes)
             aim *= self.total / aim.sum()
-            slope = float(gradient @ (aim - sizes)[used]) / self.total
+            slope = float(gradient @ (aim - sizes)) / self.total
             length = 1.0
             while length > 1e-6:
                 trial = sizes + length * (aim - sizes)
@@ -259,7 +276,7 @@ class Climb:
         return np.asarray(sizes)
 
     def _derivatives(self, sizes: Array, used: Mask) -> tuple[float, float, Array, Array]:
-        """P, 1 - P, and gradient and Hessian of -log odds in the shares x / L of the used levels."""
+        """P, 1 - P, and gradient and Hessian of -log odds in the shares x / L; 0 at levels not used."""
         cycles = self.cycles(sizes, used)
         found = self.distribution.completion(self.threshold, cycles)
         both = found.inside * found.failure
@@ -268,7 +285,7 @@ class Climb:
         # dlog cycles_n / dx_i = (M/N) b (i + 1) / cycles_n for i <= n.
         scale = self.total * self.cost.samples * self.cost.cycles_per_derivative / len(sizes)
         inverse = np.divide(scale, cycles, out=np.zeros_like(cycles), where=cycles > 0)
-        jacobian = (np.tril(np.ones((len(sizes), len(sizes)))) * self.work * inverse[:, None])[:, used]
+        jacobian = np.tril(np.ones((len(sizes), len(sizes)))) * self.work * inverse[:, None] * used
         by_sizes = jacobian.T @ (found.hessian - np.diag(found.gradient)) @ jacobian
         gradient = -(jacobian.T @ found.gradient) / both
         hessian = -by_sizes / both + (found.failure - found.inside) * np.outer(gradient, gradient)
