@@ -160,3 +160,20 @@ def test_bad_bounds_are_refused():
         _core.BoundaryCrossing(0)
     with pytest.raises(ArgumentValueError, match="expected length 3, got 2"):
         _core.BoundaryCrossing(3).evaluate(np.ones((1, 2)), np.zeros((1, 2)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(boundaries())
+def test_second_order_against_rational_numbers(bounds):
+    bounds = bounds[:6]
+    exact = float(reference.boundary_crossing_exactly(as_fractions(bounds)))
+    inside, failure, gradient, hessian = _core.BoundaryCrossing(len(bounds)).second_order(
+        bounds, 1.0 - bounds
+    )
+    first, second = reference.boundary_crossing_derivatives(as_fractions(bounds))
+    assert inside == pytest.approx(exact, rel=CLOSE, abs=0)
+    assert failure == pytest.approx(1.0 - exact, rel=CLOSE, abs=1e-14)
+    # The differences leave out N^3 1e-18.
+    np.testing.assert_allclose(gradient, first, rtol=1e-10, atol=1e-12)
+    # Mixed ones by a difference of probabilities of about 1: 1e-13 N^2.
+    np.testing.assert_allclose(hessian, second, rtol=1e-8, atol=1e-10)

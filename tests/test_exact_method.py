@@ -1,13 +1,16 @@
 """The exact method: published optima, certificates, restrictions, properties."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import cgc_fast as cgc
-from cgc_fast import planning
+from cgc_fast import runtime_search
 from cgc_fast.errors import ArgumentValueError
 from cgc_fast.exact_method import ExactOptimum
+from cgc_fast.partition import round_block_sizes
 
 LAW = stats.expon(loc=50, scale=1000)
 
@@ -91,7 +94,7 @@ def test_a_missed_certificate_warns(monkeypatch):
     def early(distribution, start, allowed, cost):
         return ExactOptimum(start, 1.1, 1.0, 0.1, 0)
 
-    monkeypatch.setattr(planning, "minimise_exactly", early)
+    monkeypatch.setattr(runtime_search, "minimise_exactly", early)
     with pytest.warns(cgc.NotCertified, match=r"gap 0\.1 "):
         assert cgc.plan(3, 100, LAW, method="exact").relaxed_gap == 0.1
 

@@ -254,7 +254,7 @@ def test_blocks_end_at_boundaries():
         (
             {"objective": "speed"},
             ArgumentValueError,
-            "objective: expected one of expected_runtime; got 'speed'",
+            "objective: expected one of completion_probability, expected_runtime; got 'speed'",
         ),
         (
             {"scheme": "pairs"},

@@ -11,6 +11,15 @@ namespace {
 
 using Batch = py::typing::Tuple<Array<double>, Array<double>, Array<double>, Array<double>>;
 
+void require_boundary(View<const double> below, View<const double> above, Index row) {
+    for (std::size_t k = 0; k < below.size(); ++k)
+        if (!(below[k] >= (k ? below[k - 1] : 0.0) && below[k] <= 1.0 && above[k] >= 0.0 &&
+              above[k] <= (k ? above[k - 1] : 1.0)))
+            throw std::invalid_argument(
+                "bounds: expected rising numbers in [0, 1] with falling complements, got " +
+                std::to_string(below[k]) + " at row " + std::to_string(row) + ", entry " + std::to_string(k));
+}
+
 Batch evaluate(BoundaryCrossing& self, const Array<double>& bounds, const Array<double>& complements,
                bool tail, bool derivatives) {
     const auto below = matrix(bounds, "bounds");
@@ -19,13 +28,7 @@ Batch evaluate(BoundaryCrossing& self, const Array<double>& bounds, const Array<
     require_length(above.columns, self.points(), "complements: columns");
     require_length(above.rows, below.rows, "complements: rows");
     for (Index row = 0; row < below.rows; ++row)
-        for (Index k = 0; k < below.columns; ++k)
-            if (!(below(row, k) >= (k ? below(row, k - 1) : 0.0) && below(row, k) <= 1.0 &&
-                  above(row, k) >= 0.0 && above(row, k) <= (k ? above(row, k - 1) : 1.0)))
-                throw std::invalid_argument(
-                    "bounds: expected rising numbers in [0, 1] with falling complements, got " +
-                    std::to_string(below(row, k)) + " at row " + std::to_string(row) + ", entry " +
-                    std::to_string(k));
+        require_boundary(below.row_view(row), above.row_view(row), row);
     Array<double> inside(below.rows), failure(below.rows), dropped({below.rows, below.columns}),
         onward({derivatives ? below.rows : 0, below.columns});
     const auto p = writable_vector(inside, "inside"), q = writable_vector(failure, "failure");
@@ -41,6 +44,25 @@ Batch evaluate(BoundaryCrossing& self, const Array<double>& bounds, const Array<
         }
     }
     return py::make_tuple(inside, failure, dropped, onward);
+}
+
+using SecondOrder = py::typing::Tuple<double, double, Array<double>, Array<double>>;
+
+SecondOrder second_order(BoundaryCrossing& self, const Array<double>& bounds,
+                         const Array<double>& complements) {
+    const auto below = vector(bounds, "bounds"), above = vector(complements, "complements");
+    require_length(static_cast<Index>(below.size()), self.points(), "bounds");
+    require_length(static_cast<Index>(above.size()), self.points(), "complements");
+    require_boundary(below, above, 0);
+    Array<double> gradient(self.points()), hessian({self.points(), self.points()});
+    const auto first = writable_vector(gradient, "gradient");
+    const auto second = writable_matrix(hessian, "hessian");
+    BoundaryCrossing::Probabilities found;
+    {
+        py::gil_scoped_release release;
+        found = self.second_order(below, above, first, second);
+    }
+    return py::make_tuple(found.inside, found.failure, gradient, hessian);
 }
 
 Array<double> coupling(BoundaryCrossing& self, const Array<double>& bounds, const Array<double>& dropped,
@@ -82,6 +104,9 @@ void bind_boundary_crossing(py::module_& module) {
             "(B,), 1 - P (B,), the probability dropped_k (B, N) of missing b_k first, in the Poisson process "
             "of rate N, and, with derivatives, onward_k (B, N), so that dP/db_k = N dropped_k onward_k. "
             "`tail`: 1 - P to relative accuracy however small it is. About O(B N^1.5).")
+        .def("second_order", &second_order, py::arg("bounds").noconvert(), py::arg("complements").noconvert(),
+             "For one boundary (N,): P, 1 - P to relative accuracy, dP/db_k (N,), and d2P/db_j db_k (N, N) "
+             "to the few digits that a Newton step needs; about O(N^3).")
         .def("coupling", &coupling, py::arg("bounds").noconvert(), py::arg("dropped").noconvert(),
              py::arg("onward").noconvert(), py::arg("scale").noconvert(), py::arg("weights").noconvert(),
              py::arg("used"),

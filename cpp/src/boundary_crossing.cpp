@@ -197,7 +197,8 @@ void BoundaryCrossing::poisson_row(double mean, double tilted, Step& step) {
 
 BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bounds,
                                                            View<const double> complements, bool tail,
-                                                           View<double> dropped, View<double> onward) {
+                                                           View<double> dropped, View<double> onward,
+                                                           View<double> beyond) {
     const double n = static_cast<double>(points_);
     majorant(bounds);
     rows_.clear();
@@ -209,14 +210,19 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
     mass[0] = 1.0;
     Index low = 0, high = 0;
     double failure = 0.0, previous = 0.0, previous_complement = 1.0, previous_highest = 0.0;
+    double crowding = 1.0;  // most points to come, of those that may, in units of how many are expected
     for (Index k = 1; k <= points_; ++k) {
         const double bound = bounds[k - 1], complement = complements[k - 1], top = highest_[k - 1];
         Step& step = steps_[k - 1];
         const double mean =
             n * std::max(0.0, bound < 0.5 ? bound - previous : previous_complement - complement);
         if (mean > 0.0) {
-            // Close to 1 bounds cannot be told apart, and all points that are missing may come at once.
-            const double jump = complement < 1e-8 ? static_cast<double>(points_ - k + 1) : 0.0;
+            // Close to 1 bounds cannot be told apart, and all points that are missing may come at once. For
+            // the derivatives of a tiny failure probability, so may those that are late when a bound is just
+            // met.
+            double jump = complement < 1e-8 ? static_cast<double>(points_ - k + 1) : 0.0;
+            if (tail && !onward.empty())
+                jump = std::max(jump, std::min(mean * crowding, static_cast<double>(points_ - k + 1)));
             poisson_row(mean, std::max(top - previous_highest, jump), step);
             const double share = std::min(top / n, 1.0);
             const double upper = top + kDeviations * std::sqrt(n * share * (1.0 - share)) + kSlack;
@@ -251,6 +257,7 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
         if (high < low) high = low;  // nothing is left: zeros from here on
         step.low = low;
         step.high = high;
+        crowding = std::max(crowding, static_cast<double>(points_ - k + 1) / (n * complement));
         previous = bound;
         previous_complement = complement;
         previous_highest = top;
@@ -264,6 +271,7 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
         for (Index k = points_; k >= 1; --k) {
             const Step& step = steps_[k - 1];
             onward[k - 1] = step.low == k ? mass[k] : 0.0;
+            if (!beyond.empty()) beyond[k - 1] = step.low <= k + 1 && k + 1 <= step.high ? mass[k + 1] : 0.0;
             if (k == 1) break;
             const Step& before = steps_[k - 2];
             const Index start = before.low + step.first;
@@ -275,6 +283,25 @@ BoundaryCrossing::Probabilities BoundaryCrossing::evaluate(View<const double> bo
         }
     }
     return {std::min(1.0, inside), std::min(1.0, failure * normalisation_)};
+}
+
+BoundaryCrossing::Probabilities BoundaryCrossing::second_order(View<const double> bounds,
+                                                               View<const double> complements,
+                                                               View<double> gradient,
+                                                               Matrix<double> hessian) {
+    const auto size = static_cast<std::size_t>(points_);
+    for (auto* buffer : {&dropped_, &onward_, &beyond_}) buffer->resize(size);
+    ones_.assign(size, 1.0);
+    const auto found = evaluate(bounds, complements, true, dropped_, onward_, beyond_);
+    const double n = static_cast<double>(points_);
+    for (Index j = 0; j < points_; ++j) std::fill_n(&hessian(j, 0), points_, 0.0);
+    add_coupling(bounds, dropped_, onward_, ones_, n * n, hessian);
+    for (Index k = 0; k < points_; ++k) {
+        gradient[k] = n * dropped_[k] * onward_[k];
+        hessian(k, k) = -n * n * dropped_[k] * beyond_[k];
+        for (Index j = 0; j < k; ++j) hessian(k, j) = hessian(j, k);
+    }
+    return found;
 }
 
 void BoundaryCrossing::add_coupling(View<const double> bounds, View<const double> dropped,

@@ -25,6 +25,16 @@ static void test_two_points() {
     CHECK_CLOSE(4 * total[1], 2.0, 1e-14);
 }
 
+static void test_second_derivatives_of_two_points() {
+    cgc::BoundaryCrossing crossing(2);
+    const double a = 0.25, b = 0.75;
+    Vector gradient(2), hessian(4);
+    crossing.second_order(Vector{a, b}, Vector{1 - a, 1 - b}, gradient, {hessian.data(), 2, 2, 2});
+    const Vector first{2 * b - 2 * a, 2 * a}, second{-2.0, 2.0, 2.0, 0.0};
+    for (int i = 0; i < 2; ++i) CHECK_CLOSE(gradient[i], first[i], 1e-14);
+    for (int i = 0; i < 4; ++i) CHECK_CLOSE(hessian[i], second[i], 1e-14);
+}
+
 static void test_many_points_below_one_bound() {
     const Index points = 2000;  // means beyond where exp(-mean) is a number
     cgc::BoundaryCrossing crossing(points);
@@ -43,6 +53,7 @@ static void test_poisson_probability() {
 
 int main() {
     test_two_points();
+    test_second_derivatives_of_two_points();
     test_many_points_below_one_bound();
     test_poisson_probability();
     CHECK_THROWS(cgc::BoundaryCrossing(0), std::invalid_argument);

@@ -41,6 +41,10 @@ class BoundaryCrossing:
         """
         For every row of bounds (B, N), rising, and complements 1 - bounds: P[U_(k) <= b_k for all k] (B,), 1 - P (B,), the probability dropped_k (B, N) of missing b_k first, in the Poisson process of rate N, and, with derivatives, onward_k (B, N), so that dP/db_k = N dropped_k onward_k. `tail`: 1 - P to relative accuracy however small it is. About O(B N^1.5).
         """
+    def second_order(self, bounds: numpy.typing.NDArray[numpy.float64], complements: numpy.typing.NDArray[numpy.float64]) -> tuple[float, float, numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
+        """
+        For one boundary (N,): P, 1 - P to relative accuracy, dP/db_k (N,), and d2P/db_j db_k (N, N) to the few digits that a Newton step needs; about O(N^3).
+        """
 class CyclicDecoder:
     """
     Decoding vectors of one cyclic code; safe to share between threads.

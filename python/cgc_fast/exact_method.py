@@ -15,7 +15,7 @@ from cgc_fast._core import minimise_on_simplex
 from cgc_fast.arguments import Cost
 from cgc_fast.exact_runtime import ExactMean, ExactRuntime, level_cycles
 
-__all__ = ["ExactOptimum", "better_rounding", "minimise_exactly", "relaxed_gap_target"]
+__all__ = ["ExactOptimum", "better_rounding", "minimise_exactly", "model_minimum", "relaxed_gap_target"]
 
 Array = NDArray[np.float64]
 
@@ -106,11 +106,9 @@ def minimise_exactly(
         hessian = curvature[np.ix_(allowed, allowed)]
         aim = np.zeros_like(sizes)
         unit = total / mean.value
-        # The current point is in the null space of the Hessian H: g (y - x) + (y - x) H (y - x) / 2 differs
-        # from g y + y H y / 2 by a constant.
-        point = sizes[allowed] / total
-        minimise_on_simplex(gradient[allowed] * unit, hessian * (unit * total), _MODEL_ACCURACY, point)
-        aim[allowed] = total * point
+        aim[allowed] = total * model_minimum(
+            gradient[allowed] * unit, hessian * (unit * total), sizes[allowed] / total
+        )
         # Levels may be tiny at the optimum: find their order of magnitude step by step.
         aim = np.maximum(aim, _SHRINK * sizes)
         aim *= total / aim.sum()
@@ -155,7 +153,7 @@ def better_rounding(optimum: ExactOptimum, rounded: Array, allowed: NDArray[np.b
     the coordinates are few.
     """
     hessian = optimum.hessian
-    sizes = rounded.copy()
+    sizes: Array = rounded.copy()
     slope = optimum.gradient + hessian @ (sizes - optimum.block_sizes)
     diagonal = np.diag(hessian)
     twice = 0.5 * (diagonal[:, None] + diagonal) - hessian
@@ -184,3 +182,14 @@ def _hessian(distribution: ExactRuntime, sizes: Array, cost: Cost, scale: float,
     # Sums over n >= i and m >= j.
     sums = np.cumsum(np.cumsum(by_cycles[::-1, ::-1], axis=0), axis=1)[::-1, ::-1]
     return np.asarray(sums * (scale * work)[:, None] * (scale * work))
+
+
+def model_minimum(gradient: Array, hessian: Array, start: Array) -> Array:
+    """Minimise g y + y H y / 2 over {y >= 0, sum y = 1}, from `start`; all of shape (K,) or (K, K).
+
+    If H has the current point x in its null space, g (y - x) + (y - x) H (y - x) / 2 differs from it by a
+    constant.
+    """
+    point: Array = start.copy()
+    minimise_on_simplex(gradient, hessian, _MODEL_ACCURACY, point)
+    return point

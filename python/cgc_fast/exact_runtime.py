@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 from cgc_fast._core import BoundaryCrossing
 from cgc_fast.arguments import Cost
 from cgc_fast.errors import NumericalError
-from cgc_fast.mixtures import has_density, kinks
+from cgc_fast.mixtures import has_density, kinks, never_probability
 from cgc_fast.straggler_models import IdenticalLaw, StragglerModel, law_text
 
-__all__ = ["ExactMean", "ExactRuntime", "exactly_solvable", "level_cycles"]
+__all__ = [
+    "ExactCompletion",
+    "ExactMean",
+    "ExactRuntime",
+    "completion_solvable",
+    "exactly_solvable",
+    "level_cycles",
+]
 
 Array = NDArray[np.float64]
 
@@ -38,10 +45,20 @@ _MOST_ROUNDS, _MOST_PANEL_NODES = 50, 40_000
 _NARROWEST = 1e-14
 _HESSIAN_PANEL_NODES = 3
 _HESSIAN_SHARE = 1e-6
+# Step in log a of the difference quotient of F'(a) a.
+_STEP = 1e-4
 
 
 def exactly_solvable(model: StragglerModel) -> TypeGuard[IdenticalLaw]:
-    """Whether the workers are i.i.d. with a continuous law, and not too many: the cost grows as N^1.5."""
+    """Whether E[tau] is exact: i.i.d. workers, not too many, whose law has a density; all answer."""
+    return completion_solvable(model) and not never_probability(model.law) > 0
+
+
+def completion_solvable(model: StragglerModel) -> TypeGuard[IdenticalLaw]:
+    """Whether P[tau <= t] is exact: i.i.d. workers, not too many, whose law has a density.
+
+    Unlike for the expectation, that density may have gaps, and workers may never answer.
+    """
     return isinstance(model, IdenticalLaw) and has_density(model.law) and model.workers <= MOST_WORKERS
 
 
@@ -76,6 +93,26 @@ class ExactMean:
     error: float
 
 
+@dataclass(frozen=True, eq=False)
+class ExactCompletion:
+    """Completion probability by a time, and its derivatives.
+
+    Attributes
+    ----------
+    inside, failure : float
+        P[tau <= t] and P[tau > t], each to its own relative accuracy.
+    gradient : ndarray of float64 of shape (N,)
+        dP / dlog cycles_n, <= 0.
+    hessian : ndarray of float64 of shape (N, N)
+        d2P / dlog cycles_n dlog cycles_m, to the few digits that a Newton step needs.
+    """
+
+    inside: float
+    failure: float
+    gradient: Array
+    hessian: Array
+
+
 class ExactRuntime:
     """Distribution of the runtime of N i.i.d. workers with a continuous law, for given cycles of the levels.
 
@@ -107,7 +144,22 @@ class ExactRuntime:
         """
         _, below, above = self._bounds(times, cycles)
         inside, failure, _, _ = self._crossing.evaluate(below, above, tail, False)
+        if tail:  # the smaller of the two has more digits
+            return np.where(failure < 0.5, 1.0 - failure, inside), np.where(
+                inside < 0.5, 1.0 - inside, failure
+            )
         return inside, failure
+
+    def completion(self, time: float, cycles: Array) -> ExactCompletion:
+        """P[tau <= t] with its first and second derivatives in the logarithms of the cycles; about O(N^3)."""
+        asked, below, above = self._bounds(np.array([time]), cycles)
+        inside, failure, first, second = self._crossing.second_order(below[0], above[0])
+        slope = self._slope(asked)[0]
+        with np.errstate(invalid="ignore"):
+            curve = self._slope(asked * np.exp(_STEP)) - self._slope(asked * np.exp(-_STEP))
+        # b_k = F(t / cycles): a higher log cycles_n is a lower log a_k.
+        hessian = second * slope[:, None] * slope + np.diag(first * curve[0] / (2.0 * _STEP))
+        return ExactCompletion(inside, failure, -(first * slope)[::-1], hessian[::-1, ::-1])
 
     def mean(self, cycles: Array, accuracy: float = _ACCURACY) -> ExactMean:
         """E[tau] and its derivatives; the cycles' expectations must exist.
@@ -181,7 +233,9 @@ class ExactRuntime:
         """A (Q, N), F(a) and 1 - F(a), rising and falling along k; infinity where nothing is asked."""
         falling = cycles[::-1]
         with np.errstate(all="ignore"):  # SciPy's functions overflow far out, too
-            asked = np.where(falling > 0, times[:, None] / falling, np.inf)
+            # Finite, since a worker that never answers is late for any time that is asked for.
+            finite = np.minimum(times[:, None] / falling, np.finfo(np.float64).max)
+            asked = np.where(falling > 0, finite, np.inf)
             below = np.clip(self.law.cdf(asked), 0.0, 1.0)
             above = np.clip(self.law.sf(asked), 0.0, 1.0)
         above = np.where(np.isnan(above), 1.0 - below, above)  # some survival functions end in NaN far out

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cgc_fast.sample_average import GAP, Minimum, SampleAverage, moved
 
-__all__ = ["EXHAUSTIVE", "search_levels"]
+__all__ = ["EXHAUSTIVE", "neighbours", "search_levels"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -157,10 +157,21 @@ def _compare(
 
 def _neighbours(sampled: SampleAverage, here: Minimum) -> Iterator[Mask]:
     """Sets with some levels dropped, with one moved by one place, or added."""
-    used = here.used
-    members = np.flatnonzero(used).tolist()
     yield from _thinned(sampled, here)
-    for level in members:
+    yield from _moved_or_added(here.used)
+
+
+def neighbours(used: Mask) -> Iterator[Mask]:
+    """Sets with a level dropped, moved by one place, or added."""
+    members = np.flatnonzero(used).tolist()
+    if len(members) > 1:
+        for level in members:
+            yield _changed(used, drop=level)
+    yield from _moved_or_added(used)
+
+
+def _moved_or_added(used: Mask) -> Iterator[Mask]:
+    for level in np.flatnonzero(used).tolist():
         for other in (level - 1, level + 1):
             if 0 <= other < len(used) and not used[other]:
                 yield _changed(used, drop=level, add=other)

@@ -208,10 +208,12 @@ def has_smooth_quantiles(law: Any) -> bool:
 
 
 def has_density(law: Any) -> bool:
-    """Whether the law has a density that integrates to 1: no atoms, nor infinity as a value."""
+    """Whether finite draws have a density: no atoms, but perhaps a probability of never answering."""
+    if isinstance(law, Never):
+        return has_density(law.law)
     if isinstance(law, Mixture):
         return all(has_density(part) for part in law.laws)
-    return has_smooth_quantiles(law)
+    return isinstance(law.dist, stats.rv_continuous)
 
 
 def kinks(law: Any) -> Array:
@@ -219,6 +221,8 @@ def kinks(law: Any) -> Array:
 
     Of mixtures, SciPy's histograms, triangles and trapezoids; other laws may have some that nobody tells.
     """
+    if isinstance(law, Never):
+        return kinks(law.law)
     low, high = law.support()
     found: list[float] = []
     if isinstance(law, Mixture):

@@ -6,20 +6,17 @@ import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-import cgc_fast
 from cgc_fast import baselines
 from cgc_fast.arguments import integer
-from cgc_fast.closed_forms import large_threshold_block_sizes
 from cgc_fast.comparison import completed
-from cgc_fast.planning import METHODS, OBJECTIVES, plan
+from cgc_fast.planning import plan
 from cgc_fast.plotting import import_pyplot
-from cgc_fast.runtime_model import runtime
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +34,7 @@ NOTES = (
     "large_threshold: the published column does not follow from its own formula and the parameters given; "
     "ours is what the formula gives.",
     "mean_rate, mean_time at N >= 30: the published order of the two is Monte Carlo noise of about 1 %.",
-    "optimal, stationary_point: published by a sampled method; ours may be better.",
+    "optimal, stationary_point: published by a sampled method; ours is exact, and never worse.",
 )
 
 _COLOURS = {
@@ -117,7 +114,7 @@ def plot_points(points: list[Point]) -> Figure:
             at = [point.at for point in line]
             label = column.replace("_", " ")
             if column == "stationary_point":
-                label += " (ours: best known)"
+                label += " (ours: exact)"
             ax.plot(at, [p.ours for p in line], "-", color=colour, linewidth=1.6, label=label)
             ax.plot(at, [p.published for p in line], "o", color=colour, fillstyle="none", markersize=6)
         ax.plot([], [], "-", color="black", label="lines: ours")
@@ -152,8 +149,7 @@ def _expected_runtimes(draws: int, seed: int) -> Iterator[Point]:
                 values = baselines.partial_stragglers(times, coordinates, samples=workers)
                 ours, error, method = values.mean(), values.std() / np.sqrt(draws), "draws"
             else:
-                optimal = "exact" if "exact" in METHODS else "subgradient"
-                method = optimal if column == "optimal" else column
+                method = "exact" if column == "optimal" else column
                 # The figures leave out the factor M/N: with M = N it is 1.
                 made = plan(workers, coordinates, law, method=method, samples=workers, draws=draws, seed=seed)
                 ours, error = made.expected_runtime, made.expected_runtime_standard_error
@@ -183,21 +179,24 @@ def _completion_probabilities(figure: str, draws: int, seed: int) -> Iterator[Po
             generator = np.random.default_rng([seed, workers])
             drawn[workers] = law.rvs(size=(draws, workers), random_state=generator)
         times = drawn[workers]
-        large = large_threshold_block_sizes(workers, coordinates)
-        single, partial = (
-            _most_completed(scheme, times, coordinates, samples, threshold)
-            for scheme in (baselines.single_level, baselines.partial_stragglers)
-        )
+        baseline = {"single_level": baselines.single_level, "tandon_partial": baselines.partial_stragglers}
         for column, text in row.items():
-            if column == "stationary_point":
-                sizes, method = _best_known(workers, coordinates, law, threshold, samples, times, large)
-                ours, error = _completion_probability(sizes, law, threshold, samples, times)
-            elif column == "large_threshold":
-                ours, error = _completion_probability(large, law, threshold, samples, times)
-                method = "large_threshold"
-            else:
-                ours = single if column == "single_level" else partial
+            if column in baseline:
+                ours = _most_completed(baseline[column], times, coordinates, samples, threshold)
                 error, method = float(np.sqrt(ours * (1 - ours) / draws)), "draws"
+            else:
+                method = "exact" if column == "stationary_point" else column
+                report = plan(
+                    workers,
+                    coordinates,
+                    law,
+                    objective="completion_probability",
+                    threshold=threshold,
+                    method=method,
+                    samples=samples,
+                ).completion_report
+                assert report is not None
+                ours, error = report.probability, report.standard_error
             yield Point(figure, column, at, float(text), ours, error, method)
 
 
@@ -209,39 +208,3 @@ def _most_completed(
         float(completed(scheme(times, coordinates, level, samples=samples), threshold))
         for level in range(times.shape[1])
     )
-
-
-def _best_known(
-    workers: int,
-    coordinates: int,
-    law: Any,
-    threshold: float,
-    samples: float,
-    times: Array,
-    large: Array,
-) -> tuple[Array, str]:
-    """Block sizes of the largest completion probability that this release can find."""
-    if "completion_probability" in OBJECTIVES:
-        options: dict[str, Any] = {"objective": "completion_probability", "threshold": threshold}
-        made = plan(workers, coordinates, law, samples=samples, **options)
-        return made.block_sizes.astype(np.float64), made.method
-    candidates = {"large_threshold": large}
-    for method in ("mean_time", "mean_rate"):
-        candidates[method] = plan(workers, coordinates, law, method=method, draws=1).relaxed_block_sizes
-    values = {
-        name: float(completed(runtime(sizes, times, samples=samples), threshold))
-        for name, sizes in candidates.items()
-    }
-    best = max(values, key=values.__getitem__)
-    return candidates[best], best
-
-
-def _completion_probability(
-    sizes: Array, law: Any, threshold: float, samples: float, times: Array
-) -> tuple[float, float]:
-    """Completion probability and its standard error: exact if this release can, or from the draws."""
-    exact = getattr(cgc_fast, "completion_probability", None)
-    if exact is not None:
-        return float(exact(sizes, law, threshold, samples=samples)), 0.0
-    value = float(completed(runtime(sizes, times, samples=samples), threshold))
-    return value, float(np.sqrt(value * (1 - value) / len(times)))

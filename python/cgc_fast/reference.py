@@ -507,6 +507,33 @@ def boundary_crossing_exactly(bounds: Sequence[Fraction]) -> Fraction:
     return math.factorial(len(bounds)) * leading[-1]
 
 
+def boundary_crossing_derivatives(
+    bounds: Sequence[Fraction], step: Fraction = Fraction(1, 10**9)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gradient (N,) and Hessian (N, N) of `boundary_crossing_exactly` by central differences.
+
+    In rational numbers these only miss terms of the order of step^2. The determinant is a polynomial, so that
+    bounds may also be equal, or change their order by the step.
+    """
+    workers = len(bounds)
+
+    def at(*moves: tuple[int, Fraction]) -> Fraction:
+        moved = list(bounds)
+        for k, change in moves:
+            moved[k] += change
+        return boundary_crossing_exactly(moved)
+
+    gradient = np.array([float((at((k, step)) - at((k, -step))) / (2 * step)) for k in range(workers)])
+    hessian = np.empty((workers, workers))
+    for j in range(workers):
+        for k in range(workers):
+            total = Fraction(0)
+            for sign, other in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+                total += sign * other * at((j, sign * step), (k, other * step))
+            hessian[j, k] = float(total / (4 * step**2))
+    return gradient, hessian
+
+
 # --- quadratic functions on the simplex ---------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cgc_fast.arguments import Cost, integer, numbers, quantity
 from cgc_fast.censoring import complete
 from cgc_fast.errors import ArgumentValueError, NumericalError
-from cgc_fast.exact_runtime import ExactRuntime, exactly_solvable, level_cycles
+from cgc_fast.exact_runtime import ExactRuntime, completion_solvable, exactly_solvable, level_cycles
 from cgc_fast.levels import CyclicLevels, Levels, make_levels
 from cgc_fast.mixtures import kinks
 from cgc_fast.order_statistics import Means
@@ -193,12 +193,14 @@ def completion_probability(
     Parameters
     ----------
     cycle_time : frozen scipy.stats law, sequence of N laws, or Trace
-        Distribution of T. For a trace: the fraction of its rows.
+        Distribution of T. For a trace: the fraction of its rows, censored entries imputed
+        (`censoring.impute`).
     threshold : array-like of any shape
         t, seconds.
     draws, seed : int
         Monte Carlo draws and their seed; `estimate_completion` gives the standard error. Not used for a trace
-        nor for i.i.d. workers with a continuous law and cyclic codes, which are exact (up to N = 2000).
+        nor for cyclic codes and i.i.d. workers whose law has a density, mixtures and `Never` included, which
+        are exact (up to N = 2000).
 
     Returns
     -------
@@ -283,20 +285,41 @@ def completion_and_failure(
     if not np.all(given >= 0):
         raise ArgumentValueError("threshold: expected seconds >= 0, got NaN or a negative number")
     times = np.ascontiguousarray(given, dtype=np.float64).ravel()
-    if scheme == "cyclic" and exactly_solvable(model):
+    if scheme == "cyclic" and completion_solvable(model):
         inside, failure = ExactRuntime(model).probabilities(times, level_cycles(sizes, cost))
     else:
-        inside, count = np.zeros(len(times)), 0
-        for drawn in _chunks(model, draws, np.random.default_rng(seed)):
-            done = levels.runtimes(drawn, levels.statistics(drawn), levels.gather(sizes), cost)
-            # An iteration that never ends is not complete by infinity either.
-            inside += np.searchsorted(np.sort(done[np.isfinite(done)]), times, side="right")
-            count += len(done)
-        inside /= count
+        model, _ = complete(model, np.random.default_rng(np.random.SeedSequence(seed).spawn(3)[2]))
+        sampled, _ = completion_of_draws(
+            levels, [levels.gather(sizes)], model, times, cost, draws, np.random.default_rng(seed)
+        )
+        inside = sampled[0]
         failure = 1.0 - inside
     if given.ndim == 0:
         return float(inside[0]), float(failure[0])
     return inside.reshape(given.shape), failure.reshape(given.shape)
+
+
+def completion_of_draws(
+    levels: Levels,
+    candidates: Sequence[Array],
+    model: StragglerModel,
+    thresholds: Array | float,
+    cost: Cost,
+    draws: int,
+    generator: np.random.Generator,
+) -> tuple[Array, int]:
+    """Fractions (candidates, *thresholds) of common draws, or of a trace's rows, that complete; and how many.
+
+    An iteration that never ends is not complete by infinity either.
+    """
+    inside, count = np.zeros((len(candidates), *np.shape(thresholds))), 0
+    for times in _chunks(model, draws, generator):
+        statistics = levels.statistics(times)
+        for index, sizes in enumerate(candidates):
+            done = levels.runtimes(times, statistics, sizes, cost)
+            inside[index] += np.searchsorted(np.sort(done[np.isfinite(done)]), thresholds, side="right")
+        count += len(times)
+    return inside / count, count
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,22 @@ class BoundaryCrossing {
 
     Index points() const { return points_; }
 
-    // All arrays have shape (N,); `dropped` is always filled, `onward` only if it is not empty.
+    // All arrays have shape (N,); `dropped` is always filled, `onward` and `beyond` only if `onward` is not
+    // empty. `beyond` is what `onward` is, from k + 1 points at b_k.
     struct Probabilities {
         double inside;   // P
         double failure;  // 1 - P
     };
     Probabilities evaluate(View<const double> bounds, View<const double> complements, bool tail,
-                           View<double> dropped, View<double> onward);
+                           View<double> dropped, View<double> onward, View<double> beyond = {});
+
+    // P and its derivatives dP/db_k (N,) and d2P / db_j db_k (N, N) with respect to the bounds, the failure
+    // probability to its relative accuracy. An allowed path with k - 1 points at b_k had them at b_{k-1}
+    // already, so that dropped_k falls as exp(-N b_k), and d2P/db_k^2 = -N^2 dropped_k beyond_k. The mixed
+    // ones are those of `add_coupling`, with its few digits. Where neighbouring bounds are equal, derivatives
+    // are those towards b_k < b_{k+1}.
+    Probabilities second_order(View<const double> bounds, View<const double> complements,
+                               View<double> gradient, Matrix<double> hessian);
 
     // total(j, k) += weight * scale_j scale_k d2P / db_j db_k / N^2 for j < k, after `evaluate` gave
     // `dropped` and `onward`. d2P / db_j db_k = N^2 dropped_j G_jk onward_k, G_jk the probability of going
@@ -67,7 +76,8 @@ class BoundaryCrossing {
     std::vector<Index> hull_;
     std::vector<Step> steps_;
     std::vector<double> rows_;
-    std::vector<double> visits_, paths_, logarithms_;  // of the coupling
+    std::vector<double> visits_, paths_, logarithms_;       // of the coupling
+    std::vector<double> dropped_, onward_, beyond_, ones_;  // of the second order
     std::vector<double> mass_, next_;  // by count, with room for the blocks of four on both sides
 };
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cgc_fast.cli.options import CyclesPerDerivative, CycleTime, ForwardCycles, Samples, TraceFile, Workers
-from cgc_fast.planning import METHODS, Plan
+from cgc_fast.planning import METHODS, OBJECTIVES, Plan
 from cgc_fast.planning import plan as make_plan
 from cgc_fast.straggler_models import StragglerModel, Trace, parse_law
 
@@ -24,10 +24,18 @@ def plan(
     workers: Workers = None,
     cycle_time: CycleTime = None,
     trace: TraceFile = None,
+    objective: Annotated[str, typer.Option(help=f"{' or '.join(sorted(OBJECTIVES))}.")] = "expected_runtime",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Seconds, for completion_probability: the probability to complete by then."),
+    ] = None,
     scheme: Annotated[str, typer.Option(help="cyclic or fractional_repetition.")] = "cyclic",
     method: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(METHODS)}; by default the best."),
+        typer.Option(
+            help=f"{', '.join(METHODS)}; for completion_probability "
+            f"{', '.join(OBJECTIVES['completion_probability'])}. By default the best."
+        ),
     ] = None,
     samples: Samples = 1.0,
     cycles_per_derivative: CyclesPerDerivative = 1.0,
@@ -40,12 +48,14 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     save: Annotated[Path | None, typer.Option(help="Write the plan to this file, for Plan.load.")] = None,
 ) -> None:
-    """Plan block sizes for a straggler model and show how long an iteration is expected to take."""
+    """Plan block sizes for a straggler model and show how good they are."""
     model = read_cycle_time(cycle_time, trace)
     made = make_plan(
         _number_of_workers(workers, model),
         coordinates,
         model,
+        objective=objective,
+        threshold=threshold,
         scheme=scheme,
         method=method,
         samples=samples,

@@ -1,0 +1,337 @@
+"""A plan: block sizes for a straggler model, how good they are, and the schedule that they make."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cgc_fast.arguments import Cost
+from cgc_fast.completion_report import CompletionReport
+from cgc_fast.errors import ArgumentValueError, unknown_name
+from cgc_fast.partition import redundancy_from_block_sizes
+from cgc_fast.runtime_model import completion_and_failure
+from cgc_fast.sampled_plans import SampleReport
+from cgc_fast.straggler_models import StragglerModel, straggler_model_from_dict
+from cgc_fast.subgradient import plot_history
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cgc_fast.schedule import Schedule
+
+__all__ = ["Plan"]
+
+Array = NDArray[np.float64]
+
+_FORMAT = "cgc_fast plan"
+_VERSION = 1
+
+# Entries that may be infinite or missing.
+_REAL_ENTRIES = (
+    "expected_runtime",
+    "expected_runtime_standard_error",
+    "lower_bound",
+    "relative_gap",
+    "relaxed_gap",
+)
+_REPORTS: dict[str, type[SampleReport] | type[CompletionReport]] = {
+    "sample_report": SampleReport,
+    "completion_report": CompletionReport,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Block sizes for a straggler model, and how good they are. Made by `plan`.
+
+    Attributes
+    ----------
+    workers, coordinates : int
+        N and L.
+    scheme : str
+        "cyclic" or "fractional_repetition".
+    method : str
+        The method that gave the block sizes; where the best was asked for, the winner.
+    objective : str
+        What was optimised.
+    block_sizes : ndarray of int64 of shape (N,)
+        x: how many coordinates have redundancy n = 0..N-1; sum L. Read-only.
+    relaxed_block_sizes : ndarray of float64 of shape (N,)
+        Before rounding; sum L. Read-only.
+    samples, cycles_per_derivative, forward_cycles : float
+        M, b, c of the cost model.
+    expected_runtime : float
+        Seconds, of the integer `block_sizes`, forward passes included.
+    expected_runtime_standard_error : float
+        Of its Monte Carlo estimate; 0 where it is exact, also for a trace, whose rows are the model.
+    lower_bound, relative_gap, relaxed_gap : float or None
+        A certificate: bound on the relaxed optimum in seconds, relative distance of the integer and of the
+        relaxed block sizes from it. None where the method has none.
+    cycle_time : StragglerModel or None
+        The model planned for; None in a loaded plan whose law could not be stored.
+    parameters : dict
+        Everything else that was asked for: method, max_parts, min_redundancy, min_block, boundaries,
+        sequential, draws, seed.
+    sample_report : SampleReport or None
+        For "sample_average", to whose sampled problem the certificate refers: in-sample and hold-out runtime,
+        whether another plan was taken instead, and the scope of the certificate.
+    completion_report : CompletionReport or None
+        For the objective completion_probability: its value at the threshold, what bounds it, and the smallest
+        threshold that is possible. The three entries above, which are in seconds, are None then.
+    history : ndarray of float64 of shape (iterations,) or None
+        For "subgradient": the mean runtime of each iteration's batch of draws, before its step, in seconds,
+        without forward passes. Read-only.
+    """
+
+    workers: int
+    coordinates: int
+    scheme: str
+    method: str
+    objective: str
+    block_sizes: NDArray[np.int64]
+    relaxed_block_sizes: Array
+    samples: float
+    cycles_per_derivative: float
+    forward_cycles: float
+    expected_runtime: float
+    expected_runtime_standard_error: float
+    lower_bound: float | None
+    relative_gap: float | None
+    relaxed_gap: float | None
+    cycle_time: StragglerModel | None
+    parameters: dict[str, Any]
+    sample_report: SampleReport | None = None
+    completion_report: CompletionReport | None = None
+    history: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.history is not None:
+            self.history.flags.writeable = False
+        self.block_sizes.flags.writeable = False
+        self.relaxed_block_sizes.flags.writeable = False
+
+    @property
+    def coordinate_redundancy(self) -> NDArray[np.int64]:
+        """The coordinate view s, int64 (L,), ascending."""
+        return redundancy_from_block_sizes(self.block_sizes)
+
+    def completion_probability(self, threshold: ArrayLike) -> float | Array:
+        """P[tau <= t] of the integer block sizes; `cgc_fast.completion_probability` says how and how exactly.
+
+        Raises
+        ------
+        ArgumentValueError
+            The plan was loaded without its law.
+        """
+        return self._completion(threshold)[0]
+
+    def failure_probability(self, threshold: ArrayLike) -> float | Array:
+        """P[tau > t]; where it is exact, to six digits however small it is."""
+        return self._completion(threshold)[1]
+
+    def _completion(self, threshold: ArrayLike) -> tuple[float | Array, float | Array]:
+        if self.cycle_time is None:
+            raise ArgumentValueError("cycle_time: this plan was loaded without the law that it was made for")
+        cost = Cost(self.samples, self.cycles_per_derivative, self.forward_cycles)
+        draws, seed = self.parameters["draws"], self.parameters["seed"]
+        return completion_and_failure(
+            self.block_sizes,
+            self.cycle_time,
+            threshold,
+            cost,
+            scheme=self.scheme,
+            draws=draws,
+            seed=seed,
+        )
+
+    def schedule(self, code: str | None = None, seed: int = 0) -> Schedule:
+        """Cells and walks of this plan.
+
+        Parameters
+        ----------
+        code : {"cyclic", "repetition"}, optional
+            "cyclic": cyclic codes at every level; "repetition": fractional repetition with
+            floor(N/(n+1)) groups at level n. By default the one that the plan was made for; its expected
+            runtime holds for that one.
+        seed : int
+            Of the cyclic encoding matrices.
+
+        Raises
+        ------
+        ArgumentValueError
+            Unknown code.
+        """
+        if code is None:
+            code = "cyclic" if self.scheme == "cyclic" else "repetition"
+        if code == "cyclic":
+            from cgc_fast.schemes.cyclic import cyclic_schedule
+
+            return cyclic_schedule(self.workers, self.coordinates, self.block_sizes, seed=seed)
+        if code == "repetition":
+            from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+
+            return fractional_repetition_schedule(self.workers, self.coordinates, self.block_sizes)
+        raise unknown_name("code", code, ("cyclic", "repetition"))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Bars of the block sizes against the level, the relaxed ones as dots; needs matplotlib."""
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots()
+        levels = np.arange(self.workers)
+        ax.bar(levels, self.block_sizes, label="block sizes")
+        ax.plot(levels, self.relaxed_block_sizes, "k.", label="before rounding")
+        ax.set_xlabel("redundancy level n")
+        ax.set_ylabel("coordinates")
+        achieved = f"{self.expected_runtime:.4g} s expected"
+        if self.completion_report is not None:
+            achieved = f"completed with probability {self.completion_report.text()}"
+        ax.set_title(f"{self.scheme}, {self.method}: {achieved}")
+        ax.legend()
+        return ax
+
+    def plot_history(self, ax: Axes | None = None) -> Axes:
+        """Draw the runtimes of the batches against the iteration, and the plan's as a line; needs matplotlib.
+
+        Raises
+        ------
+        ArgumentValueError
+            The method keeps no history.
+        """
+        if self.history is None:
+            raise ArgumentValueError(
+                f"history: expected a plan of the method subgradient, got {self.method}, which keeps none"
+            )
+        return plot_history(self.history, self.expected_runtime, ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON; `Plan.load` gives back every number exactly.
+
+        A law that SciPy does not know by name is left out: the loaded plan has cycle_time None.
+        """
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(self.to_dict(), file, indent=1, allow_nan=False)
+            file.write("\n")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, as `save` writes it; infinity is the string "inf"."""
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "workers": self.workers,
+            "coordinates": self.coordinates,
+            "scheme": self.scheme,
+            "method": self.method,
+            "objective": self.objective,
+            "block_sizes": self.block_sizes.tolist(),
+            "relaxed_block_sizes": self.relaxed_block_sizes.tolist(),
+            "samples": self.samples,
+            "cycles_per_derivative": self.cycles_per_derivative,
+            "forward_cycles": self.forward_cycles,
+            **{entry: _to_json(getattr(self, entry)) for entry in _REAL_ENTRIES},
+            "cycle_time": None if self.cycle_time is None else self.cycle_time.to_dict(),
+            "parameters": self.parameters,
+            **{entry: _report_to_json(getattr(self, entry)) for entry in _REPORTS},
+            "history": None if self.history is None else self.history.tolist(),
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ArgumentValueError
+            The file is no plan, or of a later version.
+        """
+        name = os.fspath(path)
+        with open(path, encoding="utf-8") as file:
+            try:
+                form = json.load(file)
+            except ValueError as error:
+                raise ArgumentValueError(f"{name}: expected a plan as JSON; {error}") from error
+        if not isinstance(form, dict) or form.get("format") != _FORMAT:
+            raise ArgumentValueError(f"{name}: expected a plan written by Plan.save")
+        if form["version"] != _VERSION:
+            raise ArgumentValueError(
+                f"{name}: expected a plan of version {_VERSION}, got version {form['version']}, written by "
+                "another release of cgc_fast"
+            )
+        try:
+            entries = {**form, **{entry: _from_json(form[entry]) for entry in _REAL_ENTRIES}}
+            entries["block_sizes"] = np.array(form["block_sizes"], dtype=np.int64)
+            entries["relaxed_block_sizes"] = np.array(form["relaxed_block_sizes"], dtype=np.float64)
+            entries["cycle_time"] = straggler_model_from_dict(form["cycle_time"])
+            for entry, report in _REPORTS.items():
+                made = form.get(entry)  # plans written before there was such a report lack it
+                entries[entry] = None if made is None else report.from_dict(made)
+            history = form.get("history")  # older files have none
+            entries["history"] = None if history is None else np.array(history, dtype=np.float64)
+            return cls(**{field.name: entries[field.name] for field in fields(cls)})
+        except KeyError as error:
+            raise ArgumentValueError(f"{name}: the plan has no entry {error}") from error
+
+    def summary(self) -> str:
+        """A few lines for reading."""
+        used = np.flatnonzero(self.block_sizes)
+        error = self.expected_runtime_standard_error
+        accuracy = "exact" if error == 0 else f"standard error {error:.2g} s"
+        condition = "" if self.cycle_time is None else self.cycle_time.condition
+        blocks = ", ".join(f"{self.block_sizes[n]} at {n}" for n in used[:8])
+        return "\n".join(
+            (
+                f"{self.scheme} plan, {self.workers} workers, {self.coordinates} coordinates",
+                f"method            {self.method}",
+                *([] if self.completion_report is None else self.completion_report.lines()),
+                f"expected runtime  {self.expected_runtime:.6g} s ({accuracy})",
+                *([] if not condition else [f"                  {condition}"]),
+                *self._certificate(),
+                f"coordinates at redundancy levels  {blocks}{', ...' if len(used) > 8 else ''}",
+                f"cost              samples {self.samples:g}, cycles per derivative "
+                f"{self.cycles_per_derivative:g}, forward cycles {self.forward_cycles:g}",
+                f"cycle time        {self.cycle_time if self.cycle_time is not None else 'not stored'}",
+            )
+        )
+
+    def _certificate(self) -> list[str]:
+        """Lines on the certificate of a sampled problem, for the summary."""
+        report = self.sample_report
+        if report is None or self.relative_gap is None:
+            return []
+        lines = [
+            f"certificate       within {self.relative_gap:.2g} of the sample's best, over {report.scope}"
+        ]
+        if report.hold_out_runtime is not None:
+            lines.append(
+                f"sample            {report.in_sample_runtime:.6g} s on the draws optimised over, "
+                f"{report.hold_out_runtime:.6g} s on others"
+            )
+        if report.replaced:
+            lines.append(f"                  {report.chosen} replaces the optimum, which lost on the others")
+        return lines
+
+    def __repr__(self) -> str:
+        return (
+            f"Plan(workers={self.workers}, coordinates={self.coordinates}, scheme={self.scheme!r}, "
+            f"method={self.method!r}, expected_runtime={self.expected_runtime:.6g}, "
+            + (f"completed={self.completion_report.text()!r}, " if self.completion_report else "")
+            + f"levels used={np.count_nonzero(self.block_sizes)})"
+        )
+
+
+def _to_json(value: float | None) -> float | str | None:
+    return "inf" if value == np.inf else value
+
+
+def _from_json(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _report_to_json(report: SampleReport | CompletionReport | None) -> dict[str, Any] | None:
+    return None if report is None else report.to_dict()
