@@ -92,7 +92,7 @@ def test_with_forward_passes_exact_is_one_proposal_of_many():
 
 def test_a_missed_certificate_warns(monkeypatch):
     def early(distribution, start, allowed, cost):
-        return ExactOptimum(start, 1.1, 1.0, 0.1, 0)
+        return ExactOptimum(start, 1.1, 1.0, 0.1, 0, np.zeros(len(start)), np.zeros((len(start),) * 2))
 
     monkeypatch.setattr(runtime_search, "minimise_exactly", early)
     with pytest.warns(cgc.NotCertified, match=r"gap 0\.1 "):

@@ -99,7 +99,7 @@ def minimise_exactly(
     best, value, best_gradient = sizes, mean.value, gradient
     curvature = None
     bound, steps = total * gradient[allowed].min(), 0
-    target = 0.1 * relaxed_gap_target(len(start))
+    target = 0.02 * relaxed_gap_target(len(start))
     while value > bound * (1.0 + target) and steps < _MOST_STEPS:
         steps += 1
         curvature = _hessian(distribution, sizes, cost, scale, work)
@@ -149,8 +149,8 @@ def better_rounding(optimum: ExactOptimum, rounded: Array, allowed: NDArray[np.b
 
     Notes
     -----
-    Best move first, O(N^2) each; a handful of them, as rounding cumulatively is nearly the best already unless
-    the coordinates are few.
+    Best move first, O(N^2) each; a handful of them, as rounding cumulatively is nearly the best already
+    unless the coordinates are few.
     """
     hessian = optimum.hessian
     sizes: Array = rounded.copy()
