@@ -138,7 +138,7 @@ def plan(
     if not isinstance(objective, str) or objective not in OBJECTIVES:
         raise unknown_name("objective", objective, OBJECTIVES)
     if method is not None and (not isinstance(method, str) or method not in OBJECTIVES[objective]):
-        raise unknown_name(f"objective {objective}, method", method, OBJECTIVES[objective])
+        raise unknown_name(f"method (objective {objective})", method, OBJECTIVES[objective])
     deadline = _check_threshold(objective, threshold)
     if not isinstance(sequential, bool):
         raise ArgumentTypeError(f"sequential: expected True or False, got {sequential!r}")
