@@ -591,8 +591,8 @@ def test_a_trace_with_silent_workers():
         (
             {"method": "mean_time"},
             ArgumentValueError,
-            "completion_probability, method: expected one of exact, large_threshold, sample_average, "
-            "single_level, stationary, uncoded; got 'mean_time'",
+            "method: expected one of exact, large_threshold, sample_average, single_level, stationary, "
+            "uncoded; got 'mean_time' for the objective completion_probability",
         ),
         ({"method": "exact", "scheme": "fractional_repetition"}, ArgumentValueError, "use sample_average"),
         ({"method": "exact", "cycle_time": slow_and_fast()}, ArgumentValueError, "use sample_average"),
@@ -609,7 +609,9 @@ def test_the_expected_runtime_takes_no_threshold():
         ArgumentValueError, match="threshold: expected None for the objective expected_runtime"
     ):
         cgc.plan(3, 10, PUBLISHED, threshold=3.0)
-    with pytest.raises(ArgumentValueError, match=r"expected_runtime, method: .*got 'stationary'"):
+    with pytest.raises(
+        ArgumentValueError, match=r"method: .*got 'stationary' for the objective expected_runtime"
+    ):
         cgc.plan(3, 10, PUBLISHED, method="stationary")
 
 

@@ -138,7 +138,10 @@ def plan(
     if not isinstance(objective, str) or objective not in OBJECTIVES:
         raise unknown_name("objective", objective, OBJECTIVES)
     if method is not None and (not isinstance(method, str) or method not in OBJECTIVES[objective]):
-        raise unknown_name(f"method (objective {objective})", method, OBJECTIVES[objective])
+        known = ", ".join(sorted(OBJECTIVES[objective]))
+        raise ArgumentValueError(
+            f"method: expected one of {known}; got {method!r} for the objective {objective}"
+        )
     deadline = _check_threshold(objective, threshold)
     if not isinstance(sequential, bool):
         raise ArgumentTypeError(f"sequential: expected True or False, got {sequential!r}")
