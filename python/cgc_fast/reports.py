@@ -1,0 +1,287 @@
+"""What happened: in one iteration, and to each worker over all of them; the event log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast.errors import ArgumentValueError
+from cgc_fast.schedule import Schedule
+from cgc_fast.supervisor import State
+
+__all__ = [
+    "Delivery",
+    "EventLog",
+    "Health",
+    "IterationReport",
+    "MeasuredTimes",
+    "WorkerEvent",
+    "WorkerHealth",
+    "read_events",
+]
+
+# Iterations whose cycle times are kept for `Cluster.trace`, and those that say how fast a worker is now.
+_MOST_ITERATIONS = 10_000
+_RECENT = 20
+# A worker is named slow if it takes so many times the median worker's time per cycle.
+SLOW = 1.5
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A payload that arrived: which worker, which row of which cell, when it was begun and completed."""
+
+    worker: int
+    cell: int
+    row: int
+    began_s: float
+    ended_s: float
+    finite: bool
+
+
+@dataclass(frozen=True)
+class WorkerEvent:
+    """Something out of the ordinary, `at_s` seconds after the iteration began.
+
+    `what` is one of "lost", "ready" (a successor is there), "suspected", "killed", "rescue" (it visits rows
+    in the place of others), "non-finite".
+    """
+
+    at_s: float
+    worker: int
+    what: str
+    detail: str = ""
+
+
+@dataclass
+class IterationReport:
+    """What happened in one iteration; times in seconds since it began."""
+
+    iteration: int
+    elapsed_s: float = 0.0
+    complete: bool = False
+    deliveries: list[Delivery] = field(default_factory=list)
+    decoded_s: dict[int, float] = field(default_factory=dict)  # cell -> when
+    blocks_s: dict[int, float] = field(default_factory=dict)  # block -> when
+    events: list[WorkerEvent] = field(default_factory=list)
+
+    @property
+    def lost(self) -> list[int]:
+        """Workers that were lost, in order."""
+        return [event.worker for event in self.events if event.what == "lost"]
+
+
+@dataclass(frozen=True)
+class WorkerHealth:
+    """One worker.
+
+    Attributes
+    ----------
+    worker : int
+    state : {"ready", "suspected", "starting", "given up"}
+    cycle_time_s : float
+        Seconds per cycle, the median of the last iterations; NaN if nothing was measured.
+    relative_time : float
+        The same relative to the median worker.
+    delivered, abandoned, non_finite : int
+        Payloads: handed over; of its walk, not needed any more when the iteration ended; with NaN.
+    deaths, suspicions : int
+        How often it died, or was silent for too long.
+    """
+
+    worker: int
+    state: State
+    cycle_time_s: float
+    relative_time: float
+    delivered: int
+    abandoned: int
+    non_finite: int
+    deaths: int
+    suspicions: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """All workers; prints as a table."""
+
+    workers: tuple[WorkerHealth, ...]
+
+    @property
+    def slow(self) -> tuple[int, ...]:
+        """Workers that take more than 1.5 times the median worker's time per cycle."""
+        return tuple(w.worker for w in self.workers if w.relative_time > SLOW)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'worker':>6}  {'state':<9}  {'s/cycle':>9}  {'x median':>8}  {'delivered':>9}  "
+            f"{'abandoned':>9}  {'non-finite':>10}  {'deaths':>6}"
+        ]
+        for w in self.workers:
+            lines.append(
+                f"{w.worker:>6}  {w.state:<9}  {w.cycle_time_s:>9.3g}  {w.relative_time:>8.2f}  "
+                f"{w.delivered:>9}  {w.abandoned:>9}  {w.non_finite:>10}  {w.deaths:>6}"
+                + ("  slow" if w.relative_time > SLOW else "")
+            )
+        return "\n".join(lines)
+
+
+class MeasuredTimes:
+    """Cycle times of the workers, an iteration a row, as far as their deliveries tell.
+
+    Parameters
+    ----------
+    arrival_cycles : sequence of dict
+        Of each worker, slot -> cycles that it has done when it delivers that row of its walk.
+    """
+
+    def __init__(self, arrival_cycles: Sequence[dict[int, float]]) -> None:
+        self._arrival_cycles = arrival_cycles
+        self._first_cycles = np.array(
+            [min((c for c in mine.values() if c > 0), default=math.nan) for mine in arrival_cycles]
+        )
+        self._rows: deque[tuple[NDArray[np.float64], NDArray[np.bool_]]] = deque(maxlen=_MOST_ITERATIONS)
+        self._now = np.full(len(arrival_cycles), np.nan)
+
+    def begin(self) -> None:
+        """Begin a new row."""
+        self._now[:] = np.nan
+
+    def delivered(self, worker: int, slot: int, ended_s: float) -> None:
+        """Take note of a delivery; one that is not of the worker's walk says nothing."""
+        cycles = self._arrival_cycles[worker].get(slot, 0.0)
+        if cycles > 0 and ended_s > 0:
+            self._now[worker] = ended_s / cycles
+
+    def finish(self, elapsed_s: float) -> None:
+        """End the row: who delivered nothing took longer than the iteration for its first visit."""
+        censored = np.isnan(self._now)
+        times = np.where(censored, elapsed_s / self._first_cycles, self._now)
+        if elapsed_s > 0 and not np.isnan(times).any():
+            self._rows.append((times, censored))
+
+    def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""
+        if not self._rows:
+            raise ArgumentValueError("trace: no iteration has been measured yet; compute a gradient first")
+        return np.stack([times for times, _ in self._rows]), np.stack([marks for _, marks in self._rows])
+
+    def recent(self) -> NDArray[np.float64]:
+        """Median of the last iterations (N,), NaN where nothing was measured."""
+        rows = [np.where(censored, np.nan, times) for times, censored in list(self._rows)[-_RECENT:]]
+        medians = np.full(len(self._now), np.nan)
+        if rows:
+            table = np.stack(rows)
+            for worker in np.flatnonzero(~np.isnan(table).all(axis=0)):
+                medians[worker] = np.nanmedian(table[:, worker])
+        return medians
+
+
+class EventLog:
+    """Write what happens as JSON lines: first the schedule, then a line an iteration, flushed at once.
+
+    Parameters
+    ----------
+    target : path or text file
+        Where to; a file is left open.
+    """
+
+    def __init__(self, target: str | os.PathLike[str] | IO[str], schedule: Schedule) -> None:
+        self._own = isinstance(target, (str, os.PathLike))
+        self._file: Any = target
+        if isinstance(target, (str, os.PathLike)):
+            self._file = open(target, "w", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+        self._write(
+            {
+                "event": "schedule",
+                "workers": schedule.workers,
+                "coordinates": schedule.coordinates,
+                "cells": [
+                    {
+                        "start": cell.start,
+                        "stop": cell.stop,
+                        "low": cell.low,
+                        "high": cell.high,
+                        "rows": cell.code.rows,
+                        "required_rows": cell.code.required_rows,
+                        "tolerance": schedule.tolerance(c),
+                    }
+                    for c, cell in enumerate(schedule.cells)
+                ],
+            }
+        )
+
+    def iteration(self, report: IterationReport) -> None:
+        """Write one iteration."""
+        self._write(
+            {
+                "event": "iteration",
+                "iteration": report.iteration,
+                "elapsed_s": report.elapsed_s,
+                "complete": report.complete,
+                "deliveries": [list(asdict(delivery).values()) for delivery in report.deliveries],
+                "decoded_s": {str(cell): at_s for cell, at_s in report.decoded_s.items()},
+                "blocks_s": {str(block): at_s for block, at_s in report.blocks_s.items()},
+                "workers": [asdict(event) for event in report.events],
+            }
+        )
+
+    def close(self) -> None:
+        """Close the file if it was opened here."""
+        if self._own:
+            self._file.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
+        self._file.flush()
+
+
+def read_events(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator[IterationReport]]:
+    """Read an event log: the line of the schedule, and the iterations one by one.
+
+    Raises
+    ------
+    ArgumentValueError
+        The file is no event log.
+    """
+    name = os.fspath(path)
+
+    def lines() -> Iterator[dict[str, Any]]:
+        with open(path, encoding="utf-8") as file:
+            for number, text in enumerate(file, 1):
+                try:
+                    line = json.loads(text)
+                    line["event"]
+                except (ValueError, KeyError, TypeError):
+                    raise ArgumentValueError(
+                        f"{name}, line {number}: expected an event as JSON, as Cluster(events=...) writes it"
+                    ) from None
+                yield line
+
+    found = lines()
+    first = next(found, None)
+    if first is None or first["event"] != "schedule":
+        raise ArgumentValueError(f"{name}: expected an event log that begins with its schedule")
+
+    def iterations() -> Iterator[IterationReport]:
+        for line in found:
+            if line["event"] != "iteration":
+                continue
+            yield IterationReport(
+                iteration=line["iteration"],
+                elapsed_s=line["elapsed_s"],
+                complete=line["complete"],
+                deliveries=[Delivery(*entry) for entry in line["deliveries"]],
+                decoded_s={int(cell): at_s for cell, at_s in line["decoded_s"].items()},
+                blocks_s={int(block): at_s for block, at_s in line["blocks_s"].items()},
+                events=[WorkerEvent(**entry) for entry in line["workers"]],
+            )
+
+    return first, iterations()
