@@ -196,12 +196,14 @@ class Master:
         """Every worker's state, speed and history."""
         times = self._measured.recent()
         known = times[~np.isnan(times)]
+        process_ids = self.engine.process_ids()
         median = float(np.median(known)) if len(known) else np.nan
         return Health(
             tuple(
                 WorkerHealth(
                     worker=worker,
                     state=record.state,
+                    process_id=process_ids[worker],
                     cycle_time_s=float(times[worker]),
                     relative_time=float(times[worker] / median),
                     delivered=self._delivered[worker],

@@ -87,6 +87,8 @@ class WorkerHealth:
     ----------
     worker : int
     state : {"ready", "suspected", "starting", "given up"}
+    process_id : int or None
+        Of the operating system, where a worker is a process on this machine.
     cycle_time_s : float
         Seconds per cycle, the median of the last iterations; NaN if nothing was measured.
     relative_time : float
@@ -99,6 +101,7 @@ class WorkerHealth:
 
     worker: int
     state: State
+    process_id: int | None
     cycle_time_s: float
     relative_time: float
     delivered: int

@@ -34,13 +34,13 @@ State = Literal["ready", "suspected", "starting", "given up"]
 
 # Suspected after so many times the longest silence in its history, and not before `SUSPECT_S`.
 PATIENCE = 8.0
-SUSPECT_S = 0.25
+SUSPECT_S = 0.5
 # Killed after so many times that, and not before `KILL_S`.
 KILL_FACTOR = 20.0
 KILL_S = 10.0
 # The longest silence is forgotten by this factor an iteration, so that one hiccup does not blind for ever.
 _FORGET = 0.95
-# Deaths without a delivery in between after which a worker is not started again.
+# Deaths without a delivery in between after which a worker is not started again in this iteration.
 MOST_DEATHS = 3
 
 
@@ -161,6 +161,8 @@ class Supervisor:
                 self._judge(worker, now_s, needed=True)
         absent = {w for w, record in enumerate(self.records) if record.state != "ready"}
         self._decoder.start(iteration, absent | self._silent)
+        if self.failure is not None:
+            self._try_again()
 
     def delivered(self, worker: int, *, finite: bool = True) -> None:
         """Take note of a sign of life. Call it after `Decoder.deliver`."""
@@ -254,6 +256,14 @@ class Supervisor:
             for row in self._decoder.unexpected(cell)
             if not self._belongs_to_silent(cell, row)
         )
+
+    def _try_again(self) -> None:
+        """Nothing goes without them: workers that were given up get one more chance."""
+        for worker, record in enumerate(self.records):
+            if record.state == "given up" and worker not in self._silent:
+                record.state = "starting"
+                record.deaths_in_a_row = MOST_DEATHS - 1
+                self._actions.append(Replace(worker))
 
     def _judge(self, worker: int, now_s: float, *, needed: bool) -> None:
         """Suspect, clear or kill a worker by how long it has been silent."""

@@ -121,6 +121,9 @@ class Engine(Protocol):
     def signs_of_life(self) -> Sequence[SignOfLife] | None:
         """Of each worker; None where no worker can hang."""
 
+    def process_ids(self) -> Sequence[int | None]:
+        """Operating system ids of the workers; None where there is none."""
+
     def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
         """View of a payload delivered in the iteration under way; valid until the next `start`."""
 

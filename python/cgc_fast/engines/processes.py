@@ -289,8 +289,7 @@ class ProcessEngine:
         with contextlib.suppress(OSError):
             os.write(self._master_write, (1).to_bytes(8, "little"))
 
-    @property
-    def process_ids(self) -> list[int | None]:
+    def process_ids(self) -> Sequence[int | None]:
         """Operating system ids of the workers; None where none is there."""
         return [None if handle is None else handle.process.pid for handle in self._handles]
 

@@ -131,6 +131,10 @@ class SerialEngine:
         self._payloads[index, visit.slot] = payload
         return bool(all_finite(payload[:used]))
 
+    def process_ids(self) -> Sequence[int | None]:
+        """None: no worker is a process."""
+        return [None] * len(self._workers)
+
     def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
         """View of a delivered payload."""
         return self._payloads[worker, slot]
