@@ -5,8 +5,8 @@ process, clock, I/O or kernel is touched; the host executes the instructions. Ar
 cell, row), so late, duplicate, stale and reordered ones change nothing.
 
 The decoder also keeps account of who is *expected* to deliver which row: at first every worker the rows of
-its walk, later less (a worker is gone, hangs, or sent NaN) or more (somebody was told to visit a row in its
-place). A cell is *short* if what is here and what is expected cannot decode it; what is then to be done is
+its walk, later less (a worker is gone, seems to hang, or sent NaN) or more (somebody was told to visit a row in
+its place). A cell is *short* if what is here and what is expected cannot decode it; what is then to be done is
 the `Supervisor`'s to say.
 """
 
@@ -89,6 +89,8 @@ class Decoder:
         cells = self.schedule.cells
         self._open_count = 0
         self._expected: list[set[int]] = [set() for _ in self.schedule.walks]  # slots, by worker
+        # What workers that nobody counts on would deliver if they went on after all: slots, by worker.
+        self._set_aside: list[set[int]] = [set() for _ in self.schedule.walks]
         self._expecting = np.zeros(int(self._offsets[-1]), dtype=np.int64)  # how many workers, by slot
         # How many rows of a cell are here or expected.
         self._reachable = np.zeros(len(cells), dtype=np.int64)
@@ -105,7 +107,7 @@ class Decoder:
         """Whether every cell is decoded."""
         return self._open_count == 0
 
-    def start(self, iteration: int, absent: Iterable[int] = ()) -> None:
+    def start(self, iteration: int, absent: Iterable[int] = (), doubted: Iterable[int] = ()) -> None:
         """Open all cells for a new iteration.
 
         Parameters
@@ -114,6 +116,8 @@ class Decoder:
             Larger than that of any earlier iteration.
         absent : iterable of int
             Workers of whom nothing is expected; what they deliver all the same counts.
+        doubted : iterable of int
+            Workers whose walks are set aside from the start: `resume` expects them.
         """
         if iteration <= self.iteration:
             raise ValueError(f"iteration: expected more than {self.iteration}, got {iteration}")
@@ -122,9 +126,13 @@ class Decoder:
         for c, cell in enumerate(self.schedule.cells):
             self.open_cells[c] = not cell.is_empty
         self._open_count = int(self.open_cells.sum())
-        nobody = frozenset(absent)
+        nobody, aside = frozenset(absent), frozenset(doubted)
         for worker, slots in enumerate(self._walk_slots):
-            if worker not in nobody:
+            if worker in nobody:
+                continue
+            if worker in aside:
+                self._set_aside[worker].update(slots.tolist())
+            else:
                 self._expected[worker].update(slots.tolist())
                 np.add.at(self._expecting, slots, 1)
         np.add.at(self._reachable, self._cell_of_slot, self._expecting > 0)
@@ -147,6 +155,7 @@ class Decoder:
             return []
         slot = int(self._offsets[cell]) + row
         expected = slot in self._expected[worker]
+        self._set_aside[worker].discard(slot)
         arrived = self._arrived.setdefault(cell, {})
         if not self.open_cells[cell] or row in arrived:
             if expected:
@@ -179,9 +188,22 @@ class Decoder:
         self._expecting[slot] += 1
 
     def give_up(self, worker: int) -> None:
-        """Take note that nothing more is expected of a worker. What it delivers all the same counts."""
+        """Take note that nothing more will come of a worker. What it delivers all the same counts."""
+        self.set_aside(worker)
+        self._set_aside[worker].clear()
+
+    def set_aside(self, worker: int) -> None:
+        """Expect nothing of a worker for now; if it goes on after all, `resume` expects the same again."""
+        self._set_aside[worker] |= self._expected[worker]
         for slot in list(self._expected[worker]):
             self._cancel(worker, slot)
+
+    def resume(self, worker: int) -> None:
+        """Expect again what was set aside, but for what the worker has delivered since."""
+        for slot in sorted(self._set_aside[worker]):
+            cell = int(self._cell_of_slot[slot])
+            self.expect(worker, cell, slot - int(self._offsets[cell]))
+        self._set_aside[worker].clear()
 
     def expected_of(self, worker: int) -> list[tuple[int, int]]:
         """Rows of open cells that a worker is expected to deliver: (cell, row), ascending."""
@@ -194,8 +216,8 @@ class Decoder:
         ]
 
     def is_expecting(self, worker: int) -> bool:
-        """Whether a worker has not answered all that it was to do, of decoded cells too."""
-        return bool(self._expected[worker])
+        """Whether a worker is expected to deliver a row of an open cell."""
+        return any(self.open_cells[self._cell_of_slot[slot]] for slot in self._expected[worker])
 
     def unexpected(self, cell: int) -> list[int]:
         """Rows of an open cell that could help: neither here nor expected, nor rejected too often."""
