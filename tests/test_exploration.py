@@ -44,6 +44,9 @@ LONGEST_S = 0.1
 SUSPECT_AFTER_S, KILL_AFTER_S = 1.0, 100.0
 
 
+VECTORS = {(0, 1): (2.0, -1.0), (0, 2): (1.0, 1.0), (1, 2): (1.0, 2.0), (0, 1, 2): (1.0, 0.0, 1.0)}
+
+
 class ExactCode(Code):
     """The first example of [TANDON17]: three rows, any two decode, all numbers dyadic.
 
@@ -54,7 +57,6 @@ class ExactCode(Code):
     redundancy = 1
     promise = 0.0
     _coefficients = ((0.5, 1.0), (1.0, -1.0), (1.0, 0.5))  # of parts (0, 1), (1, 2), (2, 0)
-    _vectors = {(0, 1): (2.0, -1.0), (0, 2): (1.0, 1.0), (1, 2): (1.0, 2.0), (0, 1, 2): (1.0, 0.0, 1.0)}
 
     def __init__(self, refused=()):
         self.refused = frozenset(refused)
@@ -73,7 +75,7 @@ class ExactCode(Code):
             raise DecodeError("scripted: two rows are needed")
         if tuple(rows) in self.refused:
             raise NumericalError("scripted: one more row is needed")
-        return np.array(self._vectors[tuple(rows)])
+        return np.array(VECTORS[tuple(rows)])
 
     def predicted_error(self, rows, vector):
         return 0.0
@@ -101,6 +103,8 @@ def shared_row():
 
 def copied(value):
     """Copy containers, arrays and records; everything else is immutable."""
+    if type(value) in (int, bool, float, tuple, frozenset):
+        return value
     if isinstance(value, dict):
         return {k: copied(v) for k, v in value.items()}
     if isinstance(value, list | set | deque):
@@ -112,10 +116,29 @@ def copied(value):
     return value
 
 
+# Set when a machine is made and never changed.
+CONSTANT = {
+    Decoder: {
+        "schedule",
+        "_offsets",
+        "_cell_of_slot",
+        "_walk_slots",
+        "_required",
+        "_blocks_of_cell",
+        "_cells_of_block",
+    },
+    Supervisor: set(),
+    Worker: {"visits"},
+}
+
+
 def twin(machine):
     """Copy a machine."""
+    constant = CONSTANT[type(machine)]
     other = object.__new__(type(machine))
-    other.__dict__.update({name: copied(value) for name, value in machine.__dict__.items()})
+    other.__dict__.update(
+        {name: value if name in constant else copied(value) for name, value in machine.__dict__.items()}
+    )
     return other
 
 
@@ -187,7 +210,9 @@ class Facts:
         held = [{i for v in walk for a, b in v.ranges for i in range(a, b)} for walk in self.walks]
         needed = {key: {i for a, b in v.ranges for i in range(a, b)} for key, v in self.visits.items()}
         self._able = {
-            (w, *key): everywhere or needed[key] <= held[w] for w in range(schedule.workers) for key in self.visits
+            (w, *key): everywhere or needed[key] <= held[w]
+            for w in range(schedule.workers)
+            for key in self.visits
         }
 
     def can_visit(self, worker, cell, row):
@@ -414,7 +439,6 @@ class World:
                     assert isinstance(action, Kill)
                     if process.status == "up":
                         self.processes[action.worker] = Process(None, "dead")
-        self._check_account()
         self._machines_key = machines_key(self.decoder, self.supervisor)
 
     def _arrive(self, message):
@@ -480,9 +504,7 @@ class World:
                 assert cell not in self.decoded
                 assert len(set(instruction.rows)) == len(instruction.rows)
                 value = 0.0
-                for row, w, a in zip(
-                    instruction.rows, instruction.workers, instruction.vector, strict=True
-                ):
+                for row, w, a in zip(instruction.rows, instruction.workers, instruction.vector, strict=True):
                     # `_arrived` holds what was delivered in this iteration; `_arrive` put it there.
                     assert decoder._arrived[cell][row] == w
                     value += a * facts.payload(cell, row, self.iteration)
@@ -498,7 +520,7 @@ class World:
     def _covers(self, cell, block):
         return block in self.facts.schedule.cell_blocks(cell)
 
-    def _check_account(self):
+    def check_account(self):
         """Compare the decoder's counts with a count from scratch."""
         decoder = self.decoder
         offsets = self.facts.schedule.row_offsets
@@ -617,6 +639,7 @@ def explore(schedule, budgets, *, silent=(), everywhere=False):
         counts.states += 1
         if world._machines_key not in checked:
             checked.add(world._machines_key)
+            world.check_account()
             world.check_harmless()
         successors = []
         failure = None if world.decoder.done else world.supervisor.failure
@@ -631,9 +654,16 @@ def explore(schedule, budgets, *, silent=(), everywhere=False):
             assert world.blocks == set(range(len(schedule.blocks)))
             for message in set(world.flight):  # nothing happens after the last cell
                 if message.cell >= 0:
-                    assert twin(world.decoder).deliver(
-                        message.iteration, message.worker, message.cell, message.row, finite=message.finite
-                    ) == []
+                    assert (
+                        twin(world.decoder).deliver(
+                            message.iteration,
+                            message.worker,
+                            message.cell,
+                            message.row,
+                            finite=message.finite,
+                        )
+                        == []
+                    )
         else:
             successors = world.events()
             assert any(by_itself for *_, by_itself in successors), "a deadlock"

@@ -5,9 +5,9 @@ process, clock, I/O or kernel is touched; the host executes the instructions. Ar
 cell, row), so late, duplicate, stale and reordered ones change nothing.
 
 The decoder also keeps account of who is *expected* to deliver which row: at first every worker the rows of
-its walk, later less (a worker is gone, seems to hang, or sent NaN) or more (somebody was told to visit a row in
-its place). A cell is *short* if what is here and what is expected cannot decode it; what is then to be done is
-the `Supervisor`'s to say.
+its walk, later less (a worker is gone, seems to hang, or sent NaN) or more (somebody was told to visit a row
+in its place). A cell is *short* if what is here and what is expected cannot decode it; what is then to be
+done is the `Supervisor`'s to say.
 """
 
 from __future__ import annotations
