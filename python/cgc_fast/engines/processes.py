@@ -154,21 +154,13 @@ class ProcessEngine:
         fired = self._signal.wait(self._poll_fds, timeout_s)
         events: list[Event] = []
         # Arrivals first: what a worker delivered before it died counts.
-        for worker, iteration, slot, finite, began_ns, ended_ns in self._signal.pop_all():
-            if iteration == 0:
-                self._starting.discard(worker)
-                events.append(Ready(worker))
-                continue
-            events.append(
-                Delivered(
-                    iteration,
-                    worker,
-                    slot,
-                    finite,
-                    (began_ns - self._began_ns) * 1e-9,
-                    (ended_ns - self._began_ns) * 1e-9,
-                )
-            )
+        for arrival in self._signal.pop_all(self._began_ns):
+            delivered = Delivered._make(arrival)
+            if delivered.iteration == 0:
+                self._starting.discard(delivered.worker)
+                events.append(Ready(delivered.worker))
+            else:
+                events.append(delivered)
         events += [self._bury(index - 1) for index in fired]
         while self._started:
             worker, handle = self._started.popleft()
