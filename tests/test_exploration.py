@@ -16,7 +16,7 @@ Checked in every state:
   reached again from itself, so that every path ends;
 - an iteration is given up only if nobody who is alive, or being started, could visit what is missing.
 
-The scenarios below visit STATES states over EVENTS events.
+The scenarios below have about 60,000 states and 160,000 events.
 """
 
 from __future__ import annotations
@@ -711,6 +711,12 @@ SCENARIOS = {
     "uncoded, NaN": (UNCODED, Budgets(nans=2, deaths=1), {}, REJECTED),
     "uncoded, silence": (UNCODED, Budgets(hangs=1, suspicions=1, deaths=1), {}, LOST),
     "uncoded, given up and tried again": (UNCODED, Budgets(deaths=3, iterations=2, early=True), {}, LOST),
+    "uncoded, slow and the next iteration": (
+        UNCODED,
+        Budgets(deaths=1, suspicions=1, iterations=2, early=True),
+        {},
+        set(),
+    ),
     # Everybody may rescue everybody.
     "rescue, deaths": (UNCODED, Budgets(deaths=6), EVERYWHERE, LOST),
     "rescue, NaN": (UNCODED, Budgets(nans=2, deaths=1), EVERYWHERE, REJECTED),
@@ -725,12 +731,6 @@ SCENARIOS = {
     "rescue, NaN and the next iteration": (
         UNCODED,
         Budgets(deaths=1, nans=1, iterations=2, early=True),
-        EVERYWHERE,
-        set(),
-    ),
-    "rescue, slow and the next iteration": (
-        UNCODED,
-        Budgets(deaths=1, suspicions=1, iterations=2, early=True),
         EVERYWHERE,
         set(),
     ),
