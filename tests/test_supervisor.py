@@ -296,6 +296,17 @@ def test_deaths_between_iterations():
     assert host.decoder.expected_of(1) == [(1, 0)]
 
 
+def test_orders_that_the_end_of_the_iteration_overtook_are_dropped():
+    host = uncoded()
+    host.begin()
+    host.lose(1)
+    host.lose(0)
+    host.supervisor.ready(1, host.now_s)  # in one go with what follows
+    host.decoder.cancel()
+    host.supervisor.lost(2)
+    assert host.begin() == [Replace(2)]
+
+
 # --- NaN ----------------------------------------------------------------------------------------------
 
 

@@ -158,6 +158,8 @@ class Supervisor:
             Of each worker, on that clock; None where no worker can hang.
         """
         self._silent = frozenset(silent)
+        # Orders that the end of the iteration before overtook are not for this one.
+        self._actions = [action for action in self._actions if not isinstance(action, Order)]
         if signs is not None:
             for record, sign in zip(self.records, signs, strict=True):
                 record.longest_silence_s = max(_FORGET * record.longest_silence_s, sign.longest_s)
