@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cgc_fast._core import all_finite, weighted_sum
 from cgc_fast.arguments import Cost
 from cgc_fast.decoder import DecodeCell, Decoder
-from cgc_fast.engines import Delivered, Engine, Event, Lost
+from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
 from cgc_fast.reports import (
     Delivery,
@@ -108,6 +108,7 @@ class Master:
         count = schedule.workers
         self._delivered, self._abandoned, self._non_finite = ([0] * count for _ in range(3))
         self._delivered_now = [0] * count
+        self._can_hang = False
         self._check_at_s: float | None = None
 
     # --- one iteration --------------------------------------------------------------------------------
@@ -138,8 +139,9 @@ class Master:
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
         supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
         self._raise_if_hopeless()
+        self._can_hang = signs is not None
         self._act()
-        self._next_check(signs is not None)
+        self._next_check()
 
     @property
     def done(self) -> bool:
@@ -158,8 +160,10 @@ class Master:
             raise DecodeError("no worker can deliver anything any more, but cells are still open")
         events = engine.wait(timeout_s)
         blocks: list[Block] = []
+        changed = False  # whether other workers may be waited for than before
         for event in events:
             blocks += self._take(event)
+            changed = changed or isinstance(event, Ready)
         if self._check_at_s is not None and not self.done:
             now_s = engine.clock_s()
             if now_s >= self._check_at_s:
@@ -170,9 +174,10 @@ class Master:
                 before = [record.state for record in self._supervisor.records]
                 self._supervisor.check(now_s, signs, overslept_s if overslept_s > 1.0 else 0.0)
                 self._note_suspicions(before)
-                self._next_check(True)
+                changed = True
         if not self.done:
-            self._act()
+            if self._act() or changed:
+                self._next_check()
             self._raise_if_hopeless()
         return blocks
 
@@ -296,8 +301,10 @@ class Master:
 
     # --- workers that do not deliver ------------------------------------------------------------------
 
-    def _act(self) -> None:
-        for action in self._supervisor.decide():
+    def _act(self) -> bool:
+        """Carry out what the supervisor decides; whether that was anything."""
+        actions = self._supervisor.decide()
+        for action in actions:
             if isinstance(action, Order):
                 logger.info("worker %d visits %d more rows", action.worker, len(action.rows))
                 self._note(
@@ -314,6 +321,7 @@ class Master:
                 logger.warning("worker %d is killed: silent for %.3g s", action.worker, action.silent_s)
                 self._note(action.worker, "killed", f"silent for {action.silent_s:.3g} s")
                 self.engine.kill(action.worker)
+        return bool(actions)
 
     def _note(self, worker: int, what: str, detail: str = "") -> None:
         assert self.report is not None
@@ -325,8 +333,8 @@ class Master:
                 logger.warning("worker %d is silent: its rows are visited elsewhere", worker)
                 self._note(worker, "suspected")
 
-    def _next_check(self, can_hang: bool) -> None:
-        self._check_at_s = self._supervisor.next_check_s(self.engine.clock_s()) if can_hang else None
+    def _next_check(self) -> None:
+        self._check_at_s = self._supervisor.next_check_s(self.engine.clock_s()) if self._can_hang else None
 
     def _can_visit(self, worker: int, cell: int, row: int) -> bool:
         """Whether a worker holds the samples of a row."""
