@@ -109,7 +109,7 @@ def copied(value):
         return {k: copied(v) for k, v in value.items()}
     if isinstance(value, list | set | deque):
         return type(value)(map(copied, value))
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | bytearray):
         return value.copy()
     if isinstance(value, WorkerRecord):
         return replace(value)

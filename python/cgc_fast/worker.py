@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ class Visit:
         What touching all of them takes.
     arrival_cycles : float
         As part of a walk: the work of this and all earlier visits.
+    pairs, height : tuple of (int, int), int
+        The ranges once more, to go through one by one, and how many samples they hold.
     """
 
     cell: int
@@ -55,17 +58,21 @@ class Visit:
     cycles: float = 0.0
     forward_cycles: float = 0.0
     arrival_cycles: float = 0.0
+    pairs: tuple[tuple[int, int], ...] = field(init=False)
+    height: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", tuple((int(low), int(high)) for low, high in self.ranges))
+        object.__setattr__(self, "height", sum(high - low for low, high in self.pairs))
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """Instruction: pass forward over these sample ranges (R, 2)."""
 
     ranges: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Derive:
+class Derive(NamedTuple):
     """Instruction: compute coordinates [start, stop) of the payload of a visit."""
 
     visit: Visit
@@ -73,8 +80,7 @@ class Derive:
     stop: int
 
 
-@dataclass(frozen=True)
-class Deliver:
+class Deliver(NamedTuple):
     """Instruction: the payload of a visit is complete; hand it over, not before `due_s`.
 
     `due_s`, in seconds since the iteration began, is 0 without an emulated cycle time. `soon`: the next
@@ -86,8 +92,7 @@ class Deliver:
     soon: bool = False
 
 
-@dataclass(frozen=True)
-class Idle:
+class Idle(NamedTuple):
     """Instruction: nothing to do until the next iteration, or until somebody asks for more."""
 
 
@@ -251,12 +256,11 @@ class Worker:
         self._visited.add(visit.slot)
         self._rejected.discard(visit.slot)
         self._next_coordinate = visit.start
-        self._height = int(sum(high - low for low, high in visit.ranges))
-        for low, high in visit.ranges:
-            if (int(low), int(high)) not in self._passed:
-                self._passed.add((int(low), int(high)))
+        for pair in visit.pairs:
+            if pair not in self._passed:
+                self._passed.add(pair)
                 if self.forward and visit.start < visit.stop:
-                    self._forward_queue.append((int(low), int(high)))
+                    self._forward_queue.append(pair)
         return True
 
     def _is_done(self, visit: Visit) -> bool:
@@ -274,11 +278,9 @@ class Worker:
         if self._orders or self._next_of_walk >= len(self.visits) or self._cycle_time is not None:
             return False
         visit = self.visits[self._next_of_walk]
-        work = 0
-        for low, high in visit.ranges:
-            if self.forward and (int(low), int(high)) not in self._passed:
-                return False
-            work += int(high - low) * (visit.stop - visit.start)
+        if self.forward and not self._passed.issuperset(visit.pairs):
+            return False
+        work = visit.height * (visit.stop - visit.start)
         return self.sliceable and work < self._rate[Derive] * _SOON_S
 
     def _next_forward(self) -> NDArray[np.int64]:
@@ -294,9 +296,9 @@ class Worker:
     def _next_derive(self, visit: Visit) -> Derive:
         start = self._next_coordinate
         stop = visit.stop
-        if self.sliceable and self._height > 0:
-            stop = min(stop, start + max(1, int(self._rate[Derive] * SLICE_S / self._height)))
-            self._last = (Derive, float((stop - start) * self._height))
+        if self.sliceable and visit.height > 0:
+            stop = min(stop, start + max(1, int(self._rate[Derive] * SLICE_S / visit.height)))
+            self._last = (Derive, float((stop - start) * visit.height))
         else:
             self._last = None
         self._next_coordinate = stop
@@ -314,10 +316,9 @@ class Worker:
         if self._cycle_time is None:
             return 0.0
         cycles = visit.cycles
-        untouched = [(a, b) for a, b in visit.ranges if (int(a), int(b)) not in self._passed]
-        height = float(sum(b - a for a, b in visit.ranges))
-        if height > 0:
-            cycles += visit.forward_cycles * float(sum(b - a for a, b in untouched)) / height
+        if visit.height > 0:
+            untouched = sum(high - low for low, high in visit.pairs if (low, high) not in self._passed)
+            cycles += visit.forward_cycles * untouched / visit.height
         if cycles == 0:
             return 0.0
         begin_s = max(self._done_s, ordered_s)
