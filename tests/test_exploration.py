@@ -678,6 +678,9 @@ def explore(schedule, budgets, *, silent=(), everywhere=False):
             counts.events += 1
             visit(world.next_iteration())
             trace.pop()
+        # The model's own promise: what came after touched nothing of this state.
+        assert machines_key(world.decoder, world.supervisor) == world._machines_key
+        assert world.key() == key
         on_path.remove(key)
         finished.add(key)
 
