@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import weakref
@@ -24,6 +25,7 @@ from cgc_fast.errors import (
     CgcError,
     ClusterBusy,
     ClusterClosed,
+    NonFiniteGradient,
     unknown_name,
 )
 from cgc_fast.master import Block, Master, slot_widths
@@ -306,11 +308,12 @@ class Cluster:
                 pass
             return gradient
         decoded = np.zeros(self.schedule.coordinates, dtype=np.bool_)
-        failure = None
+        failure: CgcError | None
         try:
             while (block := stream._next(until_s)) is not None:
                 decoded[block.coordinates] = True
-        except (ClusterBusy, ClusterClosed):
+            failure = self._master.failure
+        except ClusterClosed:
             raise
         except CgcError as error:
             failure = error
@@ -335,6 +338,8 @@ class Cluster:
         gradient = self._checked_out(out)
         for _ in self._begin(theta, gradient, with_value=True):
             pass
+        if not math.isfinite(self._master.loss):
+            raise NonFiniteGradient("the loss: the payloads are finite, their sum is not (overflow)")
         return self._master.loss, gradient
 
     def stream(self, theta: ArrayLike) -> BlockStream:
@@ -440,6 +445,8 @@ class Cluster:
             raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
         try:
             values = self._checked_theta(theta)
+            if np.may_share_memory(values, gradient):
+                values = values.copy()
             cycle_times = self._next_cycle_times()
         except BaseException:
             self._turn.release()

@@ -135,7 +135,6 @@ class Master:
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
         signs = engine.signs_of_life()
         supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
-        self._raise_if_hopeless()
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
         self._act()
         self._next_check(signs is not None)
@@ -146,8 +145,13 @@ class Master:
         return self._decoder.done
 
     def step(self, until_s: float | None = None) -> list[Block]:
-        """Wait for the next thing to happen, or until a moment of the iteration; blocks that it completed."""
+        """Wait for the next thing to happen, or until a moment of the iteration; blocks that it completed.
+
+        Raises if the gradient can never be complete; with `until_s` only when nothing more of it can come.
+        """
         engine = self.engine
+        if until_s is None or self._supervisor.nothing_can_come:
+            self._raise_if_hopeless()
         timeout_s = None if until_s is None else max(0.0, until_s - engine.elapsed_s())
         asked_s = engine.clock_s()
         if self._check_at_s is not None:
@@ -172,7 +176,6 @@ class Master:
                 self._next_check(True)
         if not self.done:
             self._act()
-            self._raise_if_hopeless()
         return blocks
 
     def finish(self) -> None:
@@ -303,10 +306,9 @@ class Master:
                     action.worker, "rescue", ", ".join(f"cell {c} row {r}" for c, r in action.rows[:8])
                 )
                 samples = int(self._cost.samples)
-                self.engine.order(
-                    action.worker,
-                    [visit_of(self.schedule, c, r, samples, self._cost) for c, r in action.rows],
-                )
+                visits = [visit_of(self.schedule, c, r, samples, self._cost) for c, r in action.rows]
+                self._measured.ordered(action.worker, {v.slot: v.cycles + v.forward_cycles for v in visits})
+                self.engine.order(action.worker, visits)
             elif isinstance(action, Replace):
                 self.engine.replace(action.worker)
             elif isinstance(action, Kill):
@@ -315,8 +317,11 @@ class Master:
                 self.engine.kill(action.worker)
 
     def _note(self, worker: int, what: str, detail: str = "") -> None:
-        assert self.report is not None
-        self.report.events.append(WorkerEvent(self.engine.elapsed_s(), worker, what, detail))
+        report = self.report
+        assert report is not None
+        # Before the decoder has started it happened between two iterations.
+        at_s = self.engine.elapsed_s() if self._decoder.iteration == report.iteration else 0.0
+        report.events.append(WorkerEvent(at_s, worker, what, detail))
 
     def _note_suspicions(self, before: Sequence[str]) -> None:
         for worker, record in enumerate(self._supervisor.records):
@@ -341,10 +346,16 @@ class Master:
             self._held[key] = known
         return known
 
-    def _raise_if_hopeless(self) -> None:
+    @property
+    def failure(self) -> CgcError | None:
+        """Why the gradient can never be complete; None as long as it may."""
         failure = self._supervisor.failure
+        return None if failure is None else self._error(failure)
+
+    def _raise_if_hopeless(self) -> None:
+        failure = self.failure
         if failure is not None:
-            raise self._error(failure)
+            raise failure
 
     def _error(self, failure: Failure) -> CgcError:
         cell = self.schedule.cells[failure.cell]
