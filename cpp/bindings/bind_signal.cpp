@@ -10,7 +10,7 @@ namespace cgc::bindings {
 
 namespace {
 
-using ArrivalTuple = py::typing::Tuple<py::int_, py::int_, py::int_, py::bool_, py::int_, py::int_>;
+using ArrivalTuple = py::typing::Tuple<py::int_, py::int_, py::int_, py::bool_, py::float_, py::float_>;
 
 // Keeps the mapped memory alive for as long as the view over it.
 struct BoundSignal {
@@ -99,17 +99,22 @@ void bind_signal(py::module_& module) {
             py::arg("wake_fds").noconvert(), "Tell the workers to leave.")
         .def(
             "pop_all",
-            [](BoundSignal& self) {
+            [](BoundSignal& self, std::int64_t origin_ns) {
+                const auto seconds = [origin_ns](std::int64_t moment_ns) {
+                    return 1e-9 * static_cast<double>(moment_ns - origin_ns);
+                };
                 py::typing::List<ArrivalTuple> arrivals;
                 Arrival arrival;
                 for (Index w = 0; w < self.signal.workers(); ++w)
                     while (self.signal.pop(w, arrival))
-                        arrivals.append(py::make_tuple(w, arrival.iteration, arrival.slot,
-                                                       arrival.finite != 0, arrival.began_ns,
-                                                       arrival.ended_ns));
+                        arrivals.append(py::make_tuple(arrival.iteration, w, arrival.slot,
+                                                       arrival.finite != 0, seconds(arrival.began_ns),
+                                                       seconds(arrival.ended_ns)));
                 return arrivals;
             },
-            "Everything that arrived: (worker, iteration, slot, finite, began_ns, ended_ns).")
+            py::arg("origin_ns"),
+            "Everything that arrived: (iteration, worker, slot, finite, began, ended), seconds since the "
+            "origin.")
         .def(
             "announce_orders",
             [](BoundSignal& self, Index worker) {

@@ -131,9 +131,9 @@ class Signal:
         """
         How many times orders were announced to a worker.
         """
-    def pop_all(self) -> list[tuple[int, int, int, bool, int, int]]:
+    def pop_all(self, origin_ns: typing.SupportsInt | typing.SupportsIndex) -> list[tuple[int, int, int, bool, float, float]]:
         """
-        Everything that arrived: (worker, iteration, slot, finite, began_ns, ended_ns).
+        Everything that arrived: (iteration, worker, slot, finite, began, ended), seconds since the origin.
         """
     def progress(self, reset: bool) -> list[tuple[int, int, int]]:
         """

@@ -132,10 +132,11 @@ class Master:
         self._measured.begin()
         for event in engine.wait(0.0):  # what happened meanwhile
             self._take(event)
-        silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
         signs = engine.signs_of_life()
-        supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
+        # The workers are at it while the master opens its accounts.
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
+        silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
+        supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
         self._act()
         self._next_check(signs is not None)
 

@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,7 @@ _RECENT = 20
 SLOW = 1.5
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A payload that arrived: which worker, which row of which cell, when it was begun and completed."""
 
     worker: int
@@ -288,7 +287,7 @@ class EventLog:
                 "iteration": report.iteration,
                 "elapsed_s": report.elapsed_s,
                 "complete": report.complete,
-                "deliveries": [list(asdict(delivery).values()) for delivery in report.deliveries],
+                "deliveries": [list(delivery) for delivery in report.deliveries],
                 "decoded_s": {str(cell): at_s for cell, at_s in report.decoded_s.items()},
                 "blocks_s": {str(block): at_s for block, at_s in report.blocks_s.items()},
                 "workers": [asdict(event) for event in report.events],

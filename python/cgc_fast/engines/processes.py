@@ -154,21 +154,13 @@ class ProcessEngine:
         fired = self._signal.wait(self._poll_fds, timeout_s)
         events: list[Event] = []
         # Arrivals first: what a worker delivered before it died counts.
-        for worker, iteration, slot, finite, began_ns, ended_ns in self._signal.pop_all():
-            if iteration == 0:
-                self._starting.discard(worker)
-                events.append(Ready(worker))
-                continue
-            events.append(
-                Delivered(
-                    iteration,
-                    worker,
-                    slot,
-                    finite,
-                    (began_ns - self._began_ns) * 1e-9,
-                    (ended_ns - self._began_ns) * 1e-9,
-                )
-            )
+        for arrival in self._signal.pop_all(self._began_ns):
+            delivered = Delivered._make(arrival)
+            if delivered.iteration == 0:
+                self._starting.discard(delivered.worker)
+                events.append(Ready(delivered.worker))
+            else:
+                events.append(delivered)
         events += [self._bury(index - 1) for index in fired]
         while self._started:
             worker, handle = self._started.popleft()
@@ -320,6 +312,12 @@ class ProcessEngine:
         self._descriptors.clear()
         for segment in self._segments:
             segment.close()
+        # The mappings go with what looks into them.
+        self._payloads.clear()
+        for held in (self._segments, self._payload_segments, self._read_only, self._thetas):
+            held.clear()
+        for name in ("_signal", "_control", "_theta"):
+            self.__dict__.pop(name, None)
 
     def disown(self) -> None:
         """In a child of the master made by fork: drop what would keep the workers alive, touch nothing else.
