@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import io
 import os
@@ -270,7 +271,7 @@ def test_the_loss_comes_from_the_successor_of_a_worker_too():
     problem = linear_problems()["logistic"]
     theta = np.linspace(-1, 1, problem.coordinates)
     draws = np.full((3, 4), AT_ONCE)
-    draws[1, 2] = 0.5
+    draws[1, 2] = 0.5 / (problem.samples / 4 * problem.coordinates)  # half a second
     # Nobody may be missing, and nobody else holds its samples.
     with cgc.Cluster(uncoded_schedule(4, problem.coordinates), problem, cycle_times=draws) as cluster:
         assert_value_and_gradient(cluster, problem, theta)
@@ -633,7 +634,7 @@ def test_the_log_reads_back_as_it_was(engine, tmp_path):
 def test_what_befell_workers_is_logged(tmp_path):
     path = tmp_path / "events.jsonl"
     draws = np.full((2, 4), AT_ONCE)
-    draws[0, 2] = 0.5
+    draws[0, 2] = 0.5 / (SAMPLES / 4 * COORDINATES)  # half a second
     with cgc.Cluster(uncoded_schedule(4, COORDINATES), PROBLEM, cycle_times=draws, events=path) as cluster:
         timer = threading.Timer(0.2, os.kill, (cluster.health().workers[2].process_id, signal.SIGKILL))
         timer.start()
@@ -731,3 +732,22 @@ def test_fit_of_measured_times_finds_the_law():
         np.testing.assert_allclose(cluster.trace().times, draws, rtol=1e-12)
         # 800 draws: the mean is known to 1 / (3 √800) = 1.2 % of itself.
         assert cgc.fit(cluster.trace()).law.mean() == pytest.approx(law.mean(), rel=0.06)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_forked_child_leaves_the_iteration_alone(engine):
+    with cgc.Cluster(uncoded_schedule(4, COORDINATES), PROBLEM, engine=engine) as cluster:
+        stream = cluster.stream(THETA)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with contextlib.suppress(BaseException):
+                stream.close()
+                del stream
+                gc.collect()
+                cluster.close()
+                status = 0 if cluster.closed else 2
+            os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert_exact(np.concatenate([block.values for block in stream]))
+        assert_exact(cluster.gradient(THETA))

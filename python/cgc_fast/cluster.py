@@ -111,9 +111,12 @@ class BlockStream:
 
     def close(self) -> None:
         """End the iteration, from any thread; the workers abandon it. May be called twice."""
+        if os.getpid() != self._cluster._owner:  # after a fork it goes on in the process that began it
+            self._over = True
         self._cancelled = True
-        if not self._over:
-            self._master.engine.interrupt()
+        if self._over:
+            return
+        self._master.engine.interrupt()
         with self._lock:
             self._end()
 

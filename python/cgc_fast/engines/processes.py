@@ -313,10 +313,16 @@ class ProcessEngine:
         for segment in self._segments:
             segment.close()
         # The mappings go with what looks into them.
-        self._payloads.clear()
-        for held in (self._segments, self._payload_segments, self._read_only, self._thetas):
-            held.clear()
-        for name in ("_signal", "_control", "_theta"):
+        self._segments.clear()
+        for name in (
+            "_signal",
+            "_control",
+            "_theta",
+            "_thetas",
+            "_payloads",
+            "_payload_segments",
+            "_read_only",
+        ):
             self.__dict__.pop(name, None)
 
     def disown(self) -> None:
