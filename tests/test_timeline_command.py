@@ -78,8 +78,8 @@ def eventful(iteration):
             WorkerEvent(3.0, 1, "lost", "exit code -9"),
             WorkerEvent(4.0, 2, "suspected"),
             WorkerEvent(5.0, 1, "ready"),
-            WorkerEvent(5.0, 1, "rescue", "cell 1 row 1"),
-            WorkerEvent(6.0, 0, "rescue", "cell 1 row 2"),
+            WorkerEvent(5.0, 1, "rescue", "cell 1 row 1", 1),
+            WorkerEvent(6.0, 0, "rescue", "cell 1 row 2", 1),
             WorkerEvent(9.0, 2, "killed", "silent for 8 s"),
         ],
     )

@@ -303,9 +303,8 @@ class Master:
         for action in self._supervisor.decide():
             if isinstance(action, Order):
                 logger.info("worker %d visits %d more rows", action.worker, len(action.rows))
-                self._note(
-                    action.worker, "rescue", ", ".join(f"cell {c} row {r}" for c, r in action.rows[:8])
-                )
+                some = ", ".join(f"cell {c} row {r}" for c, r in action.rows[:8])
+                self._note(action.worker, "rescue", some, len(action.rows))
                 samples = int(self._cost.samples)
                 visits = [visit_of(self.schedule, c, r, samples, self._cost) for c, r in action.rows]
                 self._measured.ordered(action.worker, {v.slot: v.cycles + v.forward_cycles for v in visits})
@@ -317,12 +316,12 @@ class Master:
                 self._note(action.worker, "killed", f"silent for {action.silent_s:.3g} s")
                 self.engine.kill(action.worker)
 
-    def _note(self, worker: int, what: str, detail: str = "") -> None:
+    def _note(self, worker: int, what: str, detail: str = "", rows: int = 0) -> None:
         report = self.report
         assert report is not None
         # Before the decoder has started it happened between two iterations.
         at_s = self.engine.elapsed_s() if self._decoder.iteration == report.iteration else 0.0
-        report.events.append(WorkerEvent(at_s, worker, what, detail))
+        report.events.append(WorkerEvent(at_s, worker, what, detail, rows))
 
     def _note_suspicions(self, before: Sequence[str]) -> None:
         for worker, record in enumerate(self._supervisor.records):

@@ -54,13 +54,14 @@ class WorkerEvent:
     """Something out of the ordinary, `at_s` seconds after the iteration began.
 
     `what` is one of "lost", "ready" (a successor is there), "suspected", "killed", "rescue" (it visits rows
-    in the place of others), "non-finite".
+    in the place of others), "non-finite". `rows`: how many it was told to visit.
     """
 
     at_s: float
     worker: int
     what: str
     detail: str = ""
+    rows: int = 0
 
 
 @dataclass

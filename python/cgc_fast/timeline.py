@@ -133,10 +133,13 @@ def _draw_abandoned(schedule: LoggedSchedule, report: IterationReport, worker: i
     starts_s = [0.0, *(d.ended_s for d in mine), *(e.at_s for e in events if e.what == "ready")]
     lost_s = [event.at_s for event in events if event.what == "lost"]
     spans = [(max((s for s in starts_s if s <= at_s), default=0.0), at_s) for at_s in lost_s]
-    last_s = max(starts_s)
-    orders = any(event.what == "rescue" and event.at_s >= last_s for event in events)
-    if (len(mine) < schedule.visits[worker] or orders) and not any(at_s >= last_s for at_s in lost_s):
-        spans.append((last_s, report.elapsed_s))
+    # Whoever replaced a worker does what it is told, not the walk.
+    last_lost_s = max(lost_s, default=-1.0)
+    due = sum(event.rows for event in events if event.at_s >= last_lost_s)
+    due += 0 if lost_s else schedule.visits[worker]
+    is_there = not lost_s or any(event.what == "ready" and event.at_s >= last_lost_s for event in events)
+    if is_there and due > sum(delivery.ended_s > last_lost_s for delivery in mine):
+        spans.append((max(starts_s), report.elapsed_s))
     spans = [(start_s, stop_s) for start_s, stop_s in spans if stop_s > start_s]
     for start_s, stop_s in spans:
         ax.barh(worker, stop_s - start_s, left=start_s, height=_LANE, **_ABANDONED)
