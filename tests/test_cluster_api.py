@@ -17,6 +17,7 @@ import pytest
 from scipy import stats
 
 import cgc_fast as cgc
+from cgc_fast.engines import Lost
 from cgc_fast.reports import EventLog, LoggedSchedule, MeasuredTimes, read_events
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
@@ -307,10 +308,15 @@ def test_a_problem_without_value_has_no_loss_to_ask_for(cluster):
 
 
 class Overflowing(Quadratic):
-    """Each part's loss is finite, their sum is not."""
+    """The loss and the first derivative of each part are finite, their sums are not."""
 
     def value(self, ranges, coefficients):
         return 1e308
+
+    def derivatives(self, start, stop, ranges, coefficients, out):
+        super().derivatives(start, stop, ranges, coefficients, out)
+        if self.theta[0] == 1.0:
+            out[0] = 1e308
 
 
 def test_a_loss_that_overflows_is_an_error():
@@ -319,6 +325,27 @@ def test_a_loss_that_overflows_is_an_error():
         with pytest.raises(cgc.NonFiniteGradient, match="the loss: the payloads are finite"):
             cluster.value_and_gradient(THETA)
         assert_exact(cluster.gradient(THETA))
+
+
+def test_an_overflow_does_not_hide_what_else_happened(monkeypatch):
+    problem = Overflowing(PROBLEM.weights, PROBLEM.targets)
+    with cgc.Cluster(uncoded_schedule(4, COORDINATES), problem, engine="serial") as cluster:
+        engine = cluster._master.engine
+        wait = engine.wait
+
+        def wait_for_all(timeout_s=None):
+            events = wait(timeout_s)
+            while not engine.is_idle():
+                events += wait()
+            # As if a process were gone in the same moment.
+            return [*events, Lost(3, -9, "")] if events else events
+
+        monkeypatch.setattr(engine, "wait", wait_for_all)
+        monkeypatch.setattr(engine, "replace", lambda worker: None)
+        with pytest.raises(cgc.NonFiniteGradient, match="their sum is not"):
+            cluster.gradient(np.ones(COORDINATES))
+        assert [w.delivered for w in cluster.health().workers] == [1] * 4
+        assert cluster.health().workers[3].deaths == 1
 
 
 # --- futures and asynchronous streams -------------------------------------------------------------------

@@ -162,8 +162,14 @@ class Master:
             raise DecodeError("no worker can deliver anything any more, but cells are still open")
         events = engine.wait(timeout_s)
         blocks: list[Block] = []
+        error: CgcError | None = None
         for event in events:
-            blocks += self._take(event)
+            try:
+                blocks += self._take(event)
+            except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
+                error = caught
+        if error is not None:
+            raise error
         if self._check_at_s is not None and not self.done:
             now_s = engine.clock_s()
             if now_s >= self._check_at_s:

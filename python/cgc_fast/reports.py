@@ -189,9 +189,10 @@ class MeasuredTimes:
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""
-        if not self._rows:
+        rows = list(self._rows)  # another thread may add to them
+        if not rows:
             raise ArgumentValueError("trace: no iteration has been measured yet; compute a gradient first")
-        return np.stack([times for times, _ in self._rows]), np.stack([marks for _, marks in self._rows])
+        return np.stack([times for times, _ in rows]), np.stack([marks for _, marks in rows])
 
     def recent(self) -> NDArray[np.float64]:
         """Median of the last iterations (N,), NaN where nothing was measured."""
