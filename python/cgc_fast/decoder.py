@@ -5,15 +5,16 @@ process, clock, I/O or kernel is touched; the host executes the instructions. Ar
 cell, row), so late, duplicate, stale and reordered ones change nothing.
 
 The decoder also keeps account of who is *expected* to deliver which row: at first every worker the rows of
-its walk, later less (a worker is gone, hangs, or sent NaN) or more (somebody was told to visit a row in its
-place). A cell is *short* if what is here and what is expected cannot decode it; what is then to be done is
-the `Supervisor`'s to say.
+its walk, later less (a worker is gone, seems to hang, or sent NaN) or more (somebody was told to visit a row
+in its place). A cell is *short* if what is here and what is expected cannot decode it; what is then to be
+done is the `Supervisor`'s to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,7 @@ __all__ = ["BlockComplete", "DecodeCell", "Decoder", "Instruction"]
 MOST_REJECTIONS = 2
 
 
-@dataclass(frozen=True)
-class DecodeCell:
+class DecodeCell(NamedTuple):
     """Instruction: add Σ vector[i] · payload(workers[i], cell, rows[i]) over the cell's coordinates."""
 
     cell: int
@@ -37,8 +37,7 @@ class DecodeCell:
     vector: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class BlockComplete:
+class BlockComplete(NamedTuple):
     """Instruction: every cell over this block is decoded; deliver it. `workers` contributed, ascending."""
 
     block: int
@@ -46,6 +45,23 @@ class BlockComplete:
 
 
 Instruction = DecodeCell | BlockComplete
+
+
+@dataclass(frozen=True)
+class _Account:
+    """Who is expected to deliver which row, in numbers: workers by slot, rows by cell."""
+
+    expecting: list[int]
+    reachable: list[int]
+
+    @classmethod
+    def of(cls, walk_slots: list[NDArray[np.int64]], cell_of_slot: NDArray[np.int64], cells: int) -> _Account:
+        """Everybody's whole walk."""
+        expecting = np.zeros(len(cell_of_slot), dtype=np.int64)
+        for slots in walk_slots:
+            np.add.at(expecting, slots, 1)
+        reachable = np.bincount(cell_of_slot[expecting > 0], minlength=cells)
+        return cls(expecting.tolist(), reachable.tolist())
 
 
 class Decoder:
@@ -60,8 +76,6 @@ class Decoder:
     ----------
     iteration : int
         The iteration under way or, when `done`, the last one; 0 before the first.
-    open_cells : ndarray of bool (cells,)
-        Which cells are not decoded yet. Hosts may look at it at any time; only the decoder writes.
     stale, duplicates : int
         Arrivals that were ignored: of another iteration; of a row that had arrived, or of a decoded cell.
     """
@@ -72,9 +86,15 @@ class Decoder:
         self.stale = 0
         self.duplicates = 0
         cells = schedule.cells
-        self._offsets = schedule.row_offsets
-        self._cell_of_slot = np.repeat(np.arange(len(cells)), np.diff(self._offsets))
-        self._walk_slots = [self._offsets[walk.cells] + walk.rows for walk in schedule.walks]
+        offsets = schedule.row_offsets
+        cell_of_slot = np.repeat(np.arange(len(cells)), np.diff(offsets))
+        walk_slots = [offsets[walk.cells] + walk.rows for walk in schedule.walks]
+        # Lists: what is looked up one by one is several times faster in them than in arrays.
+        self._offsets: list[int] = offsets.tolist()
+        self._cell_of_slot: list[int] = cell_of_slot.tolist()
+        self._walk_slots = [frozenset(slots.tolist()) for slots in walk_slots]
+        self._filled = bytes(not cell.is_empty for cell in cells)
+        self._everybody = _Account.of(walk_slots, cell_of_slot, len(cells))
         self._required = [cell.code.required_rows for cell in cells]
         self._blocks_of_cell = [schedule.cell_blocks(c) for c in range(len(cells))]
         self._cells_of_block: list[list[int]] = [[] for _ in schedule.blocks]
@@ -82,16 +102,16 @@ class Decoder:
             if not cells[c].is_empty:
                 for block in blocks:
                     self._cells_of_block[block].append(c)
-        self.open_cells = np.zeros(len(cells), dtype=bool)
-        self._reset()
+        self._open = bytearray(len(cells))
+        self._reset(_Account.of([], cell_of_slot, len(cells)))
 
-    def _reset(self) -> None:
-        cells = self.schedule.cells
+    def _reset(self, account: _Account) -> None:
         self._open_count = 0
         self._expected: list[set[int]] = [set() for _ in self.schedule.walks]  # slots, by worker
-        self._expecting = np.zeros(int(self._offsets[-1]), dtype=np.int64)  # how many workers, by slot
-        # How many rows of a cell are here or expected.
-        self._reachable = np.zeros(len(cells), dtype=np.int64)
+        # What workers that nobody counts on would deliver if they went on after all: slots, by worker.
+        self._set_aside: list[set[int]] = [set() for _ in self.schedule.walks]
+        self._expecting = account.expecting.copy()  # how many workers, by slot
+        self._reachable = account.reachable.copy()  # how many rows of a cell are here or expected
         self._arrived: dict[int, dict[int, int]] = {}  # cell -> row -> worker
         self._rejections: dict[int, int] = {}  # slot -> payloads that were not finite
         self._rejected_by: dict[int, set[int]] = {}  # slot -> who sent them
@@ -101,11 +121,16 @@ class Decoder:
         self._maybe_short: set[int] = set()
 
     @property
+    def open_cells(self) -> NDArray[np.bool_]:
+        """Which cells (C,) are not decoded yet: a live view, which only the decoder writes."""
+        return np.frombuffer(self._open, dtype=np.bool_)
+
+    @property
     def done(self) -> bool:
         """Whether every cell is decoded."""
         return self._open_count == 0
 
-    def start(self, iteration: int, absent: Iterable[int] = ()) -> None:
+    def start(self, iteration: int, absent: Iterable[int] = (), doubted: Iterable[int] = ()) -> None:
         """Open all cells for a new iteration.
 
         Parameters
@@ -114,25 +139,24 @@ class Decoder:
             Larger than that of any earlier iteration.
         absent : iterable of int
             Workers of whom nothing is expected; what they deliver all the same counts.
+        doubted : iterable of int
+            Workers whose walks are set aside from the start: `resume` expects them.
         """
         if iteration <= self.iteration:
             raise ValueError(f"iteration: expected more than {self.iteration}, got {iteration}")
         self.iteration = iteration
-        self._reset()
-        for c, cell in enumerate(self.schedule.cells):
-            self.open_cells[c] = not cell.is_empty
-        self._open_count = int(self.open_cells.sum())
-        nobody = frozenset(absent)
-        for worker, slots in enumerate(self._walk_slots):
-            if worker not in nobody:
-                self._expected[worker].update(slots.tolist())
-                np.add.at(self._expecting, slots, 1)
-        np.add.at(self._reachable, self._cell_of_slot, self._expecting > 0)
-        self._maybe_short.update(np.flatnonzero(self._reachable < self._required).tolist())
+        self._reset(self._everybody)
+        self._open[:] = self._filled
+        self._open_count = self._filled.count(1)
+        self._expected = [set(slots) for slots in self._walk_slots]
+        for worker in doubted:
+            self.set_aside(worker)
+        for worker in absent:
+            self.give_up(worker)
 
     def cancel(self) -> None:
         """Give up the iteration: no cell is open any more."""
-        self.open_cells[:] = False
+        self._open[:] = bytes(len(self._open))
         self._open_count = 0
 
     def deliver(
@@ -145,10 +169,11 @@ class Decoder:
         if iteration != self.iteration:
             self.stale += 1
             return []
-        slot = int(self._offsets[cell]) + row
+        slot = self._offsets[cell] + row
         expected = slot in self._expected[worker]
+        self._set_aside[worker].discard(slot)
         arrived = self._arrived.setdefault(cell, {})
-        if not self.open_cells[cell] or row in arrived:
+        if not self._open[cell] or row in arrived:
             if expected:
                 self._cancel(worker, slot)
             self.duplicates += 1
@@ -170,7 +195,7 @@ class Decoder:
 
     def expect(self, worker: int, cell: int, row: int) -> None:
         """Take note that a worker was told to visit a row, over and above its walk."""
-        slot = int(self._offsets[cell]) + row
+        slot = self._offsets[cell] + row
         if slot in self._expected[worker]:
             return
         self._expected[worker].add(slot)
@@ -179,23 +204,31 @@ class Decoder:
         self._expecting[slot] += 1
 
     def give_up(self, worker: int) -> None:
-        """Take note that nothing more is expected of a worker. What it delivers all the same counts."""
+        """Take note that nothing more will come of a worker. What it delivers all the same counts."""
+        self.set_aside(worker)
+        self._set_aside[worker].clear()
+
+    def set_aside(self, worker: int) -> None:
+        """Expect nothing of a worker for now; if it goes on after all, `resume` expects the same again."""
+        self._set_aside[worker] |= self._expected[worker]
         for slot in list(self._expected[worker]):
             self._cancel(worker, slot)
 
+    def resume(self, worker: int) -> None:
+        """Expect again what was set aside, but for what the worker has delivered since."""
+        for slot in sorted(self._set_aside[worker]):
+            cell = self._cell_of_slot[slot]
+            self.expect(worker, cell, slot - self._offsets[cell])
+        self._set_aside[worker].clear()
+
     def expected_of(self, worker: int) -> list[tuple[int, int]]:
         """Rows of open cells that a worker is expected to deliver: (cell, row), ascending."""
-        slots = sorted(self._expected[worker])
-        cells = self._cell_of_slot[slots].tolist()
-        return [
-            (c, slot - int(self._offsets[c]))
-            for slot, c in zip(slots, cells, strict=True)
-            if self.open_cells[c]
-        ]
+        cells = ((self._cell_of_slot[slot], slot) for slot in sorted(self._expected[worker]))
+        return [(c, slot - self._offsets[c]) for c, slot in cells if self._open[c]]
 
     def is_expecting(self, worker: int) -> bool:
-        """Whether a worker has not answered all that it was to do, of decoded cells too."""
-        return bool(self._expected[worker])
+        """Whether a worker is expected to deliver a row of an open cell."""
+        return any(self._open[self._cell_of_slot[slot]] for slot in self._expected[worker])
 
     def unexpected(self, cell: int) -> list[int]:
         """Rows of an open cell that could help: neither here nor expected, nor rejected too often."""
@@ -203,9 +236,9 @@ class Decoder:
 
     def is_unexpected(self, cell: int, row: int) -> bool:
         """Whether a row of an open cell is neither here nor expected, and was not rejected too often."""
-        slot = int(self._offsets[cell]) + row
+        slot = self._offsets[cell] + row
         return bool(
-            self.open_cells[cell]
+            self._open[cell]
             and self._expecting[slot] == 0
             and row not in self._arrived.get(cell, {})
             and self._rejections.get(slot, 0) < MOST_REJECTIONS
@@ -224,16 +257,16 @@ class Decoder:
 
     def lacking(self, cell: int) -> int:
         """How many rows a cell needs beyond those that are here or expected."""
-        if not self.open_cells[cell]:
+        if not self._open[cell]:
             return 0
-        reachable, required = int(self._reachable[cell]), self._required[cell]
+        reachable, required = self._reachable[cell], self._required[cell]
         if cell in self._refused:  # one more than the ones that would not do
             required = max(required, len(self._arrived[cell]) + 1)
         return max(0, required - reachable)
 
     def reachable(self, cell: int) -> int:
         """How many rows of a cell are here or expected."""
-        return int(self._reachable[cell])
+        return self._reachable[cell]
 
     def refusal(self, cell: int) -> DecodeError | NumericalError | None:
         """Why the rows of a cell at hand, though enough in number, were not accepted, if so."""
@@ -241,13 +274,13 @@ class Decoder:
 
     def rejected_by(self, cell: int, row: int) -> frozenset[int]:
         """Workers that sent values for this row that are not finite."""
-        return frozenset(self._rejected_by.get(int(self._offsets[cell]) + row, ()))
+        return frozenset(self._rejected_by.get(self._offsets[cell] + row, ()))
 
     def _cancel(self, worker: int, slot: int) -> None:
         self._expected[worker].discard(slot)
         self._expecting[slot] -= 1
-        cell = int(self._cell_of_slot[slot])
-        if self._expecting[slot] > 0 or slot - int(self._offsets[cell]) in self._arrived.get(cell, {}):
+        cell = self._cell_of_slot[slot]
+        if self._expecting[slot] > 0 or slot - self._offsets[cell] in self._arrived.get(cell, ()):
             return
         self._reachable[cell] -= 1
         self._maybe_short.add(cell)
@@ -262,16 +295,18 @@ class Decoder:
             self._refused[cell] = error
             self._maybe_short.add(cell)
             return []
-        used = np.flatnonzero(vector)
-        rows = tuple(rows[i] for i in used)
-        workers = tuple(arrived[row] for row in rows)
-        self.open_cells[cell] = False
+        if len(rows) > 1 and not vector.all():
+            used = np.flatnonzero(vector)
+            rows, vector = tuple(rows[i] for i in used), vector[used]
+        workers = tuple([arrived[row] for row in rows])
+        self._open[cell] = 0
         self._open_count -= 1
         self._contributors[cell] = workers
-        instructions: list[Instruction] = [DecodeCell(cell, rows, workers, vector[used])]
+        instructions: list[Instruction] = [DecodeCell(cell, rows, workers, vector)]
         for block in self._blocks_of_cell[cell]:
             self._open_in_block[block] -= 1
             if self._open_in_block[block] == 0:
-                contributors = {w for c in self._cells_of_block[block] for w in self._contributors[c]}
+                over = self._cells_of_block[block]
+                contributors = {w for c in over for w in self._contributors[c]} if len(over) > 1 else workers
                 instructions.append(BlockComplete(block, tuple(sorted(contributors))))
         return instructions

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cgc_fast._core import all_finite, weighted_sum
 from cgc_fast.arguments import Cost
 from cgc_fast.decoder import DecodeCell, Decoder
-from cgc_fast.engines import Delivered, Engine, Event, Lost
+from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
 from cgc_fast.reports import (
     Delivery,
@@ -108,6 +108,7 @@ class Master:
         count = schedule.workers
         self._delivered, self._abandoned, self._non_finite = ([0] * count for _ in range(3))
         self._delivered_now = [0] * count
+        self._can_hang = False
         self._check_at_s: float | None = None
 
     # --- one iteration --------------------------------------------------------------------------------
@@ -137,8 +138,9 @@ class Master:
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
         supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
+        self._can_hang = signs is not None
         self._act()
-        self._next_check(signs is not None)
+        self._next_check()
 
     @property
     def done(self) -> bool:
@@ -163,11 +165,13 @@ class Master:
         events = engine.wait(timeout_s)
         blocks: list[Block] = []
         error: CgcError | None = None
+        changed = False  # whether other workers may be waited for than before
         for event in events:
             try:
                 blocks += self._take(event)
             except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
                 error = caught
+            changed = changed or isinstance(event, Ready)
         if error is not None:
             raise error
         if self._check_at_s is not None and not self.done:
@@ -180,9 +184,9 @@ class Master:
                 before = [record.state for record in self._supervisor.records]
                 self._supervisor.check(now_s, signs, overslept_s if overslept_s > 1.0 else 0.0)
                 self._note_suspicions(before)
-                self._next_check(True)
-        if not self.done:
-            self._act()
+                changed = True
+        if not self.done and (self._act() or changed):
+            self._next_check()
         return blocks
 
     def finish(self) -> None:
@@ -305,8 +309,10 @@ class Master:
 
     # --- workers that do not deliver ------------------------------------------------------------------
 
-    def _act(self) -> None:
-        for action in self._supervisor.decide():
+    def _act(self) -> bool:
+        """Carry out what the supervisor decides; whether that was anything."""
+        actions = self._supervisor.decide()
+        for action in actions:
             if isinstance(action, Order):
                 logger.info("worker %d visits %d more rows", action.worker, len(action.rows))
                 some = ", ".join(f"cell {c} row {r}" for c, r in action.rows[:8])
@@ -321,6 +327,7 @@ class Master:
                 logger.warning("worker %d is killed: silent for %.3g s", action.worker, action.silent_s)
                 self._note(action.worker, "killed", f"silent for {action.silent_s:.3g} s")
                 self.engine.kill(action.worker)
+        return bool(actions)
 
     def _note(self, worker: int, what: str, detail: str = "", rows: int = 0) -> None:
         report = self.report
@@ -335,8 +342,8 @@ class Master:
                 logger.warning("worker %d is silent: its rows are visited elsewhere", worker)
                 self._note(worker, "suspected")
 
-    def _next_check(self, can_hang: bool) -> None:
-        self._check_at_s = self._supervisor.next_check_s(self.engine.clock_s()) if can_hang else None
+    def _next_check(self) -> None:
+        self._check_at_s = self._supervisor.next_check_s(self.engine.clock_s()) if self._can_hang else None
 
     def _can_visit(self, worker: int, cell: int, row: int) -> bool:
         """Whether a worker holds the samples of a row."""

@@ -40,7 +40,8 @@ KILL_FACTOR = 20.0
 KILL_S = 10.0
 # The longest silence is forgotten by this factor an iteration, so that one hiccup does not blind for ever.
 _FORGET = 0.95
-# Deaths without a delivery in between after which a worker is not started again in this iteration.
+# Deaths without a delivery in between after which a worker is not started again, but in a later iteration
+# that cannot do without it.
 MOST_DEATHS = 3
 
 
@@ -103,11 +104,16 @@ class Failure:
 
 @dataclass
 class WorkerRecord:
-    """What is known of a worker. Times in seconds."""
+    """What is known of a worker. Times in seconds.
+
+    `killed`: its end was asked for and is yet to be noticed. `given_up_in`: the iteration.
+    """
 
     state: State = "ready"
+    killed: bool = False
     deaths: int = 0
     deaths_in_a_row: int = 0
+    given_up_in: int = 0
     suspicions: int = 0
     waiting_since_s: float = 0.0
     longest_silence_s: float = 0.0
@@ -155,21 +161,24 @@ class Supervisor:
         if signs is not None:
             for record, sign in zip(self.records, signs, strict=True):
                 record.longest_silence_s = max(_FORGET * record.longest_silence_s, sign.longest_s)
-                if sign.iteration >= self._decoder.iteration:  # it has answered the last call
+                alive = record.state == "ready" or sign.seen_s > record.waiting_since_s
+                # An announced sleep ended with the iteration.
+                record.waiting_since_s = min(now_s, max(record.waiting_since_s, sign.seen_s))
+                if alive and sign.iteration >= self._decoder.iteration:  # it has answered the last call
                     record.waiting_since_s = now_s
             for worker in range(len(self.records)):
                 self._judge(worker, now_s, needed=True)
-        absent = {w for w, record in enumerate(self.records) if record.state != "ready"}
-        self._decoder.start(iteration, absent | self._silent)
-        if self.failure is not None:
-            self._try_again()
+        absent = {w for w, record in enumerate(self.records) if record.state in ("starting", "given up")}
+        doubted = {w for w, record in enumerate(self.records) if record.state == "suspected"}
+        self._decoder.start(iteration, absent | self._silent, doubted)
+        self._try_again()
 
     def delivered(self, worker: int, *, finite: bool = True) -> None:
         """Take note of a sign of life. Call it after `Decoder.deliver`."""
         record = self.records[worker]
         if finite:
             record.deaths_in_a_row = 0
-        if record.state == "suspected":
+        if record.state == "suspected" and not record.killed:
             self._clear(worker)
 
     def lost(self, worker: int) -> None:
@@ -177,19 +186,23 @@ class Supervisor:
         record = self.records[worker]
         record.deaths += 1
         record.deaths_in_a_row += 1
+        record.killed = False
         self._decoder.give_up(worker)
         if record.deaths_in_a_row >= MOST_DEATHS:
             record.state = "given up"
+            record.given_up_in = self._decoder.iteration
         else:
             record.state = "starting"
             self._actions.append(Replace(worker))
 
     def ready(self, worker: int, now_s: float) -> None:
-        """Take note that a successor is there: it goes on with the walk where cells are open."""
+        """Take note that a successor is there: it goes on with the walk where cells are open.
+
+        The history stays: if all others were new, nobody could tell who hangs.
+        """
         record = self.records[worker]
         record.state = "ready"
         record.waiting_since_s = now_s
-        record.longest_silence_s = 0.0
         rows = self._unvisited(worker)
         if rows:
             self._give(worker, rows)
@@ -198,6 +211,7 @@ class Supervisor:
         """What is to be done now: everything that was not answered before."""
         for cell, lacking in self._decoder.short_cells():
             self._rescue(cell, lacking)
+        self._try_again()
         actions, self._actions = self._merged(self._actions), []
         return actions
 
@@ -211,7 +225,7 @@ class Supervisor:
         moments += [
             record.waiting_since_s + self._kill_after_s(worker)
             for worker, record in enumerate(self.records)
-            if record.state == "suspected"
+            if record.state == "suspected" and not record.killed
         ]
         finite = [moment for moment in moments if moment != float("inf")]
         # Without any history of anybody look again soon: the others may get one.
@@ -256,17 +270,27 @@ class Supervisor:
 
     def _may_still_come(self, cell: int) -> int:
         """Rows of a short cell that nobody is expected to deliver now, but somebody may later."""
-        later = [w for w, record in enumerate(self.records) if record.state in ("suspected", "starting")]
+        later = [
+            worker
+            for worker, record in enumerate(self.records)
+            if record.state != "given up" and worker not in self._silent
+        ]
         return sum(
-            any(self._can_visit(worker, cell, row) and worker not in self._silent for worker in later)
+            any(self._can_visit(worker, cell, row) for worker in later)
             for row in self._decoder.unexpected(cell)
             if not self._belongs_to_silent(cell, row)
         )
 
     def _try_again(self) -> None:
-        """Nothing goes without them: workers that were given up get one more chance."""
+        """If nothing goes without them, workers given up in an earlier iteration get one more chance."""
+        if self.failure is None:
+            return
         for worker, record in enumerate(self.records):
-            if record.state == "given up" and worker not in self._silent:
+            if (
+                record.state == "given up"
+                and record.given_up_in < self._decoder.iteration
+                and worker not in self._silent
+            ):
                 record.state = "starting"
                 record.deaths_in_a_row = MOST_DEATHS - 1
                 self._actions.append(Replace(worker))
@@ -275,24 +299,23 @@ class Supervisor:
         """Suspect, clear or kill a worker by how long it has been silent."""
         record = self.records[worker]
         silent_s = now_s - record.waiting_since_s
-        if worker in self._silent:
+        if worker in self._silent or record.killed:
             return
         if record.state == "suspected":
             if silent_s < self._patience_s(worker):
                 self._clear(worker)
             elif silent_s >= self._kill_after_s(worker):
-                record.waiting_since_s = now_s  # once
+                record.killed = True
                 self._actions.append(Kill(worker, silent_s))
         elif record.state == "ready" and needed and silent_s >= self._patience_s(worker):
             record.state = "suspected"
             record.suspicions += 1
-            self._decoder.give_up(worker)
+            self._decoder.set_aside(worker)
 
     def _clear(self, worker: int) -> None:
-        """A suspected worker is alive after all, and goes on with its walk by itself."""
+        """A suspected worker is alive after all, and goes on with what it was to do by itself."""
         self.records[worker].state = "ready"
-        for cell, row in self._unvisited(worker):
-            self._decoder.expect(worker, cell, row)
+        self._decoder.resume(worker)
 
     def _patience_s(self, worker: int) -> float:
         """Silence after which a worker is suspected; infinite as long as nobody has a history."""
@@ -330,8 +353,9 @@ class Supervisor:
             lacking -= 1
 
     def _belongs_to_silent(self, cell: int, row: int) -> bool:
-        """Whether it is a row of a worker that never answers, by intent: so nobody makes up for it."""
-        return any(self._visits(worker, cell, row) for worker in self._silent)
+        """Whether only workers that never answer, by intent, would visit it: so nobody makes up for it."""
+        visitors = {w for w in range(len(self.records)) if self._visits(w, cell, row)} if self._silent else ()
+        return bool(visitors) and self._silent.issuperset(visitors)
 
     def _visits(self, worker: int, cell: int, row: int) -> bool:
         walk = self._decoder.schedule.walks[worker]

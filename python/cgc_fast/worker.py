@@ -142,6 +142,9 @@ def visits_of(
 class Worker:
     """Walk through the visits of one worker, and through what it is told to visit besides.
 
+    A payload that was delivered is never written again in its iteration, whatever is ordered: the master may
+    be reading it.
+
     Parameters
     ----------
     visits : sequence of Visit
@@ -183,6 +186,8 @@ class Worker:
         self._next_of_walk = 0 if walk else len(self.visits)
         self._orders.clear()
         self._visit: Visit | None = None
+        self._visited: set[int] = set()  # slots
+        self._rejected: set[int] = set()  # of these, not finite
         self._passed: set[tuple[int, int]] = set()
         self._forward_queue: list[tuple[int, int]] = []
         # The emulated clock: what is done so far was due when; the walk is late by so much.
@@ -191,8 +196,15 @@ class Worker:
         self._due_s = 0.0
 
     def order(self, visits: Iterable[Visit], now_s: float = 0.0) -> None:
-        """Visit these too, before the rest of the walk; `now_s`: seconds since the iteration began."""
+        """Visit these too, before the rest of the walk, unless they are done already.
+
+        `now_s`: seconds since the iteration began.
+        """
         self._orders.extend((visit, now_s) for visit in visits)
+
+    def rejected(self, visit: Visit) -> None:
+        """Tell that the payload just delivered was not finite: it is visited again if that is ordered."""
+        self._rejected.add(visit.slot)
 
     def abandon(self) -> None:
         """Drop the iteration: the next instruction is `Idle`."""
@@ -223,6 +235,9 @@ class Worker:
 
     def _enter(self) -> bool:
         """Begin the next visit; False if there is none."""
+        while self._orders and self._is_done(self._orders[0][0]):
+            self._orders.popleft()
+        self._skip_visited()
         if self._orders:
             visit, ordered_s = self._orders.popleft()
             self._due_s = self._due_of_order(visit, ordered_s)
@@ -233,6 +248,8 @@ class Worker:
         else:
             return False
         self._visit = visit
+        self._visited.add(visit.slot)
+        self._rejected.discard(visit.slot)
         self._next_coordinate = visit.start
         self._height = int(sum(high - low for low, high in visit.ranges))
         for low, high in visit.ranges:
@@ -242,8 +259,18 @@ class Worker:
                     self._forward_queue.append((int(low), int(high)))
         return True
 
+    def _is_done(self, visit: Visit) -> bool:
+        return visit.slot in self._visited and visit.slot not in self._rejected
+
+    def _skip_visited(self) -> None:
+        """Pass over visits of the walk that were made because they were ordered."""
+        visits = self.visits
+        while self._next_of_walk < len(visits) and visits[self._next_of_walk].slot in self._visited:
+            self._next_of_walk += 1
+
     def _is_next_soon(self) -> bool:
         """Whether a payload without a due time follows at once, in one slice and with no forward pass."""
+        self._skip_visited()
         if self._orders or self._next_of_walk >= len(self.visits) or self._cycle_time is not None:
             return False
         visit = self.visits[self._next_of_walk]

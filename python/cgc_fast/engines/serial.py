@@ -89,6 +89,8 @@ class SerialEngine:
         finite = True
         if self._open_cells[deliver.visit.cell]:
             finite = self._compute(index, deliver.visit, work)
+            if not finite:
+                self._workers[index].rejected(deliver.visit)
         if not any(entry[1] == index for entry in self._due):
             self._schedule_next(index)
         return [Delivered(self._iteration, index, deliver.visit.slot, finite, began_s, self._now_s)]

@@ -223,13 +223,10 @@ class _Loop:
                     return True
                 if why == "orders":
                     self._take_orders()
-        self._push(
-            self._begun,
-            visit.slot,
-            all_finite(payload[:width]),
-            self._visit_began_ns,
-            wake=not instruction.soon,
-        )
+        finite = all_finite(payload[:width])
+        if not finite:
+            self._worker.rejected(visit)
+        self._push(self._begun, visit.slot, finite, self._visit_began_ns, wake=not instruction.soon)
         return True
 
     def _push(self, iteration: int, slot: int, finite: bool, began_ns: int, *, wake: bool) -> None:
