@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from cgc_fast import problems as problems
     from cgc_fast._core import build_info as build_info
     from cgc_fast.cluster import Block as Block
+    from cgc_fast.cluster import BlockStream as BlockStream
     from cgc_fast.cluster import Cluster as Cluster
+    from cgc_fast.cluster import PartialGradient as PartialGradient
     from cgc_fast.codes import Code as Code
     from cgc_fast.codes import CyclicCode as CyclicCode
     from cgc_fast.codes import RepetitionCode as RepetitionCode
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
     from cgc_fast.planning import Plan as Plan
     from cgc_fast.planning import plan as plan
     from cgc_fast.problems import Problem as Problem
+    from cgc_fast.reports import Delivery as Delivery
+    from cgc_fast.reports import Health as Health
+    from cgc_fast.reports import IterationReport as IterationReport
+    from cgc_fast.reports import WorkerEvent as WorkerEvent
+    from cgc_fast.reports import WorkerHealth as WorkerHealth
+    from cgc_fast.reports import read_events as read_events
     from cgc_fast.runtime_model import completion_probability as completion_probability
     from cgc_fast.runtime_model import expected_runtime as expected_runtime
     from cgc_fast.runtime_model import runtime as runtime
@@ -48,6 +56,7 @@ _HOME = {
     "ArgumentTypeError": "errors",
     "ArgumentValueError": "errors",
     "Block": "cluster",
+    "BlockStream": "cluster",
     "Cell": "schedule",
     "CgcError": "errors",
     "Cluster": "cluster",
@@ -56,12 +65,16 @@ _HOME = {
     "Code": "codes",
     "CyclicCode": "codes",
     "DecodeError": "errors",
+    "Delivery": "reports",
     "Fit": "fitting",
+    "Health": "reports",
+    "IterationReport": "reports",
     "Mixture": "mixtures",
     "Never": "mixtures",
     "NonFiniteGradient": "errors",
     "NotCertified": "errors",
     "NumericalError": "errors",
+    "PartialGradient": "cluster",
     "Plan": "planning",
     "PoorFitWarning": "errors",
     "Problem": "problems",
@@ -70,6 +83,8 @@ _HOME = {
     "Trace": "straggler_models",
     "Walk": "schedule",
     "WorkerDied": "errors",
+    "WorkerEvent": "reports",
+    "WorkerHealth": "reports",
     "baselines": "",
     "build_info": "_core",
     "completion_probability": "runtime_model",
@@ -77,6 +92,7 @@ _HOME = {
     "fit": "fitting",
     "plan": "planning",
     "problems": "",
+    "read_events": "reports",
     "runtime": "runtime_model",
     "simulate": "simulation",
 }

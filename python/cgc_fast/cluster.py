@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import weakref
@@ -24,6 +25,7 @@ from cgc_fast.errors import (
     CgcError,
     ClusterBusy,
     ClusterClosed,
+    NonFiniteGradient,
     unknown_name,
 )
 from cgc_fast.master import Block, Master, slot_widths
@@ -109,9 +111,12 @@ class BlockStream:
 
     def close(self) -> None:
         """End the iteration, from any thread; the workers abandon it. May be called twice."""
+        if os.getpid() != self._cluster._owner:  # after a fork it goes on in the process that began it
+            self._over = True
         self._cancelled = True
-        if not self._over:
-            self._master.engine.interrupt()
+        if self._over:
+            return
+        self._master.engine.interrupt()
         with self._lock:
             self._end()
 
@@ -306,11 +311,12 @@ class Cluster:
                 pass
             return gradient
         decoded = np.zeros(self.schedule.coordinates, dtype=np.bool_)
-        failure = None
+        failure: CgcError | None
         try:
             while (block := stream._next(until_s)) is not None:
                 decoded[block.coordinates] = True
-        except (ClusterBusy, ClusterClosed):
+            failure = self._master.failure
+        except ClusterClosed:
             raise
         except CgcError as error:
             failure = error
@@ -335,6 +341,8 @@ class Cluster:
         gradient = self._checked_out(out)
         for _ in self._begin(theta, gradient, with_value=True):
             pass
+        if not math.isfinite(self._master.loss):
+            raise NonFiniteGradient("the loss: the payloads are finite, their sum is not (overflow)")
         return self._master.loss, gradient
 
     def stream(self, theta: ArrayLike) -> BlockStream:
@@ -440,6 +448,8 @@ class Cluster:
             raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
         try:
             values = self._checked_theta(theta)
+            if np.may_share_memory(values, gradient):
+                values = values.copy()
             cycle_times = self._next_cycle_times()
         except BaseException:
             self._turn.release()

@@ -138,7 +138,6 @@ class Master:
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
         supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
-        self._raise_if_hopeless()
         self._can_hang = signs is not None
         self._act()
         self._next_check()
@@ -149,8 +148,13 @@ class Master:
         return self._decoder.done
 
     def step(self, until_s: float | None = None) -> list[Block]:
-        """Wait for the next thing to happen, or until a moment of the iteration; blocks that it completed."""
+        """Wait for the next thing to happen, or until a moment of the iteration; blocks that it completed.
+
+        Raises if the gradient can never be complete; with `until_s` only when nothing more of it can come.
+        """
         engine = self.engine
+        if until_s is None or self._supervisor.nothing_can_come:
+            self._raise_if_hopeless()
         timeout_s = None if until_s is None else max(0.0, until_s - engine.elapsed_s())
         asked_s = engine.clock_s()
         if self._check_at_s is not None:
@@ -160,10 +164,16 @@ class Master:
             raise DecodeError("no worker can deliver anything any more, but cells are still open")
         events = engine.wait(timeout_s)
         blocks: list[Block] = []
+        error: CgcError | None = None
         changed = False  # whether other workers may be waited for than before
         for event in events:
-            blocks += self._take(event)
+            try:
+                blocks += self._take(event)
+            except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
+                error = caught
             changed = changed or isinstance(event, Ready)
+        if error is not None:
+            raise error
         if self._check_at_s is not None and not self.done:
             now_s = engine.clock_s()
             if now_s >= self._check_at_s:
@@ -175,10 +185,8 @@ class Master:
                 self._supervisor.check(now_s, signs, overslept_s if overslept_s > 1.0 else 0.0)
                 self._note_suspicions(before)
                 changed = True
-        if not self.done:
-            if self._act() or changed:
-                self._next_check()
-            self._raise_if_hopeless()
+        if not self.done and (self._act() or changed):
+            self._next_check()
         return blocks
 
     def finish(self) -> None:
@@ -307,14 +315,12 @@ class Master:
         for action in actions:
             if isinstance(action, Order):
                 logger.info("worker %d visits %d more rows", action.worker, len(action.rows))
-                self._note(
-                    action.worker, "rescue", ", ".join(f"cell {c} row {r}" for c, r in action.rows[:8])
-                )
+                some = ", ".join(f"cell {c} row {r}" for c, r in action.rows[:8])
+                self._note(action.worker, "rescue", some, len(action.rows))
                 samples = int(self._cost.samples)
-                self.engine.order(
-                    action.worker,
-                    [visit_of(self.schedule, c, r, samples, self._cost) for c, r in action.rows],
-                )
+                visits = [visit_of(self.schedule, c, r, samples, self._cost) for c, r in action.rows]
+                self._measured.ordered(action.worker, {v.slot: v.cycles + v.forward_cycles for v in visits})
+                self.engine.order(action.worker, visits)
             elif isinstance(action, Replace):
                 self.engine.replace(action.worker)
             elif isinstance(action, Kill):
@@ -323,9 +329,12 @@ class Master:
                 self.engine.kill(action.worker)
         return bool(actions)
 
-    def _note(self, worker: int, what: str, detail: str = "") -> None:
-        assert self.report is not None
-        self.report.events.append(WorkerEvent(self.engine.elapsed_s(), worker, what, detail))
+    def _note(self, worker: int, what: str, detail: str = "", rows: int = 0) -> None:
+        report = self.report
+        assert report is not None
+        # Before the decoder has started it happened between two iterations.
+        at_s = self.engine.elapsed_s() if self._decoder.iteration == report.iteration else 0.0
+        report.events.append(WorkerEvent(at_s, worker, what, detail, rows))
 
     def _note_suspicions(self, before: Sequence[str]) -> None:
         for worker, record in enumerate(self._supervisor.records):
@@ -350,10 +359,16 @@ class Master:
             self._held[key] = known
         return known
 
-    def _raise_if_hopeless(self) -> None:
+    @property
+    def failure(self) -> CgcError | None:
+        """Why the gradient can never be complete; None as long as it may."""
         failure = self._supervisor.failure
+        return None if failure is None else self._error(failure)
+
+    def _raise_if_hopeless(self) -> None:
+        failure = self.failure
         if failure is not None:
-            raise self._error(failure)
+            raise failure
 
     def _error(self, failure: Failure) -> CgcError:
         cell = self.schedule.cells[failure.cell]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast.errors import ArgumentValueError
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.schedule import Schedule
 from cgc_fast.supervisor import State
 
@@ -22,6 +23,8 @@ __all__ = [
     "EventLog",
     "Health",
     "IterationReport",
+    "LoggedCell",
+    "LoggedSchedule",
     "MeasuredTimes",
     "WorkerEvent",
     "WorkerHealth",
@@ -51,13 +54,14 @@ class WorkerEvent:
     """Something out of the ordinary, `at_s` seconds after the iteration began.
 
     `what` is one of "lost", "ready" (a successor is there), "suspected", "killed", "rescue" (it visits rows
-    in the place of others), "non-finite".
+    in the place of others), "non-finite". `rows`: how many it was told to visit.
     """
 
     at_s: float
     worker: int
     what: str
     detail: str = ""
+    rows: int = 0
 
 
 @dataclass
@@ -151,29 +155,44 @@ class MeasuredTimes:
         )
         self._rows: deque[tuple[NDArray[np.float64], NDArray[np.bool_]]] = deque(maxlen=_MOST_ITERATIONS)
         self._now = np.full(len(arrival_cycles), np.nan)
+        # What a worker was ordered to visit besides, slot -> cycles; and the cycles of what it did of that.
+        self._orders: list[dict[int, float]] = [{} for _ in arrival_cycles]
+        self._besides = np.zeros(len(arrival_cycles))
 
     def begin(self) -> None:
         """Begin a new row."""
         self._now[:] = np.nan
+        self._besides[:] = 0.0
+        for orders in self._orders:
+            orders.clear()
+
+    def ordered(self, worker: int, cycles: dict[int, float]) -> None:
+        """Take note that a worker visits these rows besides, slot -> cycles, before the rest of its walk."""
+        self._orders[worker].update(cycles)
 
     def delivered(self, worker: int, slot: int, ended_s: float) -> None:
-        """Take note of a delivery; one that is not of the worker's walk says nothing."""
+        """Take note of a delivery. One that was ordered only adds to the work: it may have come late."""
+        if slot in self._orders[worker]:
+            self._besides[worker] += self._orders[worker][slot]
+            return
         cycles = self._arrival_cycles[worker].get(slot, 0.0)
         if cycles > 0 and ended_s > 0:
-            self._now[worker] = ended_s / cycles
+            self._now[worker] = ended_s / (cycles + self._besides[worker])
 
     def finish(self, elapsed_s: float) -> None:
         """End the row: who delivered nothing took longer than the iteration for its first visit."""
         censored = np.isnan(self._now)
-        times = np.where(censored, elapsed_s / self._first_cycles, self._now)
+        besides = [sum(orders.values()) for orders in self._orders]
+        times = np.where(censored, elapsed_s / (self._first_cycles + besides), self._now)
         if elapsed_s > 0 and not np.isnan(times).any():
             self._rows.append((times, censored))
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""
-        if not self._rows:
+        rows = list(self._rows)  # another thread may add to them
+        if not rows:
             raise ArgumentValueError("trace: no iteration has been measured yet; compute a gradient first")
-        return np.stack([times for times, _ in self._rows]), np.stack([marks for _, marks in self._rows])
+        return np.stack([times for times, _ in rows]), np.stack([marks for _, marks in rows])
 
     def recent(self) -> NDArray[np.float64]:
         """Median of the last iterations (N,), NaN where nothing was measured."""
@@ -186,6 +205,56 @@ class MeasuredTimes:
         return medians
 
 
+@dataclass(frozen=True)
+class LoggedCell:
+    """A cell as the event log has it: coordinates [start, stop), samples [low, high) as fractions of all."""
+
+    start: int
+    stop: int
+    low: float
+    high: float
+    rows: int
+    required_rows: int
+    tolerance: int
+
+
+@dataclass(frozen=True)
+class LoggedSchedule:
+    """What is logged of a schedule.
+
+    Attributes
+    ----------
+    workers, coordinates : int
+        N and L.
+    cells : tuple of LoggedCell
+    visits : tuple of int
+        Rows in the walk of each worker.
+    """
+
+    workers: int
+    coordinates: int
+    cells: tuple[LoggedCell, ...]
+    visits: tuple[int, ...]
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> LoggedSchedule:
+        """Take from a schedule what is logged of it."""
+        cells = tuple(
+            LoggedCell(
+                cell.start,
+                cell.stop,
+                float(cell.low),
+                float(cell.high),
+                cell.code.rows,
+                cell.code.required_rows,
+                schedule.tolerance(index),
+            )
+            for index, cell in enumerate(schedule.cells)
+        )
+        visits = tuple(len(walk.cells) for walk in schedule.walks)
+        return cls(schedule.workers, schedule.coordinates, cells, visits)
+
+
 class EventLog:
     """Write what happens as JSON lines: first the schedule, then a line an iteration, flushed at once.
 
@@ -193,6 +262,14 @@ class EventLog:
     ----------
     target : path or text file
         Where to; a file is left open.
+    schedule : Schedule
+
+    Raises
+    ------
+    ArgumentTypeError
+        `target` is neither.
+    OSError
+        The file cannot be opened.
     """
 
     def __init__(self, target: str | os.PathLike[str] | IO[str], schedule: Schedule) -> None:
@@ -200,25 +277,9 @@ class EventLog:
         self._file: Any = target
         if isinstance(target, (str, os.PathLike)):
             self._file = open(target, "w", encoding="utf-8")  # noqa: SIM115 - closed by `close`
-        self._write(
-            {
-                "event": "schedule",
-                "workers": schedule.workers,
-                "coordinates": schedule.coordinates,
-                "cells": [
-                    {
-                        "start": cell.start,
-                        "stop": cell.stop,
-                        "low": cell.low,
-                        "high": cell.high,
-                        "rows": cell.code.rows,
-                        "required_rows": cell.code.required_rows,
-                        "tolerance": schedule.tolerance(c),
-                    }
-                    for c, cell in enumerate(schedule.cells)
-                ],
-            }
-        )
+        elif not (hasattr(target, "write") and hasattr(target, "flush")):
+            raise ArgumentTypeError(f"events: expected a path or a text file, got {type(target).__name__}")
+        self._write({"event": "schedule", **asdict(LoggedSchedule.of(schedule))})
 
     def iteration(self, report: IterationReport) -> None:
         """Write one iteration."""
@@ -245,45 +306,84 @@ class EventLog:
         self._file.flush()
 
 
-def read_events(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator[IterationReport]]:
-    """Read an event log: the line of the schedule, and the iterations one by one.
+def read_events(path: str | os.PathLike[str]) -> tuple[LoggedSchedule, Iterator[IterationReport]]:
+    """Read an event log: the schedule, and the iterations one by one.
+
+    The last line of a master that was killed may be cut off: the log then ends before it, with a warning.
+
+    Parameters
+    ----------
+    path : path
+        Of what `Cluster` wrote with ``events=``.
+
+    Returns
+    -------
+    LoggedSchedule
+    iterator of IterationReport
+        As they were, in their order; reads on as it is asked for more.
 
     Raises
     ------
     ArgumentValueError
-        The file is no event log.
+        The file is no event log; while iterating: a line before the last is none.
+    OSError
+        It cannot be read.
     """
     name = os.fspath(path)
 
-    def lines() -> Iterator[dict[str, Any]]:
-        with open(path, encoding="utf-8") as file:
+    def lines() -> Iterator[tuple[int, dict[str, Any]]]:
+        with open(path, "rb") as file:
             for number, text in enumerate(file, 1):
                 try:
                     line = json.loads(text)
                     line["event"]
                 except (ValueError, KeyError, TypeError):
-                    raise ArgumentValueError(
-                        f"{name}, line {number}: expected an event as JSON, as Cluster(events=...) writes it"
-                    ) from None
-                yield line
+                    if number > 1 and not text.endswith(b"\n"):
+                        warnings.warn(
+                            f"{name}, line {number}: cut off in the middle; the log is read up to there",
+                            stacklevel=3,
+                        )
+                        return
+                    raise _no_event(name, number) from None
+                yield number, line
 
     found = lines()
-    first = next(found, None)
-    if first is None or first["event"] != "schedule":
-        raise ArgumentValueError(f"{name}: expected an event log that begins with its schedule")
+    empty: tuple[int, dict[str, Any]] = (1, {"event": ""})
+    number, first = next(found, empty)
+    if first["event"] != "schedule":
+        raise ArgumentValueError(f"{name}: expected an event log, which begins with its schedule")
+    try:
+        schedule = LoggedSchedule(
+            first["workers"],
+            first["coordinates"],
+            tuple(LoggedCell(**cell) for cell in first["cells"]),
+            tuple(first["visits"]),
+        )
+    except (KeyError, TypeError):
+        raise _no_event(name, number) from None
 
     def iterations() -> Iterator[IterationReport]:
-        for line in found:
+        for number, line in found:
             if line["event"] != "iteration":
                 continue
-            yield IterationReport(
-                iteration=line["iteration"],
-                elapsed_s=line["elapsed_s"],
-                complete=line["complete"],
-                deliveries=[Delivery(*entry) for entry in line["deliveries"]],
-                decoded_s={int(cell): at_s for cell, at_s in line["decoded_s"].items()},
-                blocks_s={int(block): at_s for block, at_s in line["blocks_s"].items()},
-                events=[WorkerEvent(**entry) for entry in line["workers"]],
-            )
+            try:
+                report = IterationReport(
+                    iteration=line["iteration"],
+                    elapsed_s=line["elapsed_s"],
+                    complete=line["complete"],
+                    deliveries=[Delivery(*entry) for entry in line["deliveries"]],
+                    decoded_s={int(cell): at_s for cell, at_s in line["decoded_s"].items()},
+                    blocks_s={int(block): at_s for block, at_s in line["blocks_s"].items()},
+                    events=[WorkerEvent(**entry) for entry in line["workers"]],
+                )
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise _no_event(name, number) from None
+            yield report
 
-    return first, iterations()
+    return schedule, iterations()
+
+
+def _no_event(name: str, number: int) -> ArgumentValueError:
+    return ArgumentValueError(
+        f"{name}, line {number}: expected an event as JSON, as Cluster(events=...) writes it"
+    )

@@ -259,10 +259,16 @@ class Supervisor:
     @property
     def failure(self) -> Failure | None:
         """Why the iteration can never complete; None as long as it may."""
-        for cell, lacking in self._decoder.short_cells():
-            if self._may_still_come(cell) < lacking:
-                return self._failure(cell)
-        return None
+        hopeless = self._hopeless_cells()
+        return self._failure(hopeless[0]) if hopeless else None
+
+    @property
+    def nothing_can_come(self) -> bool:
+        """Whether no open cell can ever be decoded."""
+        return len(self._hopeless_cells()) == int(self._decoder.open_cells.sum())
+
+    def _hopeless_cells(self) -> list[int]:
+        return [cell for cell, lacking in self._decoder.short_cells() if self._may_still_come(cell) < lacking]
 
     def _may_still_come(self, cell: int) -> int:
         """Rows of a short cell that nobody is expected to deliver now, but somebody may later."""

@@ -312,6 +312,18 @@ class ProcessEngine:
         self._descriptors.clear()
         for segment in self._segments:
             segment.close()
+        # The mappings go with what looks into them.
+        self._segments.clear()
+        for name in (
+            "_signal",
+            "_control",
+            "_theta",
+            "_thetas",
+            "_payloads",
+            "_payload_segments",
+            "_read_only",
+        ):
+            self.__dict__.pop(name, None)
 
     def disown(self) -> None:
         """In a child of the master made by fork: drop what would keep the workers alive, touch nothing else.
