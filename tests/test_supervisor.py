@@ -223,6 +223,19 @@ def test_given_up_after_so_many_deaths_without_a_delivery():
     assert failure.refused is None
 
 
+def test_nothing_can_come_once_every_open_cell_is_hopeless():
+    host = uncoded()
+    host.begin()
+    for _ in range(MOST_DEATHS):
+        host.lose(1)
+    assert host.failure is not None
+    assert not host.supervisor.nothing_can_come  # of the other cells something does
+    host.deliver(0, 0)
+    assert not host.supervisor.nothing_can_come
+    host.deliver(2, 2)
+    assert host.supervisor.nothing_can_come
+
+
 def test_given_up_is_no_failure_if_others_hold_its_samples():
     host = uncoded(everywhere=True)
     host.begin()
