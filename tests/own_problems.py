@@ -64,7 +64,7 @@ class Fault:
     `what`: "kill", "raise", "memory", "exit", "vanish" (leaves without a word), "stop" (SIGSTOP), "hang"
     (computes for ever), "nan", "infinity", "late" (answers after 50 ms), "nothing".
     `samples`: only workers that hold all of these; none: any worker.
-    `first`: nobody else delivers anything in this iteration before it has struck that often.
+    `first`: nobody else delivers this cell before it has struck that often.
     """
 
     what: str
@@ -109,12 +109,12 @@ class Scripted(Quadratic):
     def derivatives(self, start, stop, ranges, coefficients, out):
         super().derivatives(start, stop, ranges, coefficients, out)
         self._strike(start, out)
-        for (iteration, where), fault in self.script.items():
-            if iteration == self.iteration and fault.first:
-                deadline = time.monotonic() + 30
-                while not all(os.path.exists(self._path(where, i)) for i in range(fault.times)):
-                    assert time.monotonic() < deadline, "the fault that was to come first never came"
-                    time.sleep(0.001)
+        fault = self.script.get((self.iteration, start))
+        if fault is not None and fault.first:
+            deadline = time.monotonic() + 30
+            while not all(os.path.exists(self._path(start, i)) for i in range(fault.times)):
+                assert time.monotonic() < deadline, "the fault that was to come first never came"
+                time.sleep(0.001)
 
     def _path(self, where, time_):
         return os.path.join(self.folder, f"{self.iteration}-{where}-{time_}")
@@ -192,6 +192,41 @@ class Endless(Quadratic):
         super().derivatives(start, stop, ranges, coefficients, out)
         if self.iteration > 1:
             time.sleep(1000)
+
+
+class Unreliable(Quadratic):
+    """Misbehaves at random, decided beforehand: {iteration: (what, sample)}; what: "die", "raise", "late", "nan".
+
+    Struck are the workers that hold the sample, in their first derivatives of that iteration; of those that
+    are to die or raise, one only.
+    """
+
+    last = 0
+
+    def with_faults(self, faults, folder):
+        self.faults, self.folder = faults, str(folder)
+        return self
+
+    def derivatives(self, start, stop, ranges, coefficients, out):
+        super().derivatives(start, stop, ranges, coefficients, out)
+        if self.last == self.iteration:
+            return
+        self.last = self.iteration
+        what, sample = self.faults.get(self.iteration, ("", 0))
+        if not what or np.isnan(self.weights[sample, 0]):
+            return
+        if what == "late":
+            time.sleep(0.01 * (os.getpid() % 4))
+        elif what == "nan":
+            out[0] = np.nan
+        else:
+            try:
+                os.close(os.open(os.path.join(self.folder, str(self.iteration)), os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+            if what == "die":
+                os._exit(7)
+            raise RuntimeError("scripted failure")
 
 
 class SlowSlices(Quadratic):
