@@ -197,8 +197,8 @@ class Endless(Quadratic):
 class Unreliable(Quadratic):
     """Misbehaves at random, decided beforehand: {iteration: (what, sample)}; what: "die", "raise", "late", "nan".
 
-    Struck are the workers that hold the sample, in their first derivatives of that iteration; of those that
-    are to die or raise, one only.
+    Struck are the workers that hold the sample, in their first derivatives of that iteration: late are all
+    of them, anything else happens to one only.
     """
 
     last = 0
@@ -217,15 +217,16 @@ class Unreliable(Quadratic):
             return
         if what == "late":
             time.sleep(0.01 * (os.getpid() % 4))
-        elif what == "nan":
+            return
+        try:
+            os.close(os.open(os.path.join(self.folder, str(self.iteration)), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        if what == "nan":
             out[0] = np.nan
+        elif what == "die":
+            os._exit(7)
         else:
-            try:
-                os.close(os.open(os.path.join(self.folder, str(self.iteration)), os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                return
-            if what == "die":
-                os._exit(7)
             raise RuntimeError("scripted failure")
 
 

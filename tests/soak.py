@@ -208,7 +208,9 @@ def soak(iterations: int, seed: int, say=lambda text: None, rounds: int = 8) -> 
         gc.collect()
         after = children(), threading.active_count(), descriptors(), segments()
     figures.descriptors = [before[2], after[2]]
-    for name, one, other in zip(("processes", "threads", "descriptors", "segments"), before, after, strict=True):
+    for name, one, other in zip(
+        ("processes", "threads", "descriptors", "segments"), before, after, strict=True
+    ):
         if one != other:
             figures.leaks.append(f"{name} {one} -> {other}")
     return figures

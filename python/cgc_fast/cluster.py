@@ -26,6 +26,7 @@ from cgc_fast.errors import (
     ClusterClosed,
     unknown_name,
 )
+from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.master import Block, Master, slot_widths
 from cgc_fast.problems import Problem, ProblemTraits, check_problem
 from cgc_fast.reports import Delivery, EventLog, Health, IterationReport
@@ -34,6 +35,8 @@ from cgc_fast.straggler_models import Trace
 from cgc_fast.worker import visits_of
 
 __all__ = ["Block", "BlockStream", "Cluster", "Delivery", "IterationReport", "PartialGradient"]
+
+_FORKED = "the workers of this cluster belong to the process that was forked"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +79,13 @@ class BlockStream:
     dropping the last reference ends the iteration.
     """
 
-    def __init__(self, cluster: Cluster, master: Master, turn: threading.Lock) -> None:
+    def __init__(self, cluster: Cluster, master: Master, turn: _Turn) -> None:
         self._cluster = cluster
         self._master = master
         self._turn = turn
+        self._token = object()  # while the turn is held with it, the iteration is under way
         self._blocks: list[Block] = []
         self._lock = threading.RLock()
-        self._over = False
         self._cancelled = False
 
     def __iter__(self) -> Iterator[Block]:
@@ -110,7 +113,9 @@ class BlockStream:
     def close(self) -> None:
         """End the iteration, from any thread; the workers abandon it. May be called twice."""
         self._cancelled = True
-        if not self._over:
+        if self._cluster.forked:  # the iteration is another process's, and so may the lock be
+            return
+        if self._turn.is_held(self._token):
             self._master.engine.interrupt()
         with self._lock:
             self._end()
@@ -122,16 +127,19 @@ class BlockStream:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if hasattr(self, "_cancelled"):
+            self.close()
 
     def _next(self, until_s: float | None = None) -> Block | None:
         """Next block; None when there is none, be it for a moment of the iteration that has come."""
+        if self._cluster.forked:
+            raise ClusterClosed(_FORKED)
         with self._lock:
             try:
                 while not self._blocks:
                     if self._cancelled and self._cluster.closed:
                         raise ClusterClosed("the cluster was closed while an iteration was under way")
-                    if self._over or self._cancelled:
+                    if self._cancelled or not self._turn.is_held(self._token):
                         self._end()
                         return None
                     if self._master.done:
@@ -147,13 +155,33 @@ class BlockStream:
                 raise
 
     def _end(self) -> None:
-        if not self._over:
-            self._over = True
+        if self._turn.is_held(self._token):
             self._blocks = []
             try:
                 self._master.finish()
             finally:
-                self._turn.release()
+                self._turn.release(self._token)
+
+
+class _Turn:
+    """Whose iteration is under way.
+
+    Taking and giving back are single steps of a dictionary, keyed by the holder: wherever Ctrl-C strikes, the
+    holder is known, and gives back what it holds when it is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._holder: dict[str, object] = {}
+
+    def take(self, token: object) -> bool:
+        return self._holder.setdefault("turn", token) is token
+
+    def is_held(self, token: object) -> bool:
+        return self._holder.get("turn") is token
+
+    def release(self, token: object) -> None:
+        if self.is_held(token):
+            self._holder.pop("turn", None)
 
 
 class Cluster:
@@ -242,7 +270,7 @@ class Cluster:
         job = Job(problem, factory, walks, ranges, slot_widths(schedule))
         self._closed = False
         self._owner = os.getpid()
-        self._turn = threading.Lock()  # held while an iteration is under way
+        self._turn = _Turn()  # held while an iteration is under way
         self._stream: weakref.ref[BlockStream] | None = None
         self._threads: list[threading.Thread] = []
         self._log = None if events is None else EventLog(events, schedule)
@@ -400,21 +428,29 @@ class Cluster:
     @property
     def closed(self) -> bool:
         """Whether the cluster can run nothing any more."""
-        return self._closed or os.getpid() != self._owner
+        return self._closed or self.forked
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a copy in a forked process: the workers belong to the one that was forked."""
+        return os.getpid() != self._owner
 
     def close(self) -> None:
         """Stop the workers and release everything; may be called twice, and from any thread.
 
         An iteration under way in another thread ends there with `ClusterClosed`.
         """
-        self._closed = True
-        stream = None if self._stream is None else self._stream()
-        if stream is not None:
-            stream.close()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
-        self._finalizer()
+        with interrupts_postponed():
+            self._closed = True
+            if self.forked:
+                return
+            stream = None if self._stream is None else self._stream()
+            if stream is not None:
+                stream.close()
+            for thread in self._threads:
+                if thread is not threading.current_thread():
+                    thread.join()
+            self._finalizer()
 
     def __enter__(self) -> Cluster:
         return self
@@ -432,26 +468,26 @@ class Cluster:
     def _begin(
         self, theta: ArrayLike, gradient: NDArray[np.float64], *, with_value: bool = False
     ) -> BlockStream:
-        if os.getpid() != self._owner:
-            raise ClusterClosed("the workers of this cluster belong to the process that was forked")
-        if self._closed:
-            raise ClusterClosed("the cluster is closed: make a new one")
-        if not self._turn.acquire(blocking=False):
-            raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
-        try:
-            values = self._checked_theta(theta)
-            cycle_times = self._next_cycle_times()
-        except BaseException:
-            self._turn.release()
-            raise
+        self._check_open()
+        values = self._checked_theta(theta)
         stream = BlockStream(self, self._master, self._turn)
-        self._stream = weakref.ref(stream)
         try:
+            if not self._turn.take(stream._token):
+                raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
+            self._stream = weakref.ref(stream)
+            self._check_open()  # once more: whoever closes from now on finds the stream
+            cycle_times = self._next_cycle_times()
             self._master.begin(values, gradient, cycle_times, with_value=with_value)
         except BaseException:
             stream.close()
             raise
         return stream
+
+    def _check_open(self) -> None:
+        if self.forked:
+            raise ClusterClosed(_FORKED)
+        if self._closed:
+            raise ClusterClosed("the cluster is closed: make a new one")
 
     def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
         array = np.asarray(theta)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cgc_fast._core import all_finite, weighted_sum
 from cgc_fast.arguments import Cost
 from cgc_fast.decoder import DecodeCell, Decoder
-from cgc_fast.engines import Delivered, Engine, Event, Lost
+from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
 from cgc_fast.reports import (
     Delivery,
@@ -109,6 +109,8 @@ class Master:
         self._delivered, self._abandoned, self._non_finite = ([0] * count for _ in range(3))
         self._delivered_now = [0] * count
         self._check_at_s: float | None = None
+        self._under_way = False
+        self._broken_off = False  # the last iteration, by an exception or by leaving the loop
 
     # --- one iteration --------------------------------------------------------------------------------
 
@@ -128,12 +130,16 @@ class Master:
         self.loss = 0.0
         self.iteration += 1
         report = self.report = IterationReport(self.iteration)
+        self._under_way = True
         self._delivered_now = [0] * self.schedule.workers
         self._measured.begin()
         for event in engine.wait(0.0):  # what happened meanwhile
             self._take(event)
+        if self._broken_off:
+            self._reconcile()
+        self._broken_off = True
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
-        signs = engine.signs_of_life()
+        signs = engine.signs_of_life(reset=True)
         supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
         self._raise_if_hopeless()
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
@@ -176,12 +182,16 @@ class Master:
         return blocks
 
     def finish(self) -> None:
-        """End the iteration, complete or not."""
+        """End the iteration, complete or not; nothing if none is under way."""
+        if not self._under_way:
+            return
+        self._under_way = False
         report = self.report
         assert report is not None
         self.engine.finish(report.iteration)
         report.elapsed_s = self.engine.elapsed_s()
         report.complete = self.done
+        self._broken_off = not self.done
         self._decoder.cancel()
         if report.deliveries:
             self._measured.finish(report.elapsed_s)
@@ -235,6 +245,15 @@ class Master:
             self._note(event.worker, "ready")
             self._supervisor.ready(event.worker, self.engine.clock_s())
         return []
+
+    def _reconcile(self) -> None:
+        """Catch up with the engine: Ctrl-C may have come between its events and taking note of them."""
+        for worker, presence in enumerate(self.engine.presence()):
+            state = self._supervisor.records[worker].state
+            if presence == "gone" and state != "given up":
+                self._take(Lost(worker, None, ""))
+            elif presence == "there" and state == "starting":
+                self._take(Ready(worker))
 
     def _take_delivery(self, event: Delivered) -> list[Block]:
         report = self.report
