@@ -163,13 +163,10 @@ class Scripted(Quadratic):
 
 
 class LoadsOnly(Scripted):
-    """Scripted, and can be loaded only so often in all: afterwards a worker fails at its start.
+    """Scripted, and after `skip` loads the next `failures` fail, or hang; later ones succeed again."""
 
-    `skip`: after so many loads the next `failures` fail, later ones succeed again.
-    """
-
-    def with_loads(self, skip, failures):
-        self.skip, self.failures = skip, failures
+    def with_loads(self, skip, failures, hang=False):
+        self.skip, self.failures, self.hang = skip, failures, hang
         return self
 
     def __setstate__(self, state):
@@ -182,6 +179,8 @@ class LoadsOnly(Scripted):
             except FileExistsError:
                 load += 1
         if self.skip <= load < self.skip + self.failures:
+            if self.hang:
+                time.sleep(1000)
             raise OSError("scripted: the data are gone")
 
 
@@ -195,10 +194,10 @@ class Endless(Quadratic):
 
 
 class Unreliable(Quadratic):
-    """Misbehaves at random, decided beforehand: {iteration: (what, sample)}; what: "die", "raise", "late", "nan".
+    """Misbehaves at random, decided beforehand: {iteration: (what, sample)}.
 
-    Struck are the workers that hold the sample, in their first derivatives of that iteration: late are all
-    of them, anything else happens to one only.
+    `what` is "die", "raise", "late" or "nan". Struck are the workers that hold the sample, in their first
+    derivatives of that iteration: late are all of them, anything else happens to one only.
     """
 
     last = 0

@@ -1,8 +1,8 @@
 """A long run of random faults: `make soak`, or `python tests/soak.py [iterations] [seed]`.
 
-Kills from outside and from inside, exceptions, SIGSTOP and later SIGCONT, delays and NaN, seeded, over clusters
-of four schemes, one after another. Every gradient is compared with the plain one. At the end a table; exit
-status 1 if anything hung, leaked, grew or was not exact.
+Kills from outside and from inside, exceptions, SIGSTOP and later SIGCONT, delays and NaN, seeded, over
+clusters of four schemes, one after another. Every gradient is compared with the plain one. At the end comes a
+table; exit status 1 if anything hung, leaked, grew or was not exact.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def strike_from_outside(what: str, cluster: cgc.Cluster, chance: random.Random, 
 
 
 def soak(iterations: int, seed: int, say=lambda text: None, rounds: int = 8) -> Figures:
-    """Run so many iterations, spread over `rounds` clusters; figures come back, nothing is raised for them."""
+    """Run so many iterations, spread over `rounds` clusters; bad figures come back, they are not raised."""
     chance = random.Random(seed)
     generator = np.random.default_rng(seed)
     figures = Figures()

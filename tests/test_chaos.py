@@ -1,8 +1,8 @@
 """Scripted faults in worker processes, by worker, iteration and cell: every gradient is exact all the same.
 
-Of each scheme one cluster goes through a list of faults. Before each, all workers are there; after each, a few
-iterations without faults follow. Iteration numbers are set, so that a fault strikes in the iteration that its
-script names, however long the replacement of the last victim took.
+Of each scheme one cluster goes through a list of faults. Before each, all workers are there; after each, a
+few iterations without faults follow. Iteration numbers are set, so that a fault strikes in the iteration that
+its script names, however long the replacement of the last victim took.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 
 import cgc_fast as cgc
 from cgc_fast import supervisor
+from cgc_fast.engines import processes
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
@@ -255,8 +256,7 @@ def test_two_deaths_at_once_and_deaths_while_idle(scheme, tmp_path):
 
 
 def test_rescuers_die_too(tmp_path):
-    # Four workers hold everything and each has a row of its own; three of them die, one after another, as soon
-    # as they touch the second cell, the third only in the place of the first two.
+    # Any one of four workers suffices: all of them die, and then two of the successors.
     schedule = fractional_repetition_schedule(4, COORDINATES, np.array([0, 0, 0, COORDINATES]))
     problem = Scripted.random(SAMPLES, COORDINATES)
     problem.with_script({(100, 0): Fault("kill", times=6, first=True)}, tmp_path)
@@ -335,6 +335,88 @@ def test_a_successor_that_cannot_even_be_launched(tmp_path, monkeypatch):
             with pytest.raises(cgc.WorkerDied, match="too many processes"):
                 run.cluster.gradient(run.theta())
         run.settle()
+
+
+def test_a_successor_that_hangs_at_its_start_is_killed(tmp_path, monkeypatch):
+    problem = LoadsOnly.random(SAMPLES, COORDINATES)
+    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path)
+    problem.with_loads(WORKERS, failures=1, hang=True)
+    with Run(SCHEDULES["uncoded"], problem) as run:
+        run.settle()
+        master = run.cluster._master
+        kill = master.engine.kill
+
+        def kill_once(worker):
+            monkeypatch.undo()
+            kill(worker)
+
+        monkeypatch.setattr(master._supervisor, "_start_within_s", 2.0)  # until one was killed
+        monkeypatch.setattr(master.engine, "kill", kill_once)
+        run.jump(100)
+        run.iterate()
+        victim = run.happened("killed")[0]
+        assert run.happened("lost")[:2] == [victim, victim]
+        run.settle()
+
+
+def test_a_successor_that_is_ready_before_its_launch_has_returned(tmp_path, monkeypatch):
+    problem = Scripted.random(SAMPLES, COORDINATES)
+    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path)
+    with Run(SCHEDULES["uncoded"], problem) as run:
+        run.settle()
+        engine = run.cluster._master.engine
+        launch = processes.launch
+
+        def late(configuration):
+            handle = launch(configuration)
+            deadline = time.monotonic() + GIVE_UP_S
+            while configuration.worker not in engine._ready_early and time.monotonic() < deadline:
+                time.sleep(0.005)
+            return handle
+
+        monkeypatch.setattr(processes, "launch", late)
+        run.jump(100)
+        run.iterate()
+        assert run.happened("lost") == run.happened("ready") == run.happened("rescue")
+        assert not run.happened("suspected")
+
+
+@pytest.mark.parametrize("missed", ["Lost", "Ready"])
+def test_ctrl_c_between_an_event_and_taking_note_of_it(missed, tmp_path, monkeypatch):
+    problem = Scripted.random(SAMPLES, COORDINATES)
+    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path)
+    with Run(SCHEDULES["uncoded"], problem) as run:
+        run.settle()
+        run.jump(100)
+        master = run.cluster._master
+        take = type(master)._take
+
+        def interrupted(self, event):
+            if type(event).__name__ == missed:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+            return take(self, event)
+
+        monkeypatch.setattr(type(master), "_take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.cluster.gradient(run.theta())
+        run.iterate(3)
+        run.settle()
+
+
+def test_one_hiccup_does_not_make_patient_for_ever(tmp_path):
+    problem = Scripted.random(SAMPLES, COORDINATES)
+    problem.with_script({(100, 0): Fault("late", first=True)}, tmp_path)
+    with Run(SCHEDULES["uncoded"], problem) as run:
+        run.settle()
+        run.jump(100)
+        run.iterate(2)
+        records = run.cluster._master._supervisor.records
+        assert max(record.longest_silence_s for record in records) >= 0.04
+        deadline = time.monotonic() + GIVE_UP_S
+        while max(record.longest_silence_s for record in records) >= 0.04:
+            run.iterate()
+            assert time.monotonic() < deadline
 
 
 def test_a_deadline_gives_what_is_there_while_a_worker_hangs(tmp_path):

@@ -366,8 +366,7 @@ def never_answering():
 def test_an_exception_in_the_loop_leaves_nothing_and_the_cluster_usable():
     with plain_cluster() as cluster:
         with pytest.raises(ZeroDivisionError):
-            for _ in cluster.stream(THETA):
-                _ = 1 / 0
+            _ = [1 / 0 for _ in cluster.stream(THETA)]
         assert_exact(cluster.gradient(THETA), cluster)
 
 
@@ -414,9 +413,13 @@ def test_close_races_with_the_beginning_of_iterations():
         cluster = plain_cluster(2)
         timer = threading.Timer(chance.uniform(0.0, 0.01), cluster.close)
         timer.start()
-        with pytest.raises(cgc.ClusterClosed):
+
+        def use(cluster=cluster):
             while True:
                 assert_exact(cluster.gradient(THETA), cluster)
+
+        with pytest.raises(cgc.ClusterClosed):
+            use()
         timer.join()
 
 

@@ -78,7 +78,14 @@ class Engine(Protocol):
     """One iteration at a time: `start`, then `wait` until the master has enough, then `finish`.
 
     All methods are called from one thread at a time, but for `interrupt`.
+
+    Attributes
+    ----------
+    start_s : float
+        How long the slowest worker took to start, in seconds.
     """
+
+    start_s: float
 
     def start(
         self,

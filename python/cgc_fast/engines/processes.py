@@ -70,6 +70,7 @@ class ProcessEngine:
         self._owner = os.getpid()
         self._iteration = 0
         self._began_ns = 0
+        starting_ns = monotonic_ns()
         _alive.add(self)
         # Refused before any start; what one worker can take, all can.
         first = pickled_for_worker(job, 0)
@@ -79,6 +80,7 @@ class ProcessEngine:
                 with interrupts_postponed():
                     self._adopt(worker, launch(self._configuration(worker, first if worker == 0 else None)))
             self._wait_until_ready()
+            self.start_s = (monotonic_ns() - starting_ns) * 1e-9
         except BaseException:
             self.close()
             raise

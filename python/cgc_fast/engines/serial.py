@@ -24,6 +24,8 @@ __all__ = ["SerialEngine"]
 class SerialEngine:
     """Run the workers' state machines one after another in the order of virtual time."""
 
+    start_s = 0.0
+
     def __init__(self, job: Job) -> None:
         self._problem = job.problem
         self._forward = getattr(job.problem, "forward", None)
