@@ -124,6 +124,7 @@ class Master:
     ) -> None:
         """Publish theta; `gradient` (L,) is filled by `step`."""
         engine, supervisor = self.engine, self._supervisor
+        self.finish()  # what was dropped without a word
         gradient[:] = 0.0
         self._gradient = gradient
         self._with_value = with_value
