@@ -33,6 +33,7 @@ PREAMBLE = """
     from cgc_fast.schemes.cyclic import cyclic_schedule
     from cgc_fast.schemes.uncoded import uncoded_schedule
     from own_problems import Endless, Quadratic
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would ignore it
     THETA = np.linspace(-1, 1, 40)
     def say(*what):
         os.write(1, (json.dumps(what) + "\\n").encode())
