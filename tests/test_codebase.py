@@ -17,7 +17,7 @@ PACKAGE = Path(cgc_fast.__file__).parent
 # Each module may import only from modules further left, or from its own place. The order of the house:
 # what knows no processes comes first, what a user types comes last.
 LAYERS = [
-    ["_core", "errors"],
+    ["_core", "errors", "interrupts"],
     ["arguments", "partition"],
     ["codes", "combine", "memory", "mixtures"],
     ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called

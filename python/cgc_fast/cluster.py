@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, overload
+from typing import IO, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,7 @@ from cgc_fast.errors import (
     NonFiniteGradient,
     unknown_name,
 )
+from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.master import Block, Master, slot_widths
 from cgc_fast.problems import Problem, ProblemTraits, check_problem
 from cgc_fast.reports import Delivery, EventLog, Health, IterationReport
@@ -36,6 +37,8 @@ from cgc_fast.straggler_models import Trace
 from cgc_fast.worker import visits_of
 
 __all__ = ["Block", "BlockStream", "Cluster", "Delivery", "IterationReport", "PartialGradient"]
+
+_FORKED = "the workers of this cluster belong to the process that was forked"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,72 +74,37 @@ class PartialGradient:
         )
 
 
-class BlockStream:
-    """The blocks of one gradient in the order in which they decode: an iterator, also an asynchronous one.
+class _Iteration:
+    """One iteration under way, and who may end it."""
 
-    Made by `Cluster.stream`; the workers are at it from the moment it is made. Leaving the loop, `close`, or
-    dropping the last reference ends the iteration.
-    """
-
-    def __init__(self, cluster: Cluster, master: Master, turn: threading.Lock) -> None:
+    def __init__(self, cluster: Cluster, master: Master, turn: _Turn) -> None:
         self._cluster = cluster
         self._master = master
         self._turn = turn
         self._blocks: list[Block] = []
         self._lock = threading.RLock()
-        self._over = False
         self._cancelled = False
-
-    def __iter__(self) -> Iterator[Block]:
-        return self
-
-    def __next__(self) -> Block:
-        block = self._next()
-        if block is None:
-            raise StopIteration
-        return block
-
-    def __aiter__(self) -> AsyncIterator[Block]:
-        return self
-
-    async def __anext__(self) -> Block:
-        try:
-            block = await asyncio.get_running_loop().run_in_executor(None, self._next)
-        except asyncio.CancelledError:
-            self.close()
-            raise
-        if block is None:
-            raise StopAsyncIteration
-        return block
 
     def close(self) -> None:
         """End the iteration, from any thread; the workers abandon it. May be called twice."""
-        if os.getpid() != self._cluster._owner:  # after a fork it goes on in the process that began it
-            self._over = True
         self._cancelled = True
-        if self._over:
+        if self._cluster.forked:  # the iteration is another process's, and so may the lock be
             return
-        self._master.engine.interrupt()
+        if self._turn.is_held(self):
+            self._master.engine.interrupt()
         with self._lock:
             self._end()
 
-    def __enter__(self) -> BlockStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _next(self, until_s: float | None = None) -> Block | None:
+    def next_block(self, until_s: float | None = None) -> Block | None:
         """Next block; None when there is none, be it for a moment of the iteration that has come."""
+        if self._cluster.forked:
+            raise ClusterClosed(_FORKED)
         with self._lock:
             try:
                 while not self._blocks:
                     if self._cancelled and self._cluster.closed:
                         raise ClusterClosed("the cluster was closed while an iteration was under way")
-                    if self._over or self._cancelled:
+                    if self._cancelled or not self._turn.is_held(self):
                         self._end()
                         return None
                     if self._master.done:
@@ -152,13 +120,82 @@ class BlockStream:
                 raise
 
     def _end(self) -> None:
-        if not self._over:
-            self._over = True
+        if self._turn.is_held(self):
             self._blocks = []
             try:
                 self._master.finish()
             finally:
-                self._turn.release()
+                self._turn.release(self)
+
+
+class BlockStream(_Iteration):
+    """The blocks of one gradient in the order in which they decode: an iterator, also an asynchronous one.
+
+    Made by `Cluster.stream`; the workers are at it from the moment it is made. Leaving the loop, `close`, or
+    dropping the last reference ends the iteration.
+    """
+
+    def __iter__(self) -> Iterator[Block]:
+        return self
+
+    def __next__(self) -> Block:
+        block = self.next_block()
+        if block is None:
+            raise StopIteration
+        return block
+
+    def __aiter__(self) -> AsyncIterator[Block]:
+        return self
+
+    async def __anext__(self) -> Block:
+        try:
+            block = await asyncio.get_running_loop().run_in_executor(None, self.next_block)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if block is None:
+            raise StopAsyncIteration
+        return block
+
+    def __enter__(self) -> BlockStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Python swallows Ctrl-C in here, so nothing but streams, which users may drop, has it.
+    def __del__(self) -> None:
+        if hasattr(self, "_cancelled"):
+            self.close()
+
+
+class _Turn:
+    """Whose iteration is under way; free again when its holder is gone, wherever Ctrl-C struck."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: weakref.ref[_Iteration] | None = None
+
+    def take(self, iteration: _Iteration) -> bool:
+        with self._lock:
+            if self._holder is None or self._holder() is None:
+                self._holder = weakref.ref(iteration)
+            return self._holder() is iteration
+
+    def is_held(self, iteration: _Iteration) -> bool:
+        holder = self._holder
+        return holder is not None and holder() is iteration
+
+    def release(self, iteration: _Iteration) -> None:
+        if self.is_held(iteration):
+            self._holder = None
+
+    def holder(self) -> _Iteration | None:
+        holder = self._holder
+        return None if holder is None else holder()
+
+
+_AnyIteration = TypeVar("_AnyIteration", bound=_Iteration)
 
 
 class Cluster:
@@ -247,8 +284,7 @@ class Cluster:
         job = Job(problem, factory, walks, ranges, slot_widths(schedule))
         self._closed = False
         self._owner = os.getpid()
-        self._turn = threading.Lock()  # held while an iteration is under way
-        self._stream: weakref.ref[BlockStream] | None = None
+        self._turn = _Turn()  # held while an iteration is under way
         self._threads: list[threading.Thread] = []
         self._log = None if events is None else EventLog(events, schedule)
         try:
@@ -305,22 +341,22 @@ class Cluster:
         """
         until_s = None if deadline_s is None else quantity("deadline_s", deadline_s)
         gradient = self._checked_out(out)
-        stream = self._begin(theta, gradient)
         if until_s is None:
-            for _ in stream:
-                pass
+            self._run(self._begin(_Iteration, theta, gradient))
             return gradient
+        iteration = self._begin(_Iteration, theta, gradient)
         decoded = np.zeros(self.schedule.coordinates, dtype=np.bool_)
         failure: CgcError | None
         try:
-            while (block := stream._next(until_s)) is not None:
+            while (block := iteration.next_block(until_s)) is not None:
                 decoded[block.coordinates] = True
             failure = self._master.failure
         except ClusterClosed:
             raise
         except CgcError as error:
             failure = error
-        stream.close()
+        finally:
+            iteration.close()
         gradient[~decoded] = np.nan
         assert self.last_report is not None
         return PartialGradient(gradient, decoded, self.last_report.elapsed_s, failure)
@@ -339,8 +375,7 @@ class Cluster:
                 f"{type(self.problem).__name__} has none"
             )
         gradient = self._checked_out(out)
-        for _ in self._begin(theta, gradient, with_value=True):
-            pass
+        self._run(self._begin(_Iteration, theta, gradient, with_value=True))
         if not math.isfinite(self._master.loss):
             raise NonFiniteGradient("the loss: the payloads are finite, their sum is not (overflow)")
         return self._master.loss, gradient
@@ -351,7 +386,7 @@ class Cluster:
         Each coordinate comes exactly once. `theta` may be overwritten while streaming. The iteration is under
         way when this returns; leaving the loop early ends it. ``async for`` works as well.
         """
-        return self._begin(theta, np.zeros(self.schedule.coordinates))
+        return self._begin(BlockStream, theta, np.zeros(self.schedule.coordinates))
 
     def submit(self, theta: ArrayLike) -> Future[NDArray[np.float64]]:
         """Begin a gradient and return at once; the future's result is that of `gradient`.
@@ -359,14 +394,13 @@ class Cluster:
         `theta` may be overwritten at once. `asyncio.wrap_future` makes it awaitable.
         """
         gradient = np.zeros(self.schedule.coordinates)
-        stream = self._begin(theta, gradient)
+        iteration = self._begin(_Iteration, theta, gradient)
         future: Future[NDArray[np.float64]] = Future()
         future.set_running_or_notify_cancel()
 
         def run() -> None:
             try:
-                for _ in stream:
-                    pass
+                self._run(iteration)
             except BaseException as error:
                 future.set_exception(error)
             else:
@@ -408,21 +442,29 @@ class Cluster:
     @property
     def closed(self) -> bool:
         """Whether the cluster can run nothing any more."""
-        return self._closed or os.getpid() != self._owner
+        return self._closed or self.forked
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a copy in a forked process: the workers belong to the one that was forked."""
+        return os.getpid() != self._owner
 
     def close(self) -> None:
         """Stop the workers and release everything; may be called twice, and from any thread.
 
         An iteration under way in another thread ends there with `ClusterClosed`.
         """
-        self._closed = True
-        stream = None if self._stream is None else self._stream()
-        if stream is not None:
-            stream.close()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
-        self._finalizer()
+        with interrupts_postponed():
+            self._closed = True
+            if self.forked:
+                return
+            iteration = self._turn.holder()
+            if iteration is not None:
+                iteration.close()
+            for thread in self._threads:
+                if thread is not threading.current_thread():
+                    thread.join()
+            self._finalizer()
 
     def __enter__(self) -> Cluster:
         return self
@@ -438,30 +480,42 @@ class Cluster:
     # --- beginning an iteration -----------------------------------------------------------------------
 
     def _begin(
-        self, theta: ArrayLike, gradient: NDArray[np.float64], *, with_value: bool = False
-    ) -> BlockStream:
-        if os.getpid() != self._owner:
-            raise ClusterClosed("the workers of this cluster belong to the process that was forked")
-        if self._closed:
-            raise ClusterClosed("the cluster is closed: make a new one")
-        if not self._turn.acquire(blocking=False):
-            raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
+        self,
+        kind: type[_AnyIteration],
+        theta: ArrayLike,
+        gradient: NDArray[np.float64],
+        *,
+        with_value: bool = False,
+    ) -> _AnyIteration:
+        self._check_open()
+        values = self._checked_theta(theta)
+        if np.may_share_memory(values, gradient):
+            values = values.copy()
+        iteration = kind(self, self._master, self._turn)
         try:
-            values = self._checked_theta(theta)
-            if np.may_share_memory(values, gradient):
-                values = values.copy()
+            if not self._turn.take(iteration):
+                raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
+            self._check_open()  # once more: whoever closes from now on finds the iteration
             cycle_times = self._next_cycle_times()
-        except BaseException:
-            self._turn.release()
-            raise
-        stream = BlockStream(self, self._master, self._turn)
-        self._stream = weakref.ref(stream)
-        try:
             self._master.begin(values, gradient, cycle_times, with_value=with_value)
         except BaseException:
-            stream.close()
+            iteration.close()
             raise
-        return stream
+        return iteration
+
+    @staticmethod
+    def _run(iteration: _Iteration) -> None:
+        try:
+            while iteration.next_block() is not None:
+                pass
+        finally:
+            iteration.close()
+
+    def _check_open(self) -> None:
+        if self.forked:
+            raise ClusterClosed(_FORKED)
+        if self._closed:
+            raise ClusterClosed("the cluster is closed: make a new one")
 
     def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
         array = np.asarray(theta)

@@ -98,7 +98,7 @@ class Master:
         self._cost = cost
         self._log = log
         self._decoder = Decoder(schedule)
-        self._supervisor = Supervisor(self._decoder, self._can_visit)
+        self._supervisor = Supervisor(self._decoder, self._can_visit, engine.start_s)
         self._offsets = schedule.row_offsets
         self._cell_of_slot = np.repeat(np.arange(len(schedule.cells)), np.diff(self._offsets)).tolist()
         self._held: dict[tuple[int, int, int], bool] = {}
@@ -110,6 +110,8 @@ class Master:
         self._delivered_now = [0] * count
         self._can_hang = False
         self._check_at_s: float | None = None
+        self._under_way = False
+        self._broken_off = False  # the last iteration, by an exception or by leaving the loop
 
     # --- one iteration --------------------------------------------------------------------------------
 
@@ -123,17 +125,22 @@ class Master:
     ) -> None:
         """Publish theta; `gradient` (L,) is filled by `step`."""
         engine, supervisor = self.engine, self._supervisor
+        self.finish()  # what was dropped without a word
         gradient[:] = 0.0
         self._gradient = gradient
         self._with_value = with_value
         self.loss = 0.0
         self.iteration += 1
         report = self.report = IterationReport(self.iteration)
+        self._under_way = True
         self._delivered_now = [0] * self.schedule.workers
         self._measured.begin()
         for event in engine.wait(0.0):  # what happened meanwhile
             self._take(event)
-        signs = engine.signs_of_life()
+        if self._broken_off:
+            self._reconcile()
+        self._broken_off = True
+        signs = engine.signs_of_life(reset=True)
         # The workers are at it while the master opens its accounts.
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
@@ -190,12 +197,16 @@ class Master:
         return blocks
 
     def finish(self) -> None:
-        """End the iteration, complete or not."""
+        """End the iteration, complete or not; nothing if none is under way."""
+        if not self._under_way:
+            return
+        self._under_way = False
         report = self.report
         assert report is not None
         self.engine.finish(report.iteration)
         report.elapsed_s = self.engine.elapsed_s()
         report.complete = self.done
+        self._broken_off = not self.done
         self._decoder.cancel()
         if report.deliveries:
             self._measured.finish(report.elapsed_s)
@@ -249,6 +260,15 @@ class Master:
             self._note(event.worker, "ready")
             self._supervisor.ready(event.worker, self.engine.clock_s())
         return []
+
+    def _reconcile(self) -> None:
+        """Catch up with the engine: Ctrl-C may have come between its events and taking note of them."""
+        for worker, presence in enumerate(self.engine.presence()):
+            state = self._supervisor.records[worker].state
+            if presence == "gone" and state != "given up":
+                self._take(Lost(worker, None, ""))
+            elif presence == "there" and state == "starting":
+                self._take(Ready(worker))
 
     def _take_delivery(self, event: Delivered) -> list[Block]:
         report = self.report

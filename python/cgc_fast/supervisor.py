@@ -38,6 +38,8 @@ SUSPECT_S = 0.5
 # Killed after so many times that, and not before `KILL_S`.
 KILL_FACTOR = 20.0
 KILL_S = 10.0
+# A successor is killed if its start takes so many times the slowest first start, and not before `START_S`.
+START_S = 60.0
 # The longest silence is forgotten by this factor an iteration, so that one hiccup does not blind for ever.
 _FORGET = 0.95
 # Deaths without a delivery in between after which a worker is not started again, but in a later iteration
@@ -117,6 +119,7 @@ class WorkerRecord:
     suspicions: int = 0
     waiting_since_s: float = 0.0
     longest_silence_s: float = 0.0
+    starting_since_s: float | None = None
 
 
 class Supervisor:
@@ -128,9 +131,14 @@ class Supervisor:
         Its account is read and kept up to date.
     can_visit : callable
         (worker, cell, row) -> whether the worker holds the samples of that row.
+    start_s : float
+        How long the slowest worker took to start.
     """
 
-    def __init__(self, decoder: Decoder, can_visit: Callable[[int, int, int], bool]) -> None:
+    def __init__(
+        self, decoder: Decoder, can_visit: Callable[[int, int, int], bool], start_s: float = 0.0
+    ) -> None:
+        self._start_within_s = max(START_S, KILL_FACTOR * start_s)
         self._decoder = decoder
         self._can_visit = can_visit
         self.records = [WorkerRecord() for _ in decoder.schedule.walks]
@@ -189,6 +197,7 @@ class Supervisor:
         record.deaths += 1
         record.deaths_in_a_row += 1
         record.killed = False
+        record.starting_since_s = None
         self._decoder.give_up(worker)
         if record.deaths_in_a_row >= MOST_DEATHS:
             record.state = "given up"
@@ -229,6 +238,11 @@ class Supervisor:
             for worker, record in enumerate(self.records)
             if record.state == "suspected" and not record.killed
         ]
+        moments += [
+            (now_s if record.starting_since_s is None else record.starting_since_s) + self._start_within_s
+            for record in self.records
+            if record.state == "starting"
+        ]
         finite = [moment for moment in moments if moment != float("inf")]
         # Without any history of anybody look again soon: the others may get one.
         if len(finite) < len(moments):
@@ -255,6 +269,7 @@ class Supervisor:
                 record.waiting_since_s = max(record.waiting_since_s, sign.seen_s)
             record.waiting_since_s += asleep_s
             self._judge(worker, now_s, needed=self._decoder.is_expecting(worker))
+            self._judge_start(worker, now_s, asleep_s)
 
     @property
     def failure(self) -> Failure | None:
@@ -313,6 +328,20 @@ class Supervisor:
             record.state = "suspected"
             record.suspicions += 1
             self._decoder.set_aside(worker)
+
+    def _judge_start(self, worker: int, now_s: float, asleep_s: float) -> None:
+        """Kill a successor whose start hangs."""
+        record = self.records[worker]
+        if record.state != "starting":
+            return
+        if record.starting_since_s is None:  # first look
+            record.starting_since_s = now_s
+            return
+        record.starting_since_s += asleep_s
+        silent_s = now_s - record.starting_since_s
+        if silent_s >= self._start_within_s:
+            record.starting_since_s = now_s  # once
+            self._actions.append(Kill(worker, silent_s))
 
     def _clear(self, worker: int) -> None:
         """A suspected worker is alive after all, and goes on with what it was to do by itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from cgc_fast.problems import Problem
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
-__all__ = ["Delivered", "Engine", "Event", "Job", "Lost", "Ready"]
+__all__ = ["Delivered", "Engine", "Event", "Job", "Lost", "Presence", "Ready"]
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,21 @@ class Ready:
 
 
 Event = Delivered | Lost | Ready
+Presence = Literal["there", "starting", "gone"]
 
 
 class Engine(Protocol):
     """One iteration at a time: `start`, then `wait` until the master has enough, then `finish`.
 
     All methods are called from one thread at a time, but for `interrupt`.
+
+    Attributes
+    ----------
+    start_s : float
+        How long the slowest worker took to start, in seconds.
     """
+
+    start_s: float
 
     def start(
         self,
@@ -117,8 +125,11 @@ class Engine(Protocol):
     def kill(self, worker: int) -> None:
         """End a worker that hangs; `Lost` follows."""
 
-    def signs_of_life(self) -> Sequence[SignOfLife] | None:
-        """Of each worker; None where no worker can hang."""
+    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
+        """Of each worker; None where no worker can hang. `reset` begins new longest times."""
+
+    def presence(self) -> Sequence[Presence]:
+        """Whether each worker is there, by what `wait` has told so far."""
 
     def process_ids(self) -> Sequence[int | None]:
         """Operating system ids of the workers; None where there is none."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from cgc_fast.engines.base import Job
 from cgc_fast.engines.worker_process import WorkerConfiguration
 from cgc_fast.errors import ArgumentValueError
+from cgc_fast.interrupts import interrupts_blocked
 from cgc_fast.memory import Segment
 
 __all__ = ["WorkerHandle", "launch", "pickled_for_worker", "wake_descriptors"]
@@ -142,12 +143,13 @@ def launch(configuration: WorkerConfiguration) -> WorkerHandle:
         content = pickle.dumps(sys.path) + pickle.dumps(configuration)
         file = Segment(len(content), label="configuration")
         file.memory.write(content)
-        process = subprocess.Popen(
-            [multiprocessing.spawn.get_executable(), "-c", _BOOTSTRAP, str(file.descriptor)],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **_ONE_THREAD},
-            pass_fds=(file.descriptor, *configuration.descriptors),
-        )
+        with interrupts_blocked():  # until the worker can ignore them
+            process = subprocess.Popen(
+                [multiprocessing.spawn.get_executable(), "-c", _BOOTSTRAP, str(file.descriptor)],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **_ONE_THREAD},
+                pass_fds=(file.descriptor, *configuration.descriptors),
+            )
     except BaseException:
         ours.close()
         os.close(wake_write)

@@ -26,21 +26,21 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import Signal, monotonic_ns
-from cgc_fast.engines.base import Delivered, Event, Job, Lost, Ready
+from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready
 from cgc_fast.engines.launch import WorkerHandle, launch, pickled_for_worker, wake_descriptors
 from cgc_fast.engines.worker_process import LENGTH_BYTES, WorkerConfiguration, payload_offsets
-from cgc_fast.errors import WorkerDied
+from cgc_fast.errors import ClusterClosed, WorkerDied
+from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.memory import Segment
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
@@ -62,20 +62,25 @@ class ProcessEngine:
         self._starting: set[int] = set()
         self._starters: list[threading.Thread] = []
         self._started: deque[tuple[int, WorkerHandle | BaseException]] = deque()
+        self._ready_early: set[int] = set()  # ready before its handle was here
+        self._waiting = threading.RLock()  # held while a thread waits for events or takes them in
         self._descriptors: list[int] = []
         self._segments: list[Segment] = []
         self._early: list[Event] = []
         self._owner = os.getpid()
         self._iteration = 0
         self._began_ns = 0
+        starting_ns = monotonic_ns()
         _alive.add(self)
         # Refused before any start; what one worker can take, all can.
         first = pickled_for_worker(job, 0)
         try:
             self._lay_out(job)
             for worker in range(self._workers):
-                self._adopt(worker, launch(self._configuration(worker, first if worker == 0 else None)))
+                with interrupts_postponed():
+                    self._adopt(worker, launch(self._configuration(worker, first if worker == 0 else None)))
             self._wait_until_ready()
+            self.start_s = (monotonic_ns() - starting_ns) * 1e-9
         except BaseException:
             self.close()
             raise
@@ -151,36 +156,52 @@ class ProcessEngine:
                     self._early.append(event)
 
     def _collect(self, timeout_s: float) -> list[Event]:
-        fired = self._signal.wait(self._poll_fds, timeout_s)
+        with self._waiting:
+            if not self._closed:
+                fired = self._signal.wait(self._poll_fds, timeout_s)
+            if self._closed:  # by another thread, or by a signal handler
+                raise ClusterClosed("the cluster was closed while an iteration was under way")
+            return self._take_in(fired)
+
+    def _take_in(self, fired: Sequence[int]) -> list[Event]:
         events: list[Event] = []
         # Arrivals first: what a worker delivered before it died counts.
         for arrival in self._signal.pop_all(self._began_ns):
             delivered = Delivered._make(arrival)
-            if delivered.iteration == 0:
-                self._starting.discard(delivered.worker)
-                events.append(Ready(delivered.worker))
-            else:
+            worker = delivered.worker
+            if delivered.iteration > 0:
                 events.append(delivered)
-        events += [self._bury(index - 1) for index in fired]
-        while self._started:
-            worker, handle = self._started.popleft()
-            if isinstance(handle, WorkerHandle):
-                self._adopt(worker, handle)
+            elif self._handles[worker] is None:
+                self._ready_early.add(worker)
             else:
                 self._starting.discard(worker)
-                events.append(Lost(worker, None, f"it could not be started again: {handle}"))
+                events.append(Ready(worker))
+        events += [self._bury(index - 1) for index in fired]
+        while self._started:
+            with interrupts_postponed():
+                worker, handle = self._started.popleft()
+                if isinstance(handle, WorkerHandle):
+                    self._adopt(worker, handle)
+                    if worker in self._ready_early:
+                        self._starting.discard(worker)
+                        events.append(Ready(worker))
+                else:
+                    self._starting.discard(worker)
+                    events.append(Lost(worker, None, f"it could not be started again: {handle}"))
+                self._ready_early.discard(worker)
         return events
 
     def _bury(self, worker: int) -> Lost:
-        handle = self._handles[worker]
-        assert handle is not None
-        self._handles[worker] = None
-        self._wake_fds[worker] = -1
-        self._poll_fds[1 + worker] = -1  # poll() skips it
-        exit_code, report = handle.bury()
-        self._signal.renew(worker)
-        self._starting.discard(worker)
-        return Lost(worker, exit_code, report)
+        with interrupts_postponed():
+            handle = self._handles[worker]
+            assert handle is not None
+            self._handles[worker] = None
+            self._wake_fds[worker] = -1
+            self._poll_fds[1 + worker] = -1  # poll() skips it
+            exit_code, report = handle.bury()
+            self._signal.renew(worker)
+            self._starting.discard(worker)
+            return Lost(worker, exit_code, report)
 
     def start(
         self,
@@ -248,11 +269,18 @@ class ProcessEngine:
         if handle is not None:
             handle.process.kill()
 
-    def signs_of_life(self) -> Sequence[SignOfLife] | None:
+    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
         """As the workers leave them between slices."""
         return [
             SignOfLife(seen_ns * 1e-9, longest_ns * 1e-9, iteration)
-            for seen_ns, longest_ns, iteration in self._signal.progress(False)
+            for seen_ns, longest_ns, iteration in self._signal.progress(reset)
+        ]
+
+    def presence(self) -> Sequence[Presence]:
+        """Whether each worker is there."""
+        return [
+            "starting" if worker in self._starting else "gone" if handle is None else "there"
+            for worker, handle in enumerate(self._handles)
         ]
 
     def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
@@ -274,12 +302,14 @@ class ProcessEngine:
 
     def finish(self, iteration: int) -> None:
         """Let late workers abandon the iteration."""
-        self._signal.finish(iteration)
+        if not self._closed:  # they may be another process's, of which this is a fork
+            self._signal.finish(iteration)
 
     def interrupt(self) -> None:
         """Make a `wait` in another thread return now."""
-        with contextlib.suppress(OSError):
-            os.write(self._master_write, (1).to_bytes(8, "little"))
+        if self._descriptors:  # else the number may be somebody else's by now
+            with contextlib.suppress(OSError):
+                os.write(self._master_write, (1).to_bytes(8, "little"))
 
     def process_ids(self) -> Sequence[int | None]:
         """Operating system ids of the workers; None where none is there."""
@@ -287,11 +317,14 @@ class ProcessEngine:
 
     def close(self) -> None:
         """Ask the workers to leave, kill those that do not, release everything."""
-        if self._closed or os.getpid() != self._owner:
-            return
-        self._closed = True
-        _alive.discard(self)
-        with _without_interrupts():
+        with interrupts_postponed():
+            if self._closed or os.getpid() != self._owner:
+                return
+            self._closed = True
+            _alive.discard(self)
+            self.interrupt()
+            with self._waiting:  # whoever waited has left
+                pass
             for thread in self._starters:
                 thread.join()
             for worker, handle in self._started:
@@ -331,23 +364,11 @@ class ProcessEngine:
         The workers belong to the master, and end when it does; a descriptor held here would hide that.
         """
         self._closed = True
-        for handle in self._handles:
+        started = [handle for _, handle in self._started if isinstance(handle, WorkerHandle)]
+        for handle in [*self._handles, *started]:
             if handle is not None:
                 handle.disown()
         self._release()
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Put off Ctrl-C: half a clean-up would leave processes behind."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _alive: weakref.WeakSet[ProcessEngine] = weakref.WeakSet()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite
-from cgc_fast.engines.base import Delivered, Event, Job
+from cgc_fast.engines.base import Delivered, Event, Job, Presence
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, Instruction, Visit, Worker
 
@@ -23,6 +23,8 @@ __all__ = ["SerialEngine"]
 
 class SerialEngine:
     """Run the workers' state machines one after another in the order of virtual time."""
+
+    start_s = 0.0
 
     def __init__(self, job: Job) -> None:
         self._problem = job.problem
@@ -109,9 +111,13 @@ class SerialEngine:
         """Never asked for: no worker is a process."""
         raise NotImplementedError("the serial engine has no processes")
 
-    def signs_of_life(self) -> Sequence[SignOfLife] | None:
+    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
         """None: no worker can hang."""
         return None
+
+    def presence(self) -> Sequence[Presence]:
+        """All are there."""
+        return ["there"] * len(self.process_ids())
 
     def _compute(self, index: int, visit: Visit, work: list[Instruction]) -> bool:
         payload = np.empty(int(self._slot_widths[visit.slot]))

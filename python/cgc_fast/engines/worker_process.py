@@ -87,6 +87,8 @@ def main(configuration_file: BinaryIO) -> None:
     """Run a worker until the master is done with it."""
     # Ctrl-C reaches the whole foreground process group; the master decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):  # held back until now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     faulthandler.enable()
     with configuration_file:
         configuration: WorkerConfiguration = pickle.load(configuration_file)
