@@ -10,7 +10,7 @@ from cgc_fast.arguments import Cost
 from cgc_fast.engines import Delivered, Lost, Ready
 from cgc_fast.master import Master
 from cgc_fast.schemes.uncoded import uncoded_schedule
-from cgc_fast.supervisor import PATIENCE, SignOfLife
+from cgc_fast.supervisor import PATIENCE, START_S, SignOfLife
 from cgc_fast.worker import visits_of
 
 HISTORY_S = 1.0
@@ -19,6 +19,8 @@ SAMPLES = 4
 
 class ScriptedEngine:
     """Every `wait` answers with the next list of the script; without one it lets the time-out pass."""
+
+    start_s = 0.0
 
     def __init__(self, workers):
         self.now_s, self.began_s = 0.0, 0.0
@@ -54,8 +56,11 @@ class ScriptedEngine:
     def kill(self, worker):
         self.asked.append(("kill", worker))
 
-    def signs_of_life(self):
+    def signs_of_life(self, reset=False):
         return self.signs
+
+    def presence(self):
+        return ["there"] * len(self.signs)
 
     def process_ids(self):
         return [None] * len(self.signs)
@@ -89,7 +94,7 @@ def test_a_successor_that_hangs_is_noticed_though_there_was_nobody_to_watch_befo
     assert engine.asked == [("replace", 0)]
     engine.script += [[Ready(0)]]
     master.step()
-    assert engine.timeouts[-1] is None  # nobody there could hang
+    assert engine.timeouts[-1] == START_S  # nobody there could hang, but the start could
     assert engine.asked[1:] == [("order", 0, [0])]
     while ("kill", 0) not in engine.asked:  # never waits for ever
         master.step()
