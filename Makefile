@@ -1,18 +1,22 @@
 # make demo   train a model on real data while workers straggle, and show what was gained
 # make test   the same set-up, then the tests
+# make soak   2,000 iterations of random kills, stops, delays and NaN; prints what was counted
 # make bench  the benchmarks; each prints a ratio beside its budget
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= test
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.[ch]pp' -o -name '*.inl' -o -name '*.csv' \))
 
-.PHONY: demo test bench clean
+.PHONY: demo test soak bench clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/cgc-fast train --output demo
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest
+
+soak: $(VENV)/installed
+	$(VENV)/bin/python tests/soak.py 2000
 
 bench: $(VENV)/installed
 	for script in bench/bench_*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done

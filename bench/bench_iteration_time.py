@@ -64,7 +64,7 @@ def main() -> int:
             simulated = cgc.simulate(schedule, draws, samples=problem.samples, forward_cycles=forward_cycles)
             measured = []
             with cgc.Cluster(schedule, problem, cycle_times=draws, forward_cycles=forward_cycles) as cluster:
-                pids = cluster._engine.process_ids
+                pids = [worker.process_id for worker in cluster.health().workers]
                 before_s = processor_seconds(pids)
                 for _ in range(ITERATIONS):
                     gradient = cluster.gradient(theta)

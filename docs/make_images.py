@@ -5,9 +5,14 @@ Run: python docs/make_images.py
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Timer
 
 import matplotlib
+import numpy as np
 from scipy import stats
 
 import cgc_fast as cgc
@@ -15,10 +20,19 @@ import cgc_fast as cgc
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from cgc_fast.schemes import cyclic_schedule
+from cgc_fast.timeline import plot_timeline
+
 IMAGES = Path(__file__).parent / "images"
 
 
 def main() -> None:
+    """Draw all of them."""
+    draw_schedules()
+    draw_timeline()
+
+
+def draw_schedules() -> None:
     """Draw three schemes for the same eight workers."""
     law = stats.expon(loc=50, scale=1000)
     plan = cgc.plan(workers=8, coordinates=20_000, cycle_time=law)
@@ -36,6 +50,39 @@ def main() -> None:
         schedule.plot(ax)
         ax.set_title(title, loc="left", fontsize=11, pad=34)
     figure.savefig(IMAGES / "schedules.png", dpi=110)
+    plt.close(figure)
+
+
+def draw_timeline() -> None:
+    """Draw one iteration of eight worker processes, one of which is killed and one stopped for a while."""
+    rng = np.random.default_rng(0)
+    problem = cgc.problems.LeastSquares(rng.normal(size=(64, 2200)), rng.normal(size=64))
+    schedule = cyclic_schedule(8, 2200, [400, 500, 500, 500, 300, 0, 0, 0])
+    # Seconds per cycle, emulated; the first iteration shows each worker's habits.
+    cycle_times = np.array([9.0, 4.0, 3.0, 5.0, 6.0, 4.0, 7.0, 2.5]) * np.array([[0.1e-5], [1.5e-5]])
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "events.jsonl"
+        with cgc.Cluster(
+            schedule, problem, cycle_times=cycle_times, forward_cycles=0.0, events=log
+        ) as cluster:
+            cluster.gradient(np.zeros(2200))
+            process_ids = [worker.process_id for worker in cluster.health().workers]
+            faults = [
+                Timer(0.8, os.kill, (process_ids[2], signal.SIGKILL)),
+                Timer(0.2, os.kill, (process_ids[5], signal.SIGSTOP)),
+                Timer(2.2, os.kill, (process_ids[5], signal.SIGCONT)),
+            ]
+            for fault in faults:
+                fault.start()
+            cluster.gradient(np.zeros(2200))
+            for fault in faults:
+                fault.join()
+        recorded, reports = cgc.read_events(log)
+        report = list(reports)[-1]
+    ax = plot_timeline(recorded, report)
+    ax.set_title("worker 2 is killed, worker 5 stopped for two seconds; the gradient is exact", fontsize=10)
+    ax.figure.savefig(IMAGES / "timeline.png", dpi=110)
+    plt.close(ax.figure)
 
 
 if __name__ == "__main__":

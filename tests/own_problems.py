@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,24 +57,176 @@ class Quadratic:
         return max(1e-300, sum(abs(pieces[a:b].sum(axis=0)) for a, b in itertools.pairwise(bounds)).max())
 
 
-class Faulty(Quadratic):
-    """Misbehaves in the workers that hold a given sample, by script: {iteration: what}."""
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong, and how often in all; None: every time, in every successor too.
 
-    def with_script(self, sample, script):
-        self.sample, self.script = sample, script
+    `what`: "kill", "raise", "memory", "exit", "vanish" (leaves without a word), "stop" (SIGSTOP), "hang"
+    (computes for ever), "nan", "infinity", "late" (answers after 50 ms), "nothing".
+    `samples`: only workers that hold all of these; none: any worker.
+    `first`: nobody else delivers this cell before it has struck that often.
+    """
+
+    what: str
+    times: int | None = 1
+    samples: tuple = ()
+    first: bool = False
+
+
+class Scripted(Quadratic):
+    """Misbehaves by script: {(iteration, where): Fault}.
+
+    `where` is the first coordinate of a cell, or "begin", "forward" or "value". A fault that strikes a
+    certain number of times leaves as many files in a folder: a successor knows by them that it was struck.
+    """
+
+    held = ()
+
+    def with_script(self, script, folder):
+        self.script, self.folder = script, str(folder)
+        return self
+
+    def shard(self, ranges):
+        shard = super().shard(ranges)
+        shard.held = [tuple(map(int, pair)) for pair in ranges]
+        return shard
+
+    def begin(self, theta, iteration):
+        super().begin(theta, iteration)
+        self._strike("begin", None)
+
+    def forward(self, ranges):
+        self._strike("forward", None)
+
+    def value(self, ranges, coefficients):
+        total = 0.0
+        for (low, high), coefficient in zip(ranges, coefficients, strict=True):
+            pieces = 0.5 * self.weights[low:high] * (self.theta - self.targets[low:high]) ** 2
+            total += coefficient * float(pieces.sum())
+        self._strike("value", None)
+        return total
+
+    def derivatives(self, start, stop, ranges, coefficients, out):
+        super().derivatives(start, stop, ranges, coefficients, out)
+        self._strike(start, out)
+        fault = self.script.get((self.iteration, start))
+        if fault is not None and fault.first:
+            deadline = time.monotonic() + 30
+            while not all(os.path.exists(self._path(start, i)) for i in range(fault.times)):
+                assert time.monotonic() < deadline, "the fault that was to come first never came"
+                time.sleep(0.001)
+
+    def _path(self, where, time_):
+        return os.path.join(self.folder, f"{self.iteration}-{where}-{time_}")
+
+    def _takes(self, where, fault):
+        """Whether this process is one of those that are struck."""
+        for i in range(fault.times):
+            try:
+                os.close(os.open(self._path(where, i), os.O_CREAT | os.O_EXCL))
+                return True
+            except FileExistsError:
+                continue
+        return False
+
+    def _strike(self, where, out):
+        fault = self.script.get((self.iteration, where))
+        if fault is None or not all(
+            any(low <= sample < high for low, high in self.held) for sample in fault.samples
+        ):
+            return
+        if fault.times is not None and not self._takes(where, fault):
+            return
+        if fault.what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif fault.what == "raise":
+            raise RuntimeError("scripted failure")
+        elif fault.what == "memory":
+            raise MemoryError("scripted: out of memory")
+        elif fault.what == "exit":
+            sys.exit(3)
+        elif fault.what == "vanish":
+            os._exit(0)
+        elif fault.what == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif fault.what == "hang":
+            while True:
+                sum(range(1000))
+        elif fault.what == "nan":
+            out[0] = np.nan
+        elif fault.what == "infinity":
+            out[-1] = -np.inf
+        elif fault.what == "late":
+            time.sleep(0.05)
+        else:
+            assert fault.what == "nothing", fault.what
+
+
+class LoadsOnly(Scripted):
+    """Scripted, and after `skip` loads the next `failures` fail, or hang; later ones succeed again."""
+
+    def with_loads(self, skip, failures, hang=False):
+        self.skip, self.failures, self.hang = skip, failures, hang
+        return self
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        load = 0
+        while True:
+            try:
+                os.close(os.open(os.path.join(self.folder, f"load-{load}"), os.O_CREAT | os.O_EXCL))
+                break
+            except FileExistsError:
+                load += 1
+        if self.skip <= load < self.skip + self.failures:
+            if self.hang:
+                time.sleep(1000)
+            raise OSError("scripted: the data are gone")
+
+
+class Endless(Quadratic):
+    """Computes in one call that never comes back to the interpreter's loop, from iteration 2 on."""
+
+    def derivatives(self, start, stop, ranges, coefficients, out):
+        super().derivatives(start, stop, ranges, coefficients, out)
+        if self.iteration > 1:
+            time.sleep(1000)
+
+
+class Unreliable(Quadratic):
+    """Misbehaves at random, decided beforehand: {iteration: (what, sample)}.
+
+    `what` is "die", "raise", "late" or "nan". Struck are the workers that hold the sample, in their first
+    derivatives of that iteration: late are all of them, anything else happens to one only.
+    """
+
+    last = 0
+
+    def with_faults(self, faults, folder):
+        self.faults, self.folder = faults, str(folder)
         return self
 
     def derivatives(self, start, stop, ranges, coefficients, out):
         super().derivatives(start, stop, ranges, coefficients, out)
-        what = self.script.get(self.iteration)
-        if what is None or np.isnan(self.weights[self.sample, 0]):
+        if self.last == self.iteration:
             return
-        if what == "raise":
-            raise RuntimeError("scripted failure")
-        if what == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+        self.last = self.iteration
+        what, sample = self.faults.get(self.iteration, ("", 0))
+        if not what or np.isnan(self.weights[sample, 0]):
+            return
+        if what == "late":
+            time.sleep(0.01 * (os.getpid() % 4))
+            return
+        try:
+            os.close(os.open(os.path.join(self.folder, str(self.iteration)), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
         if what == "nan":
             out[0] = np.nan
+        elif what == "die":
+            os._exit(7)
+        else:
+            raise RuntimeError("scripted failure")
 
 
 class SlowSlices(Quadratic):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,40 @@ def test_the_ten_lines_of_the_readme_run(tmp_path):
     lines = run([str(script)], tmp_path).splitlines()
     assert lines
     assert all(line.startswith("slice(") for line in lines)
+
+
+RUNTIME_PAGE_BEGINS = """
+import asyncio
+import numpy as np
+from scipy import stats
+import cgc_fast as cgc
+rng = np.random.default_rng(0)
+problem = cgc.problems.LeastSquares(rng.normal(size=(50, 80)), rng.normal(size=50))
+plan = cgc.plan(workers=8, coordinates=80, cycle_time=stats.expon(loc=50, scale=1000), method="mean_time")
+schedule = plan.schedule()
+theta, array, step = np.zeros(80), np.zeros(80), 1e-4
+draws = rng.exponential(size=(20, 8)) + 0.1
+cluster = cgc.Cluster(schedule, problem, engine="serial", cycle_times=draws)
+"""
+
+
+def test_the_page_of_the_runtime_runs(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/runtime.md").read_text(), flags=re.S)
+    code = [RUNTIME_PAGE_BEGINS]
+    for block in blocks:
+        if block.startswith(">>> "):
+            block = block.splitlines()[0].removeprefix(">>> ") + "\n"
+        elif "await " in block:
+            block = f"async def main():\n{textwrap.indent(block, '    ')}\nasyncio.run(main())\n"
+        elif block.startswith("with cgc.Cluster"):  # the others go on with the one from the beginning
+            block = block.replace("as cluster", "as first").replace("cluster.gradient", "first.gradient")
+        code.append(block)
+    assert len(blocks) >= 7
+    script = tmp_path / "runtime.py"
+    script.write_text("\n".join(code))
+    out = run([str(script)], tmp_path)
+    assert out.splitlines()[0].split()[:2] == ["worker", "state"]
+    assert (tmp_path / "events.jsonl").exists()
 
 
 def test_the_example_of_an_own_problem_runs():

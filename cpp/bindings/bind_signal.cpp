@@ -10,7 +10,7 @@ namespace cgc::bindings {
 
 namespace {
 
-using ArrivalTuple = py::typing::Tuple<py::int_, py::int_, py::int_, py::bool_, py::int_, py::int_>;
+using ArrivalTuple = py::typing::Tuple<py::int_, py::int_, py::int_, py::bool_, py::float_, py::float_>;
 
 // Keeps the mapped memory alive for as long as the view over it.
 struct BoundSignal {
@@ -41,12 +41,24 @@ const char* name_of(Wake wake) {
             return "finished";
         case Wake::stopped:
             return "stopped";
-        case Wake::orphaned:
-            return "orphaned";
+        case Wake::orders:
+            return "orders";
         case Wake::interrupted:
             return "interrupted";
     }
     throw std::logic_error("unknown Wake");
+}
+
+const char* name_of(Look look) {
+    switch (look) {
+        case Look::go_on:
+            return "go on";
+        case Look::over:
+            return "over";
+        case Look::orders:
+            return "orders";
+    }
+    throw std::logic_error("unknown Look");
 }
 
 void check_worker(const Signal& signal, Index worker) {
@@ -66,16 +78,16 @@ void bind_signal(py::module_& module) {
         .def_static("bytes", &Signal::bytes, py::arg("workers"), py::arg("capacity"))
         .def(
             "publish",
-            [](BoundSignal& self, std::uint64_t iteration, const Array<double>& cycle_times,
+            [](BoundSignal& self, std::uint64_t iteration, const Array<double>& cycle_times, bool with_value,
                const Array<int>& wake_fds) {
                 const auto times = vector(cycle_times, "cycle_times");
                 const auto fds = vector(wake_fds, "wake_fds");
                 require_length(static_cast<Index>(times.size()), self.signal.workers(), "cycle_times");
                 require_length(static_cast<Index>(fds.size()), self.signal.workers(), "wake_fds");
-                self.signal.publish(iteration, times, fds);
+                self.signal.publish(iteration, times, with_value, fds);
             },
-            py::arg("iteration"), py::arg("cycle_times").noconvert(), py::arg("wake_fds").noconvert(),
-            "Start an iteration and wake the workers that sleep.")
+            py::arg("iteration"), py::arg("cycle_times").noconvert(), py::arg("with_value"),
+            py::arg("wake_fds").noconvert(), "Start an iteration and wake the workers that sleep.")
         .def(
             "finish", [](BoundSignal& self, std::uint64_t iteration) { self.signal.finish(iteration); },
             py::arg("iteration"), "Tell the workers that this iteration, and all before, are over.")
@@ -87,17 +99,50 @@ void bind_signal(py::module_& module) {
             py::arg("wake_fds").noconvert(), "Tell the workers to leave.")
         .def(
             "pop_all",
-            [](BoundSignal& self) {
+            [](BoundSignal& self, std::int64_t origin_ns) {
+                const auto seconds = [origin_ns](std::int64_t moment_ns) {
+                    return 1e-9 * static_cast<double>(moment_ns - origin_ns);
+                };
                 py::typing::List<ArrivalTuple> arrivals;
                 Arrival arrival;
                 for (Index w = 0; w < self.signal.workers(); ++w)
                     while (self.signal.pop(w, arrival))
-                        arrivals.append(py::make_tuple(w, arrival.iteration, arrival.visit,
-                                                       arrival.finite != 0, arrival.began_ns,
-                                                       arrival.ended_ns));
+                        arrivals.append(py::make_tuple(arrival.iteration, w, arrival.slot,
+                                                       arrival.finite != 0, seconds(arrival.began_ns),
+                                                       seconds(arrival.ended_ns)));
                 return arrivals;
             },
-            "Everything that arrived: (worker, iteration, visit, finite, began_ns, ended_ns).")
+            py::arg("origin_ns"),
+            "Everything that arrived: (iteration, worker, slot, finite, began, ended), seconds since the "
+            "origin.")
+        .def(
+            "announce_orders",
+            [](BoundSignal& self, Index worker) {
+                check_worker(self.signal, worker);
+                self.signal.announce_orders(worker);
+            },
+            py::arg("worker"), "Tell a worker that orders lie in its socket.")
+        .def(
+            "progress",
+            [](BoundSignal& self, bool reset) {
+                py::typing::List<py::typing::Tuple<py::int_, py::int_, py::int_>> found;
+                for (Index w = 0; w < self.signal.workers(); ++w) {
+                    const Progress progress = self.signal.progress(w, reset);
+                    found.append(py::make_tuple(progress.seen_ns, progress.longest_ns, progress.iteration));
+                }
+                return found;
+            },
+            py::arg("reset"),
+            "Signs of life of each worker: when it was last seen (or until when it said that it sleeps), "
+            "the longest time between two of them since the last reset, and the last iteration that it took "
+            "up.")
+        .def(
+            "renew",
+            [](BoundSignal& self, Index worker) {
+                check_worker(self.signal, worker);
+                self.signal.renew(worker);
+            },
+            py::arg("worker"), "Make a lane ready for the successor of a worker that is gone.")
         .def(
             "wait",
             [](BoundSignal& self, const Array<int>& fds, double timeout_s) {
@@ -125,34 +170,34 @@ void bind_signal(py::module_& module) {
             "of Python runs before the return.")
         .def(
             "wait_for_iteration",
-            [](BoundSignal& self, Index worker, std::uint64_t last, int wake_fd, int lifeline_fd) {
+            [](BoundSignal& self, Index worker, std::uint64_t last, int wake_fd, int orders_fd) {
                 check_worker(self.signal, worker);
                 std::uint64_t iteration = last;
                 Wake wake;
                 {
                     py::gil_scoped_release release;
-                    wake = self.signal.wait_for_iteration(worker, last, wake_fd, lifeline_fd, iteration);
+                    wake = self.signal.wait_for_iteration(worker, last, wake_fd, orders_fd, iteration);
                 }
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
                 return py::typing::Tuple<py::str, py::int_>(py::make_tuple(name_of(wake), iteration));
             },
-            py::arg("worker"), py::arg("last"), py::arg("wake_fd"), py::arg("lifeline_fd"),
+            py::arg("worker"), py::arg("last"), py::arg("wake_fd"), py::arg("orders_fd"),
             "Sleep until an iteration later than `last` is published: (why, iteration).")
         .def(
             "sleep_until",
             [](BoundSignal& self, Index worker, std::uint64_t iteration, std::int64_t until_ns, int wake_fd,
-               int lifeline_fd) {
+               int orders_fd) {
                 check_worker(self.signal, worker);
                 Wake wake;
                 {
                     py::gil_scoped_release release;
-                    wake = self.signal.sleep_until(worker, iteration, until_ns, wake_fd, lifeline_fd);
+                    wake = self.signal.sleep_until(worker, iteration, until_ns, wake_fd, orders_fd);
                 }
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
                 return name_of(wake);
             },
             py::arg("worker"), py::arg("iteration"), py::arg("until_ns"), py::arg("wake_fd"),
-            py::arg("lifeline_fd"), "Sleep until a moment, or until the iteration is over: why it ended.")
+            py::arg("orders_fd"), "Sleep until a moment, or until the iteration is over: why it ended.")
         .def(
             "is_over",
             [](BoundSignal& self, std::uint64_t iteration) { return self.signal.is_over(iteration); },
@@ -169,15 +214,40 @@ void bind_signal(py::module_& module) {
             },
             py::arg("worker"), py::arg("iteration"))
         .def(
-            "push",
-            [](BoundSignal& self, Index worker, std::uint64_t iteration, std::uint32_t visit, bool finite,
-               std::int64_t began_ns, std::int64_t ended_ns, int master_fd) {
+            "with_value",
+            [](BoundSignal& self, std::uint64_t iteration) { return self.signal.with_value(iteration); },
+            py::arg("iteration"), "Whether the loss is asked for too.")
+        .def("published", [](BoundSignal& self) { return self.signal.published(); })
+        .def(
+            "orders",
+            [](BoundSignal& self, Index worker) {
                 check_worker(self.signal, worker);
-                self.signal.push(worker, {iteration, visit, finite ? 1u : 0u, began_ns, ended_ns}, master_fd);
+                return self.signal.orders(worker);
             },
-            py::arg("worker"), py::arg("iteration"), py::arg("visit"), py::arg("finite"), py::arg("began_ns"),
-            py::arg("ended_ns"), py::arg("master_fd"),
-            "Say that a payload is complete; wake the master if it sleeps.");
+            py::arg("worker"), "How many times orders were announced to a worker.")
+        .def(
+            "look",
+            [](BoundSignal& self, Index worker, std::uint64_t iteration, std::uint64_t orders_seen) {
+                check_worker(self.signal, worker);
+                return name_of(self.signal.look(worker, iteration, orders_seen));
+            },
+            py::arg("worker"), py::arg("iteration"), py::arg("orders_seen"),
+            "Look up between two slices: \"go on\", \"over\" or \"orders\".")
+        .def(
+            "push",
+            [](BoundSignal& self, Index worker, std::uint64_t iteration, std::uint32_t slot, bool finite,
+               std::int64_t began_ns, std::int64_t ended_ns, bool wake, int master_fd) {
+                check_worker(self.signal, worker);
+                return self.signal.push(worker, {iteration, slot, finite ? 1u : 0u, began_ns, ended_ns}, wake,
+                                        master_fd);
+            },
+            py::arg("worker"), py::arg("iteration"), py::arg("slot"), py::arg("finite"), py::arg("began_ns"),
+            py::arg("ended_ns"), py::arg("wake"), py::arg("master_fd"),
+            "Say that a payload is complete, and wake the master if it sleeps and `wake`. False: the ring is "
+            "full.");
+
+    module.def("leave_with", &leave_with, py::arg("socket_fd"),
+               "End this process as soon as the other end of the socket is closed.");
 }
 
 }  // namespace cgc::bindings

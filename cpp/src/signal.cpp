@@ -9,12 +9,17 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 namespace cgc {
 
 namespace {
 
 constexpr std::size_t line = 64;  // a cache line: what two sides write lies on different ones
+
+#ifndef POLLRDHUP
+constexpr short POLLRDHUP = 0;  // elsewhere than on Linux a closed peer is POLLHUP, which needs no asking
+#endif
 
 std::size_t rounded(std::size_t size) { return (size + line - 1) / line * line; }
 
@@ -36,6 +41,7 @@ int poll_timeout_ms(std::int64_t nanoseconds) {
 struct Signal::Shared {
     alignas(line) std::atomic<std::uint64_t> published;
     std::atomic<std::int64_t> published_ns[2];  // of even and of odd iterations
+    std::atomic<std::uint32_t> with_value[2];
     alignas(line) std::atomic<std::uint64_t> finished;
     std::atomic<std::uint32_t> stopped;
     alignas(line) std::atomic<std::uint32_t> master_sleeps;
@@ -44,9 +50,13 @@ struct Signal::Shared {
 struct Signal::Lane {
     alignas(line) std::atomic<std::uint64_t> head;  // written by the worker
     std::atomic<std::uint32_t> sleeps;
+    std::atomic<std::int64_t> seen_ns;
+    std::atomic<std::int64_t> longest_ns;
+    std::atomic<std::uint64_t> taken_up;
     alignas(line) std::atomic<std::uint64_t> tail;  // written by the master
-    std::atomic<double> cycle_time[2];              // of even and of odd iterations
-    alignas(line) Arrival entries[1];               // capacity of them
+    std::atomic<std::uint64_t> orders;
+    std::atomic<double> cycle_time[2];  // of even and of odd iterations
+    alignas(line) Arrival entries[1];   // capacity of them
 };
 
 static_assert(std::atomic<double>::is_always_lock_free && std::atomic<std::uint64_t>::is_always_lock_free,
@@ -87,11 +97,13 @@ Signal::Lane& Signal::lane(Index worker) const {
     return *reinterpret_cast<Lane*>(lanes_ + static_cast<std::size_t>(worker) * lane_bytes);
 }
 
-void Signal::publish(std::uint64_t iteration, View<const double> cycle_times, View<const int> wake_fds) {
+void Signal::publish(std::uint64_t iteration, View<const double> cycle_times, bool with_value,
+                     View<const int> wake_fds) {
     for (Index w = 0; w < workers_; ++w)
         lane(w).cycle_time[iteration % 2].store(cycle_times[static_cast<std::size_t>(w)],
                                                 std::memory_order_relaxed);
     shared_->published_ns[iteration % 2].store(monotonic_ns(), std::memory_order_relaxed);
+    shared_->with_value[iteration % 2].store(with_value ? 1 : 0, std::memory_order_relaxed);
     shared_->published.store(iteration);
     for (Index w = 0; w < workers_; ++w)
         if (lane(w).sleeps.exchange(0) != 0) wake(wake_fds[static_cast<std::size_t>(w)]);
@@ -111,6 +123,25 @@ bool Signal::pop(Index worker, Arrival& arrival) {
     arrival = from.entries[tail % static_cast<std::uint64_t>(capacity_)];
     from.tail.store(tail + 1, std::memory_order_release);
     return true;
+}
+
+void Signal::announce_orders(Index worker) { lane(worker).orders.fetch_add(1); }
+
+Progress Signal::progress(Index worker, bool reset) {
+    Lane& from = lane(worker);
+    const Progress found{from.seen_ns.load(std::memory_order_relaxed),
+                         from.longest_ns.load(std::memory_order_relaxed),
+                         from.taken_up.load(std::memory_order_relaxed)};
+    // A gap that the worker stores at this very moment may be lost: it is a statistic.
+    if (reset) from.longest_ns.store(0, std::memory_order_relaxed);
+    return found;
+}
+
+void Signal::renew(Index worker) {
+    Lane& stale = lane(worker);
+    stale.sleeps.store(0);
+    stale.seen_ns.store(0, std::memory_order_relaxed);
+    stale.longest_ns.store(0, std::memory_order_relaxed);
 }
 
 bool Signal::has_entries() const {
@@ -155,41 +186,77 @@ double Signal::cycle_time(Index worker, std::uint64_t iteration) const {
     return lane(worker).cycle_time[iteration % 2].load(std::memory_order_relaxed);
 }
 
-Wake Signal::wait_for_iteration(Index worker, std::uint64_t last, int wake_fd, int lifeline_fd,
+bool Signal::with_value(std::uint64_t iteration) const {
+    return shared_->with_value[iteration % 2].load(std::memory_order_relaxed) != 0;
+}
+
+std::uint64_t Signal::published() const { return shared_->published.load(); }
+
+std::uint64_t Signal::orders(Index worker) const { return lane(worker).orders.load(); }
+
+void Signal::seen(Lane& lane, std::int64_t now_ns) {
+    // Only the worker writes, but for the master's reset of the longest time.
+    const std::int64_t before_ns = lane.seen_ns.load(std::memory_order_relaxed);
+    if (before_ns > 0 && now_ns - before_ns > lane.longest_ns.load(std::memory_order_relaxed))
+        lane.longest_ns.store(now_ns - before_ns, std::memory_order_relaxed);
+    lane.seen_ns.store(now_ns, std::memory_order_relaxed);
+}
+
+Look Signal::look(Index worker, std::uint64_t iteration, std::uint64_t orders_seen) {
+    Lane& mine = lane(worker);
+    seen(mine, monotonic_ns());
+    if (is_over(iteration)) return Look::over;
+    return mine.orders.load(std::memory_order_acquire) != orders_seen ? Look::orders : Look::go_on;
+}
+
+Wake Signal::wait_for_iteration(Index worker, std::uint64_t last, int wake_fd, int orders_fd,
                                 std::uint64_t& iteration) {
     Lane& mine = lane(worker);
+    seen(mine, monotonic_ns());
     for (;;) {
         mine.sleeps.store(1);
         if (shared_->stopped.load() != 0) return Wake::stopped;
         const std::uint64_t published = shared_->published.load();
         if (published > last) {
             mine.sleeps.store(0);
+            // The time asleep is no time at work.
+            mine.seen_ns.store(monotonic_ns(), std::memory_order_relaxed);
+            mine.taken_up.store(published, std::memory_order_relaxed);
             iteration = published;
             return Wake::iteration;
         }
-        pollfd polled[2] = {{wake_fd, POLLIN, 0}, {lifeline_fd, POLLIN, 0}};
+        pollfd polled[2] = {{wake_fd, POLLIN, 0}, {orders_fd, POLLIN, 0}};
         if (::poll(polled, 2, -1) < 0) {
             if (errno == EINTR) return Wake::interrupted;
             throw std::runtime_error(std::string("poll failed: ") + std::strerror(errno));
         }
-        if (polled[1].revents != 0) return Wake::orphaned;
         if (polled[0].revents != 0) drain(wake_fd);
+        if (polled[1].revents != 0) {
+            mine.sleeps.store(0);
+            mine.seen_ns.store(monotonic_ns(), std::memory_order_relaxed);
+            return Wake::orders;
+        }
     }
 }
 
 Wake Signal::sleep_until(Index worker, std::uint64_t iteration, std::int64_t until_ns, int wake_fd,
-                         int lifeline_fd) {
+                         int orders_fd) {
     Lane& mine = lane(worker);
     constexpr std::int64_t forever = std::numeric_limits<std::int64_t>::max();
+    seen(mine, monotonic_ns());
+    // A sign of life in advance: it is meant to be silent until then.
+    mine.seen_ns.store(until_ns, std::memory_order_relaxed);
+    const auto awake = [&mine](Wake why) {
+        mine.sleeps.store(0);
+        mine.seen_ns.store(monotonic_ns(), std::memory_order_relaxed);
+        return why;
+    };
     for (;;) {
         mine.sleeps.store(1);
         if (shared_->stopped.load() != 0) return Wake::stopped;
-        if (is_over(iteration)) {
-            mine.sleeps.store(0);
-            return Wake::finished;
-        }
+        if (is_over(iteration)) return awake(Wake::finished);
         const std::int64_t left = until_ns == forever ? forever : until_ns - monotonic_ns();
-        pollfd polled[2] = {{wake_fd, POLLIN, 0}, {lifeline_fd, POLLIN, 0}};
+        pollfd polled[2] = {{wake_fd, POLLIN, 0}, {orders_fd, POLLIN, 0}};
         // poll() counts whole milliseconds: stop short of the moment, and let nanosleep do the rest.
         constexpr std::int64_t rest = 1'500'000;
         const int timeout_ms = until_ns == forever ? -1
@@ -199,32 +266,40 @@ Wake Signal::sleep_until(Index worker, std::uint64_t iteration, std::int64_t unt
         if (count < 0 && errno != EINTR)
             throw std::runtime_error(std::string("poll failed: ") + std::strerror(errno));
         if (count < 0) return Wake::interrupted;
-        if (polled[1].revents != 0) return Wake::orphaned;
         if (polled[0].revents != 0) {
             drain(wake_fd);
             continue;
         }
+        if (polled[1].revents != 0) return awake(Wake::orders);
         if (left <= rest) {
-            mine.sleeps.store(0);
             if (left > 0) {
                 const timespec pause{0, static_cast<long>(left)};
                 ::nanosleep(&pause, nullptr);
             }
-            return is_over(iteration) ? Wake::finished : Wake::timeout;
+            return awake(is_over(iteration) ? Wake::finished : Wake::timeout);
         }
     }
 }
 
-void Signal::push(Index worker, const Arrival& arrival, int master_fd) {
+bool Signal::push(Index worker, const Arrival& arrival, bool wake_master, int master_fd) {
     Lane& mine = lane(worker);
     const std::uint64_t head = mine.head.load(std::memory_order_relaxed);
-    // A worker answers each visit of an iteration at most once, and the master empties every ring before it
-    // publishes the next iteration: the capacity covers the leftovers of one iteration and all of the next.
     if (head - mine.tail.load(std::memory_order_acquire) >= static_cast<std::uint64_t>(capacity_))
-        throw std::runtime_error("Signal: the ring of worker " + std::to_string(worker) + " is full");
+        return false;
     mine.entries[head % static_cast<std::uint64_t>(capacity_)] = arrival;
     mine.head.store(head + 1);
-    if (shared_->master_sleeps.exchange(0) != 0) wake(master_fd);
+    if (wake_master && shared_->master_sleeps.exchange(0) != 0) wake(master_fd);
+    return true;
+}
+
+void leave_with(int socket_fd) {
+    std::thread([socket_fd] {
+        for (;;) {
+            // Not POLLIN: what lies in the socket is for the worker itself.
+            pollfd polled{socket_fd, POLLRDHUP, 0};
+            if (::poll(&polled, 1, -1) >= 0) ::_exit(0);
+        }
+    }).detach();
 }
 
 }  // namespace cgc

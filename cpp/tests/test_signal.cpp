@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -70,14 +71,16 @@ void many_iterations() {
             while (signal.wait_for_iteration(w, last, wakes[static_cast<std::size_t>(w)]->read, lifeline.read,
                                              last) == cgc::Wake::iteration)
                 for (std::uint32_t v = 0; v < visits; ++v)
-                    signal.push(w, {last, v, 1, 0, static_cast<std::int64_t>(w)}, master.write);
+                    // Every other entry leaves it to the next one to wake the master.
+                    CHECK(signal.push(w, {last, v, 1, 0, static_cast<std::int64_t>(w)}, v % 2 == 0,
+                                      master.write));
         });
     cgc::Signal signal(memory.data, workers, 2 * visits + 2);
     const std::vector<double> times(workers, nan);
     const int fds[2] = {master.read, lifeline.read};
     bool ready[2];
     for (std::uint64_t i = 1; i <= iterations; ++i) {
-        signal.publish(i, times, wake_fds);
+        signal.publish(i, times, false, wake_fds);
         std::uint32_t next[workers] = {};
         cgc::Index arrived = 0;
         while (arrived < workers * visits) {
@@ -85,7 +88,7 @@ void many_iterations() {
             for (cgc::Index w = 0; w < workers; ++w)
                 while (signal.pop(w, arrival)) {
                     CHECK(arrival.iteration == i);
-                    CHECK(arrival.visit == next[w]++);
+                    CHECK(arrival.slot == next[w]++);
                     CHECK(arrival.ended_ns == w);
                     ++arrived;
                 }
@@ -105,16 +108,18 @@ void sleeps_end() {
     cgc::Signal signal(memory.data, 1, 4);
     const int wake_fds[1] = {wake.write};
     const double times[1] = {2.5};
-    signal.publish(1, times, wake_fds);
+    signal.publish(1, times, true, wake_fds);
     CHECK(signal.cycle_time(0, 1) == 2.5);
     CHECK(!signal.is_over(1));
+    CHECK(signal.with_value(1));
+    CHECK(signal.published() == 1);
 
     const std::int64_t until = cgc::monotonic_ns() + 3'000'000;
     CHECK(signal.sleep_until(0, 1, until, wake.read, lifeline.read) == cgc::Wake::timeout);
     CHECK(cgc::monotonic_ns() >= until);
 
     // A sleep without end is ended by the next iteration ...
-    std::thread publisher([&] { signal.publish(2, times, wake_fds); });
+    std::thread publisher([&] { signal.publish(2, times, false, wake_fds); });
     CHECK(signal.sleep_until(0, 1, std::numeric_limits<std::int64_t>::max(), wake.read, lifeline.read) ==
           cgc::Wake::finished);
     publisher.join();
@@ -123,10 +128,12 @@ void sleeps_end() {
     CHECK(signal.is_over(2));
     CHECK(signal.sleep_until(0, 2, std::numeric_limits<std::int64_t>::max(), wake.read, lifeline.read) ==
           cgc::Wake::finished);
-    // ... and by the death of the master.
+    // ... and by orders, which the death of the master, an end of file, looks like.
     std::uint64_t iteration = 0;
     lifeline.hang_up();
-    CHECK(signal.wait_for_iteration(0, 2, wake.read, lifeline.read, iteration) == cgc::Wake::orphaned);
+    CHECK(signal.sleep_until(0, 3, std::numeric_limits<std::int64_t>::max(), wake.read, lifeline.read) ==
+          cgc::Wake::orders);
+    CHECK(signal.wait_for_iteration(0, 2, wake.read, lifeline.read, iteration) == cgc::Wake::orders);
 }
 
 void wait_sees_what_happened() {
@@ -138,7 +145,7 @@ void wait_sees_what_happened() {
     CHECK(signal.wait(fds, ready, 0.0));
     CHECK(!ready[1]);
     // An entry that came while the master was awake wrote no wake-up, and yet the wait returns at once.
-    signal.push(0, {1, 0, 1, 0, 0}, master.write);
+    CHECK(signal.push(0, {1, 0, 1, 0, 0}, true, master.write));
     CHECK(signal.wait(fds, ready, -1.0));
     cgc::Arrival arrival;
     CHECK(signal.pop(0, arrival));
@@ -151,15 +158,50 @@ void ring_is_bounded() {
     Memory memory(1, 2);
     Pipe master;
     cgc::Signal signal(memory.data, 1, 2);
-    signal.push(0, {1, 0, 1, 0, 0}, master.write);
-    signal.push(0, {1, 1, 1, 0, 0}, master.write);
-    CHECK_THROWS(signal.push(0, {1, 2, 1, 0, 0}, master.write), std::runtime_error);
+    CHECK(signal.push(0, {1, 0, 1, 0, 0}, true, master.write));
+    CHECK(signal.push(0, {1, 1, 1, 0, 0}, true, master.write));
+    CHECK(!signal.push(0, {1, 2, 1, 0, 0}, true, master.write));
     CHECK_THROWS(cgc::Signal::bytes(0, 1), std::invalid_argument);
+}
+
+void signs_of_life() {
+    Memory memory(2, 2);
+    Pipe wake, orders;
+    cgc::Signal signal(memory.data, 2, 2);
+    const int wake_fds[2] = {wake.write, wake.write};
+    const double times[2] = {nan, nan};
+    signal.publish(1, times, false, wake_fds);
+    CHECK(signal.progress(0, true).seen_ns == 0);
+    CHECK(signal.look(0, 1, 0) == cgc::Look::go_on);
+    const std::int64_t first = signal.progress(0, false).seen_ns;
+    CHECK(first > 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    signal.announce_orders(0);
+    CHECK(signal.look(0, 1, 0) == cgc::Look::orders);
+    CHECK(signal.look(0, 1, signal.orders(0)) == cgc::Look::go_on);
+    const cgc::Progress then = signal.progress(0, true);
+    CHECK(then.seen_ns >= first + 2'000'000);
+    CHECK(then.longest_ns >= 2'000'000);
+    CHECK(signal.progress(0, false).longest_ns == 0);
+    CHECK(signal.progress(1, false).seen_ns == 0);
+    // Whoever sleeps by intent has been seen in advance, and its sleep is no gap.
+    const std::int64_t until = cgc::monotonic_ns() + 100'000'000;
+    CHECK(signal.sleep_until(0, 1, until, wake.read, orders.read) == cgc::Wake::timeout);
+    CHECK(signal.progress(0, false).longest_ns < 90'000'000);
+    CHECK(signal.progress(0, false).iteration == 0);
+    std::uint64_t iteration = 0;
+    CHECK(signal.wait_for_iteration(0, 0, wake.read, orders.read, iteration) == cgc::Wake::iteration);
+    CHECK(signal.progress(0, false).iteration == 1);
+    signal.finish(1);
+    CHECK(signal.look(0, 1, signal.orders(0)) == cgc::Look::over);
+    signal.renew(0);
+    CHECK(signal.progress(0, false).seen_ns == 0);
 }
 
 }  // namespace
 
 int main() {
+    signs_of_life();
     many_iterations();
     sleeps_end();
     wait_sees_what_happened();

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from cgc_fast import problems as problems
     from cgc_fast._core import build_info as build_info
     from cgc_fast.cluster import Block as Block
+    from cgc_fast.cluster import BlockStream as BlockStream
     from cgc_fast.cluster import Cluster as Cluster
+    from cgc_fast.cluster import PartialGradient as PartialGradient
     from cgc_fast.codes import Code as Code
     from cgc_fast.codes import CyclicCode as CyclicCode
     from cgc_fast.codes import RepetitionCode as RepetitionCode
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
     from cgc_fast.planning import Plan as Plan
     from cgc_fast.planning import plan as plan
     from cgc_fast.problems import Problem as Problem
+    from cgc_fast.reports import Delivery as Delivery
+    from cgc_fast.reports import Health as Health
+    from cgc_fast.reports import IterationReport as IterationReport
+    from cgc_fast.reports import WorkerEvent as WorkerEvent
+    from cgc_fast.reports import WorkerHealth as WorkerHealth
+    from cgc_fast.reports import read_events as read_events
     from cgc_fast.runtime_model import Estimate as Estimate
     from cgc_fast.runtime_model import completion_probability as completion_probability
     from cgc_fast.runtime_model import estimate_completion as estimate_completion
@@ -51,6 +59,7 @@ _HOME = {
     "ArgumentTypeError": "errors",
     "ArgumentValueError": "errors",
     "Block": "cluster",
+    "BlockStream": "cluster",
     "Cell": "schedule",
     "CgcError": "errors",
     "Cluster": "cluster",
@@ -59,13 +68,17 @@ _HOME = {
     "Code": "codes",
     "CyclicCode": "codes",
     "DecodeError": "errors",
+    "Delivery": "reports",
     "Estimate": "runtime_model",
     "Fit": "fitting",
+    "Health": "reports",
+    "IterationReport": "reports",
     "Mixture": "mixtures",
     "Never": "mixtures",
     "NonFiniteGradient": "errors",
     "NotCertified": "errors",
     "NumericalError": "errors",
+    "PartialGradient": "cluster",
     "Plan": "planning",
     "PoorFitWarning": "errors",
     "Problem": "problems",
@@ -74,6 +87,8 @@ _HOME = {
     "Trace": "straggler_models",
     "Walk": "schedule",
     "WorkerDied": "errors",
+    "WorkerEvent": "reports",
+    "WorkerHealth": "reports",
     "baselines": "",
     "build_info": "_core",
     "completion_probability": "runtime_model",
@@ -83,6 +98,7 @@ _HOME = {
     "fit": "fitting",
     "plan": "planning",
     "problems": "",
+    "read_events": "reports",
     "runtime": "runtime_model",
     "simulate": "simulation",
 }

@@ -115,6 +115,10 @@ class Signal:
         ...
     def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, capacity: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
+    def announce_orders(self, worker: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Tell a worker that orders lie in its socket.
+        """
     def cycle_time(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex) -> float:
         ...
     def finish(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -123,21 +127,39 @@ class Signal:
         """
     def is_over(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> bool:
         ...
-    def pop_all(self) -> list[tuple[int, int, int, bool, int, int]]:
+    def look(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, orders_seen: typing.SupportsInt | typing.SupportsIndex) -> str:
         """
-        Everything that arrived: (worker, iteration, visit, finite, began_ns, ended_ns).
+        Look up between two slices: "go on", "over" or "orders".
         """
-    def publish(self, iteration: typing.SupportsInt | typing.SupportsIndex, cycle_times: numpy.typing.NDArray[numpy.float64], wake_fds: numpy.typing.NDArray[numpy.int32]) -> None:
+    def orders(self, worker: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        How many times orders were announced to a worker.
+        """
+    def pop_all(self, origin_ns: typing.SupportsInt | typing.SupportsIndex) -> list[tuple[int, int, int, bool, float, float]]:
+        """
+        Everything that arrived: (iteration, worker, slot, finite, began, ended), seconds since the origin.
+        """
+    def progress(self, reset: bool) -> list[tuple[int, int, int]]:
+        """
+        Signs of life of each worker: when it was last seen (or until when it said that it sleeps), the longest time between two of them since the last reset, and the last iteration that it took up.
+        """
+    def publish(self, iteration: typing.SupportsInt | typing.SupportsIndex, cycle_times: numpy.typing.NDArray[numpy.float64], with_value: bool, wake_fds: numpy.typing.NDArray[numpy.int32]) -> None:
         """
         Start an iteration and wake the workers that sleep.
         """
+    def published(self) -> int:
+        ...
     def published_ns(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> int:
         ...
-    def push(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, visit: typing.SupportsInt | typing.SupportsIndex, finite: bool, began_ns: typing.SupportsInt | typing.SupportsIndex, ended_ns: typing.SupportsInt | typing.SupportsIndex, master_fd: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def push(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, slot: typing.SupportsInt | typing.SupportsIndex, finite: bool, began_ns: typing.SupportsInt | typing.SupportsIndex, ended_ns: typing.SupportsInt | typing.SupportsIndex, wake: bool, master_fd: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
-        Say that a payload is complete; wake the master if it sleeps.
+        Say that a payload is complete, and wake the master if it sleeps and `wake`. False: the ring is full.
         """
-    def sleep_until(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, until_ns: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, lifeline_fd: typing.SupportsInt | typing.SupportsIndex) -> str:
+    def renew(self, worker: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Make a lane ready for the successor of a worker that is gone.
+        """
+    def sleep_until(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, until_ns: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex) -> str:
         """
         Sleep until a moment, or until the iteration is over: why it ended.
         """
@@ -149,9 +171,13 @@ class Signal:
         """
         Sleep until something arrives or one of fds[1:] fires; their indices come back. A signal handler of Python runs before the return.
         """
-    def wait_for_iteration(self, worker: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, lifeline_fd: typing.SupportsInt | typing.SupportsIndex) -> tuple[str, int]:
+    def wait_for_iteration(self, worker: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex) -> tuple[str, int]:
         """
         Sleep until an iteration later than `last` is published: (why, iteration).
+        """
+    def with_value(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether the loss is asked for too.
         """
 def all_finite(values: typing.Any) -> bool:
     """
@@ -168,6 +194,10 @@ def cyclic_coefficients(h: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.
 def group_times(times: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], cycles: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """
     Per draw and level (D, K), the slowest group's fastest member: times (D, N), groups (K,), cycles (K, N); worker w is in group floor(w g / N). O(D K N).
+    """
+def leave_with(socket_fd: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    End this process as soon as the other end of the socket is closed.
     """
 def level_runtimes(times: numpy.typing.NDArray[numpy.float64], cycles: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """

@@ -2,82 +2,200 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import math
+import os
+import threading
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
+from typing import IO, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cgc_fast._core import all_finite, weighted_sum
-from cgc_fast.decoder import DecodeCell, Decoder, Failure
-from cgc_fast.engines import ENGINES, Delivered, Job, Lost, make_engine
+from cgc_fast._core import all_finite
+from cgc_fast.arguments import Cost, quantity
+from cgc_fast.engines import ENGINES, Engine, Job, make_engine
 from cgc_fast.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     CgcError,
     ClusterBusy,
     ClusterClosed,
-    DecodeError,
     NonFiniteGradient,
-    WorkerDied,
     unknown_name,
 )
+from cgc_fast.interrupts import interrupts_postponed
+from cgc_fast.master import Block, Master, slot_widths
 from cgc_fast.problems import Problem, ProblemTraits, check_problem
+from cgc_fast.reports import Delivery, EventLog, Health, IterationReport
 from cgc_fast.schedule import Schedule
+from cgc_fast.straggler_models import Trace
 from cgc_fast.worker import visits_of
 
-__all__ = ["Block", "Cluster", "Delivery", "IterationReport"]
+__all__ = ["Block", "BlockStream", "Cluster", "Delivery", "IterationReport", "PartialGradient"]
 
-logger = logging.getLogger(__name__)
+_FORKED = "the workers of this cluster belong to the process that was forked"
 
 
-@dataclass(frozen=True)
-class Block:
-    """A block of the gradient, complete.
+@dataclass(frozen=True, eq=False)
+class PartialGradient:
+    """What was decoded of a gradient by a deadline.
 
     Attributes
     ----------
-    coordinates : slice
-        Which coordinates; `theta[block.coordinates]` are the parameters that they belong to.
-    values : ndarray, float64
-        The partial derivatives, summed over all samples. A read-only view of the gradient of this iteration.
+    values : ndarray of float64 (L,)
+        Exact where `decoded`, NaN elsewhere.
+    decoded : ndarray of bool (L,)
+        Which coordinates are there.
     elapsed_s : float
-        Seconds since the iteration began (virtual ones under the serial engine).
-    workers : tuple of int
-        Whose payloads were used.
+        Seconds since the iteration began.
+    failure : CgcError or None
+        Why the rest could never have come, if that was so; None if it was merely late.
     """
 
-    coordinates: slice
     values: NDArray[np.float64]
+    decoded: NDArray[np.bool_]
     elapsed_s: float
-    workers: tuple[int, ...]
+    failure: CgcError | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every coordinate is there."""
+        return bool(self.decoded.all())
+
+    def __repr__(self) -> str:
+        return (
+            f"PartialGradient({int(self.decoded.sum())} of {len(self.decoded)} coordinates, "
+            f"{self.elapsed_s:.4g} s)"
+        )
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """A payload that arrived: which worker, which row of which cell, when it was begun and completed."""
+class _Iteration:
+    """One iteration under way, and who may end it."""
 
-    worker: int
-    cell: int
-    row: int
-    began_s: float
-    ended_s: float
-    finite: bool
+    def __init__(self, cluster: Cluster, master: Master, turn: _Turn) -> None:
+        self._cluster = cluster
+        self._master = master
+        self._turn = turn
+        self._blocks: list[Block] = []
+        self._lock = threading.RLock()
+        self._cancelled = False
+
+    def close(self) -> None:
+        """End the iteration, from any thread; the workers abandon it. May be called twice."""
+        self._cancelled = True
+        if self._cluster.forked:  # the iteration is another process's, and so may the lock be
+            return
+        if self._turn.is_held(self):
+            self._master.engine.interrupt()
+        with self._lock:
+            self._end()
+
+    def next_block(self, until_s: float | None = None) -> Block | None:
+        """Next block; None when there is none, be it for a moment of the iteration that has come."""
+        if self._cluster.forked:
+            raise ClusterClosed(_FORKED)
+        with self._lock:
+            try:
+                while not self._blocks:
+                    if self._cancelled and self._cluster.closed:
+                        raise ClusterClosed("the cluster was closed while an iteration was under way")
+                    if self._cancelled or not self._turn.is_held(self):
+                        self._end()
+                        return None
+                    if self._master.done:
+                        self._end()
+                        return None
+                    if until_s is not None and self._master.engine.elapsed_s() >= until_s:
+                        return None
+                    # The next in line comes first.
+                    self._blocks = self._master.step(until_s)[::-1]
+                return self._blocks.pop()
+            except BaseException:
+                self._end()
+                raise
+
+    def _end(self) -> None:
+        if self._turn.is_held(self):
+            self._blocks = []
+            try:
+                self._master.finish()
+            finally:
+                self._turn.release(self)
 
 
-@dataclass
-class IterationReport:
-    """What happened in one iteration; times in seconds since it began."""
+class BlockStream(_Iteration):
+    """The blocks of one gradient in the order in which they decode: an iterator, also an asynchronous one.
 
-    iteration: int
-    elapsed_s: float = 0.0
-    deliveries: list[Delivery] = field(default_factory=list)
-    decoded_s: dict[int, float] = field(default_factory=dict)  # cell -> when
-    blocks_s: dict[int, float] = field(default_factory=dict)  # block -> when
-    lost: list[int] = field(default_factory=list)
+    Made by `Cluster.stream`; the workers are at it from the moment it is made. Leaving the loop, `close`, or
+    dropping the last reference ends the iteration.
+    """
+
+    def __iter__(self) -> Iterator[Block]:
+        return self
+
+    def __next__(self) -> Block:
+        block = self.next_block()
+        if block is None:
+            raise StopIteration
+        return block
+
+    def __aiter__(self) -> AsyncIterator[Block]:
+        return self
+
+    async def __anext__(self) -> Block:
+        try:
+            block = await asyncio.get_running_loop().run_in_executor(None, self.next_block)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if block is None:
+            raise StopAsyncIteration
+        return block
+
+    def __enter__(self) -> BlockStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Python swallows Ctrl-C in here, so nothing but streams, which users may drop, has it.
+    def __del__(self) -> None:
+        if hasattr(self, "_cancelled"):
+            self.close()
+
+
+class _Turn:
+    """Whose iteration is under way; free again when its holder is gone, wherever Ctrl-C struck."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: weakref.ref[_Iteration] | None = None
+
+    def take(self, iteration: _Iteration) -> bool:
+        with self._lock:
+            if self._holder is None or self._holder() is None:
+                self._holder = weakref.ref(iteration)
+            return self._holder() is iteration
+
+    def is_held(self, iteration: _Iteration) -> bool:
+        holder = self._holder
+        return holder is not None and holder() is iteration
+
+    def release(self, iteration: _Iteration) -> None:
+        if self.is_held(iteration):
+            self._holder = None
+
+    def holder(self) -> _Iteration | None:
+        holder = self._holder
+        return None if holder is None else holder()
+
+
+_AnyIteration = TypeVar("_AnyIteration", bound=_Iteration)
 
 
 class Cluster:
@@ -96,11 +214,18 @@ class Cluster:
         emulated by "processes", whose workers then sleep so that their progress follows. Infinity: the worker
         never answers in that iteration. After I iterations the cluster refuses to go on.
     cycles_per_derivative : float
-        b of the cost model, in cycles. Used with `cycle_times` only.
+        b of the cost model, in cycles. Scales `cycle_times` and `trace`.
     forward_cycles : float, optional
         c of the cost model, in cycles; the problem's own by default, 0 if it names none.
     factory : callable, optional
         Called in each worker with its sample ranges (R, 2) to make its shard there, instead of sending it.
+    events : path or text file, optional
+        Where to write who delivered what when, as JSON lines; ``cgc-fast timeline`` draws them.
+
+    Attributes
+    ----------
+    last_report : IterationReport or None
+        What happened in the iteration under way or, if none is, in the last one.
 
     Raises
     ------
@@ -111,7 +236,8 @@ class Cluster:
 
     Notes
     -----
-    Use it in a ``with`` statement, or call `close`. One iteration runs at a time.
+    Use it in a ``with`` statement, or call `close`. One iteration runs at a time; all methods may be called
+    from any thread.
     """
 
     def __init__(
@@ -124,6 +250,7 @@ class Cluster:
         cycles_per_derivative: float = 1.0,
         forward_cycles: float | None = None,
         factory: Callable[[NDArray[np.int64]], Problem] | None = None,
+        events: str | os.PathLike[str] | IO[str] | None = None,
     ) -> None:
         if not isinstance(schedule, Schedule):
             raise ArgumentTypeError(
@@ -137,63 +264,207 @@ class Cluster:
             forward_cycles = traits.forward_cycles
         self.schedule = schedule
         self.problem = problem
+        self._has_value = traits.has_value
         self._cycle_times = _checked_cycle_times(cycle_times, schedule.workers)
-        self._decoder = Decoder(schedule)
         samples = traits.samples
+        cost = Cost(samples, cycles_per_derivative, forward_cycles)
         arrival_cycles = schedule.arrival_cycles(samples, cycles_per_derivative, forward_cycles)
-        job = Job(
-            problem=problem,
-            factory=factory,
-            visits=[
-                visits_of(schedule, worker, samples, arrival_cycles=arrival_cycles[worker])
-                for worker in range(schedule.workers)
-            ],
-            sample_ranges=[schedule.sample_ranges(worker, samples) for worker in range(schedule.workers)],
-        )
-        self._busy = False
+        walks = [
+            visits_of(
+                schedule,
+                worker,
+                samples,
+                cycles_per_derivative,
+                forward_cycles,
+                arrival_cycles=arrival_cycles[worker],
+            )
+            for worker in range(schedule.workers)
+        ]
+        ranges = [schedule.sample_ranges(worker, samples) for worker in range(schedule.workers)]
+        job = Job(problem, factory, walks, ranges, slot_widths(schedule))
         self._closed = False
-        self._iteration = 0
-        self._tracebacks: dict[int, Lost] = {}
-        self.last_report: IterationReport | None = None
-        self._engine = make_engine(engine, job)
-        self._finalizer = weakref.finalize(self, self._engine.close)
+        self._owner = os.getpid()
+        self._turn = _Turn()  # held while an iteration is under way
+        self._threads: list[threading.Thread] = []
+        self._log = None if events is None else EventLog(events, schedule)
+        try:
+            running = make_engine(engine, job)
+        except BaseException:
+            if self._log is not None:
+                self._log.close()
+            raise
+        self._master = Master(schedule, running, walks, ranges, cost, self._log)
+        self._finalizer = weakref.finalize(self, _release, running, self._log)
 
-    def gradient(self, theta: ArrayLike) -> NDArray[np.float64]:
+    # --- gradients ------------------------------------------------------------------------------------
+
+    @overload
+    def gradient(
+        self, theta: ArrayLike, *, out: NDArray[np.float64] | None = None, deadline_s: None = None
+    ) -> NDArray[np.float64]: ...
+
+    @overload
+    def gradient(
+        self, theta: ArrayLike, *, out: NDArray[np.float64] | None = None, deadline_s: float
+    ) -> PartialGradient: ...
+
+    def gradient(
+        self,
+        theta: ArrayLike,
+        *,
+        out: NDArray[np.float64] | None = None,
+        deadline_s: float | None = None,
+    ) -> NDArray[np.float64] | PartialGradient:
         """Compute the gradient of the whole loss at theta.
 
         Parameters
         ----------
         theta : array_like (L,)
             Finite; copied.
+        out : ndarray of float64 (L,), optional
+            Where to put the gradient: contiguous and writable. After an error its content is undefined.
+        deadline_s : float, optional
+            Seconds after which what is decoded has to do.
 
         Returns
         -------
-        ndarray, float64 (L,)
-            Σ over all samples, exact within the error norm of the codes in use. The caller owns it.
+        ndarray of float64 (L,), or PartialGradient
+            Σ over all samples, exact within the error norm of the codes in use; `out`, if given, or the
+            caller's own. With a deadline always a `PartialGradient`, complete or not.
 
         Raises
         ------
         WorkerDied, NonFiniteGradient, NumericalError, DecodeError
-            What is missing cannot come any more.
+            What is missing cannot come any more. With a deadline this is the `failure` of the result.
+        ClusterBusy, ClusterClosed
+            An iteration is under way; there are no workers any more.
         """
-        gradient = np.zeros(self.schedule.coordinates)
-        for _ in self._iterate(self._checked_theta(theta), gradient):
-            pass
-        return gradient
+        until_s = None if deadline_s is None else quantity("deadline_s", deadline_s)
+        gradient = self._checked_out(out)
+        if until_s is None:
+            self._run(self._begin(_Iteration, theta, gradient))
+            return gradient
+        iteration = self._begin(_Iteration, theta, gradient)
+        decoded = np.zeros(self.schedule.coordinates, dtype=np.bool_)
+        failure: CgcError | None
+        try:
+            while (block := iteration.next_block(until_s)) is not None:
+                decoded[block.coordinates] = True
+            failure = self._master.failure
+        except ClusterClosed:
+            raise
+        except CgcError as error:
+            failure = error
+        finally:
+            iteration.close()
+        gradient[~decoded] = np.nan
+        assert self.last_report is not None
+        return PartialGradient(gradient, decoded, self.last_report.elapsed_s, failure)
 
-    def stream(self, theta: ArrayLike) -> Iterator[Block]:
+    def value_and_gradient(
+        self, theta: ArrayLike, *, out: NDArray[np.float64] | None = None
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Compute the loss and its gradient, both sums over all samples, in one iteration.
+
+        The loss travels as one more value behind the last coordinate; stragglers delay it as little as that.
+        Parameters and errors as in `gradient`; the problem must have a `value`.
+        """
+        if not self._has_value:
+            raise ArgumentTypeError(
+                f"problem: expected a method value(ranges, coefficients) to compute the loss with; "
+                f"{type(self.problem).__name__} has none"
+            )
+        gradient = self._checked_out(out)
+        self._run(self._begin(_Iteration, theta, gradient, with_value=True))
+        if not math.isfinite(self._master.loss):
+            raise NonFiniteGradient("the loss: the payloads are finite, their sum is not (overflow)")
+        return self._master.loss, gradient
+
+    def stream(self, theta: ArrayLike) -> BlockStream:
         """Compute the gradient and yield its blocks in the order in which they decode.
 
-        Each coordinate comes exactly once. `theta` may be overwritten while streaming. Leaving the loop early
-        ends the iteration.
+        Each coordinate comes exactly once. `theta` may be overwritten while streaming. The iteration is under
+        way when this returns; leaving the loop early ends it. ``async for`` works as well.
         """
-        self._require_free()  # now, not when the first block is asked for
-        return self._iterate(self._checked_theta(theta), np.zeros(self.schedule.coordinates))
+        return self._begin(BlockStream, theta, np.zeros(self.schedule.coordinates))
+
+    def submit(self, theta: ArrayLike) -> Future[NDArray[np.float64]]:
+        """Begin a gradient and return at once; the future's result is that of `gradient`.
+
+        `theta` may be overwritten at once. `asyncio.wrap_future` makes it awaitable.
+        """
+        gradient = np.zeros(self.schedule.coordinates)
+        iteration = self._begin(_Iteration, theta, gradient)
+        future: Future[NDArray[np.float64]] = Future()
+        future.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                self._run(iteration)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(gradient)
+
+        thread = threading.Thread(target=run, name="cgc_fast gradient", daemon=True)
+        self._threads = [*(t for t in self._threads if t.is_alive()), thread]
+        thread.start()
+        return future
+
+    # --- what is known of the workers -----------------------------------------------------------------
+
+    @property
+    def last_report(self) -> IterationReport | None:
+        """What happened in the iteration under way or, if none is, in the last one."""
+        return self._master.report
+
+    def health(self) -> Health:
+        """State, speed, deliveries and deaths of every worker; names the slow ones, prints as a table."""
+        return self._master.health()
+
+    def trace(self) -> Trace:
+        """Measured cycle times, ready for `cgc_fast.plan`.
+
+        An iteration a row, the last 10,000 at most: seconds until a worker's last delivery over the cycles
+        that it had done by then. Whoever delivered nothing is censored: it took longer than the iteration for
+        the first visit of its walk.
+
+        Raises
+        ------
+        ArgumentValueError
+            No iteration has been measured yet.
+        """
+        times, censored = self._master.measured()
+        return Trace(times, censored=censored if censored.any() else None)
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the cluster can run nothing any more."""
+        return self._closed or self.forked
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a copy in a forked process: the workers belong to the one that was forked."""
+        return os.getpid() != self._owner
 
     def close(self) -> None:
-        """Stop the workers and release everything; may be called twice."""
-        self._closed = True
-        self._finalizer()
+        """Stop the workers and release everything; may be called twice, and from any thread.
+
+        An iteration under way in another thread ends there with `ClusterClosed`.
+        """
+        with interrupts_postponed():
+            self._closed = True
+            if self.forked:
+                return
+            iteration = self._turn.holder()
+            if iteration is not None:
+                iteration.close()
+            for thread in self._threads:
+                if thread is not threading.current_thread():
+                    thread.join()
+            self._finalizer()
 
     def __enter__(self) -> Cluster:
         return self
@@ -206,114 +477,45 @@ class Cluster:
     ) -> None:
         self.close()
 
-    def _iterate(self, theta: NDArray[np.float64], gradient: NDArray[np.float64]) -> Iterator[Block]:
-        self._require_free()
-        cycle_times = self._next_cycle_times()
-        self._busy = True
-        self._iteration += 1
-        iteration = self._iteration
-        decoder, engine = self._decoder, self._engine
-        report = self.last_report = IterationReport(iteration)
-        try:
-            decoder.start(iteration, () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)))
-            if decoder.failure is not None:
-                raise self._error(decoder.failure)
-            engine.start(iteration, theta, cycle_times, self._is_open)
-            while not decoder.done:
-                events = engine.wait()
-                for event in events:
-                    if isinstance(event, Lost):
-                        self._take_loss(event, report)
-                    else:
-                        yield from self._take_delivery(event, gradient, report)
-                if not decoder.done:
-                    if decoder.failure is not None:
-                        raise self._error(decoder.failure)
-                    if not events:
-                        raise DecodeError("no worker can deliver anything any more, but cells are still open")
-            report.elapsed_s = engine.elapsed_s()
-        finally:
-            engine.finish(iteration)
-            self._busy = False
+    # --- beginning an iteration -----------------------------------------------------------------------
 
-    def _require_free(self) -> None:
+    def _begin(
+        self,
+        kind: type[_AnyIteration],
+        theta: ArrayLike,
+        gradient: NDArray[np.float64],
+        *,
+        with_value: bool = False,
+    ) -> _AnyIteration:
+        self._check_open()
+        values = self._checked_theta(theta)
+        if np.may_share_memory(values, gradient):
+            values = values.copy()
+        iteration = kind(self, self._master, self._turn)
+        try:
+            if not self._turn.take(iteration):
+                raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
+            self._check_open()  # once more: whoever closes from now on finds the iteration
+            cycle_times = self._next_cycle_times()
+            self._master.begin(values, gradient, cycle_times, with_value=with_value)
+        except BaseException:
+            iteration.close()
+            raise
+        return iteration
+
+    @staticmethod
+    def _run(iteration: _Iteration) -> None:
+        try:
+            while iteration.next_block() is not None:
+                pass
+        finally:
+            iteration.close()
+
+    def _check_open(self) -> None:
+        if self.forked:
+            raise ClusterClosed(_FORKED)
         if self._closed:
             raise ClusterClosed("the cluster is closed: make a new one")
-        if self._busy:
-            raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
-
-    def _is_open(self, worker: int, visit: int) -> bool:
-        return bool(self._decoder.open_cells[self.schedule.walks[worker].cells[visit]])
-
-    def _take_loss(self, event: Lost, report: IterationReport) -> None:
-        logger.warning("worker %d is gone, exit code %s", event.worker, event.exit_code)
-        self._tracebacks[event.worker] = event
-        report.lost.append(event.worker)
-        self._decoder.lose(event.worker)
-
-    def _take_delivery(
-        self, event: Delivered, gradient: NDArray[np.float64], report: IterationReport
-    ) -> Iterator[Block]:
-        if event.iteration == report.iteration:
-            walk = self.schedule.walks[event.worker]
-            cell, row = int(walk.cells[event.visit]), int(walk.rows[event.visit])
-            report.deliveries.append(
-                Delivery(event.worker, cell, row, event.began_s, event.ended_s, event.finite)
-            )
-            if not event.finite:
-                logger.warning("worker %d sent non-finite values for cell %d", event.worker, cell)
-        for instruction in self._decoder.deliver(
-            event.iteration, event.worker, event.visit, finite=event.finite
-        ):
-            now_s = self._engine.elapsed_s()
-            if isinstance(instruction, DecodeCell):
-                cell_ = self.schedule.cells[instruction.cell]
-                weighted_sum(
-                    [self._engine.payload(worker, visit) for worker, visit in instruction.sources],
-                    instruction.vector,
-                    gradient[cell_.start : cell_.stop],
-                    True,
-                )
-                report.decoded_s[instruction.cell] = now_s
-            else:
-                start, stop = self.schedule.blocks[instruction.block]
-                values = gradient[start:stop]
-                if not all_finite(values):
-                    raise NonFiniteGradient(
-                        f"coordinates {start} to {stop}: the payloads are finite, their sum is not (overflow)"
-                    )
-                values = values.view()
-                values.flags.writeable = False
-                report.blocks_s[instruction.block] = now_s
-                yield Block(slice(start, stop), values, now_s, instruction.workers)
-
-    def _error(self, failure: Failure) -> CgcError:
-        cell = self.schedule.cells[failure.cell]
-        what = (
-            f"coordinates {cell.start} to {cell.stop} cannot be decoded: {failure.required_rows} rows are "
-            f"needed, {failure.available_rows} can come"
-        )
-        if failure.lost:
-            lost = self._tracebacks[failure.lost[-1]]
-            return WorkerDied(
-                f"worker {lost.worker} is gone (exit code {lost.exit_code}) and {what}; "
-                f"gone so far: {', '.join(map(str, sorted(self._decoder.lost)))}. "
-                "A plan with min_redundancy survives more."
-                + (f"\nIts traceback:\n{lost.traceback}" if lost.traceback else ""),
-                lost.worker,
-                lost.exit_code,
-                lost.traceback,
-            )
-        if failure.rejected:
-            return NonFiniteGradient(
-                f"worker(s) {', '.join(map(str, failure.rejected))} sent NaN or infinity, and {what}"
-            )
-        if failure.refused is not None:
-            return failure.refused
-        return DecodeError(
-            f"{what}; worker(s) {', '.join(map(str, failure.silent))} never answer in this iteration "
-            "(infinite cycle time). A plan with min_redundancy survives more."
-        )
 
     def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
         array = np.asarray(theta)
@@ -329,16 +531,36 @@ class Cluster:
             raise ArgumentValueError(f"theta: expected finite values, got {values[bad]} at coordinate {bad}")
         return values
 
+    def _checked_out(self, out: object) -> NDArray[np.float64]:
+        if out is None:
+            return np.zeros(self.schedule.coordinates)
+        length = self.schedule.coordinates
+        expected = f"out: expected a contiguous writable float64 array of shape ({length},)"
+        if not isinstance(out, np.ndarray) or out.dtype != np.float64:
+            raise ArgumentTypeError(f"{expected}, got {getattr(out, 'dtype', type(out).__name__)}")
+        if out.shape != (length,):
+            raise ArgumentValueError(f"{expected}, got shape {out.shape}")
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise ArgumentValueError(f"{expected}, got one that is not contiguous or read-only")
+        return out
+
     def _next_cycle_times(self) -> NDArray[np.float64] | None:
         if self._cycle_times is None:
             return None
-        if self._iteration >= len(self._cycle_times):
+        iteration = self._master.iteration
+        if iteration >= len(self._cycle_times):
             raise ArgumentValueError(
                 f"cycle_times: has {len(self._cycle_times)} rows, all used; iteration "
-                f"{self._iteration + 1} has none. Pass a row an iteration."
+                f"{iteration + 1} has none. Pass a row an iteration."
             )
-        row: NDArray[np.float64] = self._cycle_times[self._iteration]
+        row: NDArray[np.float64] = self._cycle_times[iteration]
         return row
+
+
+def _release(engine: Engine, log: EventLog | None) -> None:
+    engine.close()
+    if log is not None:
+        log.close()
 
 
 def _checked_cycle_times(cycle_times: ArrayLike | None, workers: int) -> NDArray[np.float64] | None:

@@ -91,6 +91,10 @@ class Code(ABC):
         """
 
 
+_ONE = np.ones(1)
+_ONE.flags.writeable = False
+
+
 class RepetitionCode(Code):
     """Every row is the one part itself: any one row decodes, with coefficient 1.
 
@@ -128,6 +132,8 @@ class RepetitionCode(Code):
 
     def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
         """(1, 0, ..., 0): the first of the rows, as it is."""
+        if isinstance(rows, tuple) and len(rows) == 1 and 0 <= rows[0] < self.rows:  # the master's only case
+            return _ONE
         indices = _distinct_row_indices(rows, self.rows)
         if not indices.size:
             raise DecodeError("a repetition code decodes from any one row; got none")
@@ -207,6 +213,7 @@ class CyclicCode(Code):
         self._drawn: _Drawn | None = None
         self._matrix: NDArray[np.float64] | None = None
         self._decoder: _core.CyclicDecoder | None = None
+        self._vectors: dict[tuple[int, ...], NDArray[np.float64]] = {}
 
     @property
     def workers(self) -> int:
@@ -254,12 +261,13 @@ class CyclicCode(Code):
         return len(set(_row_indices(rows, self.rows).tolist())) >= self.required_rows
 
     def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """The shortest coefficients a (k,) with aᵀ B[rows] = 1ᵀ.
+        """The shortest coefficients a (k,) with aᵀ B[rows] = 1ᵀ, read-only.
 
         Parameters
         ----------
         rows : sequence of int or int64 array (k,)
-            Distinct rows, in the order in which their payloads will be summed.
+            Distinct rows, in the order in which their payloads will be summed. The vectors of the last tuples
+            are kept: where the same workers are slow for hours, nothing is solved again.
 
         Raises
         ------
@@ -268,6 +276,9 @@ class CyclicCode(Code):
         NumericalError
             The predicted error exceeds the promise; one more row may help.
         """
+        known = self._vectors.get(rows) if isinstance(rows, tuple) else None
+        if known is not None:
+            return known
         indices = _distinct_row_indices(rows, self.rows)
         if indices.size < self.required_rows:
             raise DecodeError(f"{self!r} decodes from {self.required_rows} distinct rows; got {indices.size}")
@@ -277,6 +288,11 @@ class CyclicCode(Code):
                 f"{self!r}: predicted error {error:.1e} of decoding from rows {indices.tolist()} exceeds the "
                 f"promised {self.promise:.1e}; wait for one more row"
             )
+        vector.flags.writeable = False
+        if isinstance(rows, tuple):
+            if len(self._vectors) >= _MOST_VECTORS:
+                del self._vectors[next(iter(self._vectors))]  # the oldest
+            self._vectors[rows] = vector
         return vector
 
     def predicted_error(self, rows: Sequence[int] | NDArray[np.int64], vector: NDArray[np.float64]) -> float:
@@ -335,6 +351,8 @@ def _restored(workers: int, redundancy: int, seed: int, drawn: _Drawn) -> Cyclic
 
 
 _RANDOM_SETS = 1_000
+# Decoding vectors that a code keeps.
+_MOST_VECTORS = 256
 # At N <= 100 between one draw in ten and nearly all pass; 200 in a row all fail with probability below 1e-9.
 _MOST_ATTEMPTS = 200
 _TEST_THREADS = 2

@@ -1,14 +1,20 @@
 """The master's side of one iteration as a pure state machine.
 
-Arrivals and losses go in, instructions come out: "decode cell c from rows R with vector a", "block b is
-complete". No process, clock, I/O or kernel is touched; the host executes the instructions. Arrivals are keyed
-(iteration, cell, row), so late, duplicate, stale and reordered ones change nothing.
+Arrivals go in, instructions come out: "decode cell c from rows R with vector a", "block b is complete". No
+process, clock, I/O or kernel is touched; the host executes the instructions. Arrivals are keyed (iteration,
+cell, row), so late, duplicate, stale and reordered ones change nothing.
+
+The decoder also keeps account of who is *expected* to deliver which row: at first every worker the rows of
+its walk, later less (a worker is gone, seems to hang, or sent NaN) or more (somebody was told to visit a row
+in its place). A cell is *short* if what is here and what is expected cannot decode it; what is then to be
+done is the `Supervisor`'s to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +22,22 @@ from numpy.typing import NDArray
 from cgc_fast.errors import DecodeError, NumericalError
 from cgc_fast.schedule import Schedule
 
-__all__ = ["BlockComplete", "DecodeCell", "Decoder", "Failure", "Instruction"]
+__all__ = ["BlockComplete", "DecodeCell", "Decoder", "Instruction"]
+
+# A row whose payload was not finite so often is given up: the fault lies with the numbers, not with a worker.
+MOST_REJECTIONS = 2
 
 
-@dataclass(frozen=True)
-class DecodeCell:
-    """Instruction: add Σ vector[i] · payload(sources[i]) to the gradient over the cell's coordinates.
-
-    `sources` names the payloads as (worker, index of the visit in that worker's walk).
-    """
+class DecodeCell(NamedTuple):
+    """Instruction: add Σ vector[i] · payload(workers[i], cell, rows[i]) over the cell's coordinates."""
 
     cell: int
     rows: tuple[int, ...]
-    sources: tuple[tuple[int, int], ...]
+    workers: tuple[int, ...]
     vector: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class BlockComplete:
+class BlockComplete(NamedTuple):
     """Instruction: every cell over this block is decoded; deliver it. `workers` contributed, ascending."""
 
     block: int
@@ -44,21 +48,20 @@ Instruction = DecodeCell | BlockComplete
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why the iteration can never complete.
+class _Account:
+    """Who is expected to deliver which row, in numbers: workers by slot, rows by cell."""
 
-    `lost`, `silent`, `rejected`: workers that would have delivered a missing row of the cell but are gone,
-    never answer in this iteration, or sent non-finite values. `refused`: why the rows at hand, though enough
-    in number, were not accepted (the numerical guard, as a rule).
-    """
+    expecting: list[int]
+    reachable: list[int]
 
-    cell: int
-    required_rows: int
-    available_rows: int
-    lost: tuple[int, ...]
-    silent: tuple[int, ...]
-    rejected: tuple[int, ...]
-    refused: DecodeError | NumericalError | None
+    @classmethod
+    def of(cls, walk_slots: list[NDArray[np.int64]], cell_of_slot: NDArray[np.int64], cells: int) -> _Account:
+        """Everybody's whole walk."""
+        expecting = np.zeros(len(cell_of_slot), dtype=np.int64)
+        for slots in walk_slots:
+            np.add.at(expecting, slots, 1)
+        reachable = np.bincount(cell_of_slot[expecting > 0], minlength=cells)
+        return cls(expecting.tolist(), reachable.tolist())
 
 
 class Decoder:
@@ -73,11 +76,8 @@ class Decoder:
     ----------
     iteration : int
         The iteration under way or, when `done`, the last one; 0 before the first.
-    open_cells : ndarray of bool (cells,)
-        Which cells are not decoded yet. Hosts may look at it at any time; only the decoder writes.
     stale, duplicates : int
-        Arrivals that were ignored: of another iteration or from a worker given up; of a row that had arrived,
-        or of a decoded cell.
+        Arrivals that were ignored: of another iteration; of a row that had arrived, or of a decoded cell.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -86,131 +86,204 @@ class Decoder:
         self.stale = 0
         self.duplicates = 0
         cells = schedule.cells
-        rows = np.array([cell.code.rows for cell in cells], dtype=np.int64)
-        self._row_offset = np.concatenate([[0], np.cumsum(rows)])
-        self._row_ids = [self._row_offset[walk.cells] + walk.rows for walk in schedule.walks]
-        self._required = np.array([cell.code.required_rows for cell in cells], dtype=np.int64)
+        offsets = schedule.row_offsets
+        cell_of_slot = np.repeat(np.arange(len(cells)), np.diff(offsets))
+        walk_slots = [offsets[walk.cells] + walk.rows for walk in schedule.walks]
+        # Lists: what is looked up one by one is several times faster in them than in arrays.
+        self._offsets: list[int] = offsets.tolist()
+        self._cell_of_slot: list[int] = cell_of_slot.tolist()
+        self._walk_slots = [frozenset(slots.tolist()) for slots in walk_slots]
+        self._filled = bytes(not cell.is_empty for cell in cells)
+        self._everybody = _Account.of(walk_slots, cell_of_slot, len(cells))
+        self._required = [cell.code.required_rows for cell in cells]
         self._blocks_of_cell = [schedule.cell_blocks(c) for c in range(len(cells))]
         self._cells_of_block: list[list[int]] = [[] for _ in schedule.blocks]
         for c, blocks in enumerate(self._blocks_of_cell):
             if not cells[c].is_empty:
                 for block in blocks:
                     self._cells_of_block[block].append(c)
-        self._lost: set[int] = set()
-        self._silent: frozenset[int] = frozenset()
-        self.open_cells = np.zeros(len(cells), dtype=bool)
-        self._reset()
+        self._open = bytearray(len(cells))
+        self._reset(_Account.of([], cell_of_slot, len(cells)))
 
-    def _reset(self) -> None:
-        cells = self.schedule.cells
+    def _reset(self, account: _Account) -> None:
         self._open_count = 0
-        # How many visits may still deliver each row; how many rows of each cell are here or may come.
-        self._pending = np.zeros(int(self._row_offset[-1]), dtype=np.int64)
-        self._reachable = np.zeros(len(cells), dtype=np.int64)
-        self._answered: list[set[int]] = [set() for _ in self.schedule.walks]
-        self._arrived: dict[int, dict[int, tuple[int, int]]] = {}
-        self._rejected: set[int] = set()
+        self._expected: list[set[int]] = [set() for _ in self.schedule.walks]  # slots, by worker
+        # What workers that nobody counts on would deliver if they went on after all: slots, by worker.
+        self._set_aside: list[set[int]] = [set() for _ in self.schedule.walks]
+        self._expecting = account.expecting.copy()  # how many workers, by slot
+        self._reachable = account.reachable.copy()  # how many rows of a cell are here or expected
+        self._arrived: dict[int, dict[int, int]] = {}  # cell -> row -> worker
+        self._rejections: dict[int, int] = {}  # slot -> payloads that were not finite
+        self._rejected_by: dict[int, set[int]] = {}  # slot -> who sent them
         self._contributors: dict[int, tuple[int, ...]] = {}
         self._open_in_block = [len(cells_over) for cells_over in self._cells_of_block]
         self._refused: dict[int, DecodeError | NumericalError] = {}
-        self._failure: Failure | None = None
+        self._maybe_short: set[int] = set()
+
+    @property
+    def open_cells(self) -> NDArray[np.bool_]:
+        """Which cells (C,) are not decoded yet: a live view, which only the decoder writes."""
+        return np.frombuffer(self._open, dtype=np.bool_)
 
     @property
     def done(self) -> bool:
         """Whether every cell is decoded."""
         return self._open_count == 0
 
-    @property
-    def lost(self) -> frozenset[int]:
-        """Workers that are gone for good."""
-        return frozenset(self._lost)
-
-    @property
-    def failure(self) -> Failure | None:
-        """Why the iteration can never complete; None as long as it can."""
-        return self._failure
-
-    def start(self, iteration: int, silent: Iterable[int] = ()) -> None:
+    def start(self, iteration: int, absent: Iterable[int] = (), doubted: Iterable[int] = ()) -> None:
         """Open all cells for a new iteration.
 
         Parameters
         ----------
         iteration : int
             Larger than that of any earlier iteration.
-        silent : iterable of int
-            Workers that are known never to answer in this iteration.
+        absent : iterable of int
+            Workers of whom nothing is expected; what they deliver all the same counts.
+        doubted : iterable of int
+            Workers whose walks are set aside from the start: `resume` expects them.
         """
         if iteration <= self.iteration:
             raise ValueError(f"iteration: expected more than {self.iteration}, got {iteration}")
         self.iteration = iteration
-        self._silent = frozenset(silent)
-        self._reset()
-        for c, cell in enumerate(self.schedule.cells):
-            self.open_cells[c] = not cell.is_empty
-        self._open_count = int(self.open_cells.sum())
-        for worker, ids in enumerate(self._row_ids):
-            if worker not in self._lost and worker not in self._silent:
-                np.add.at(self._pending, ids, 1)
-        np.add.at(
-            self._reachable,
-            np.repeat(np.arange(len(self._reachable)), np.diff(self._row_offset)),
-            self._pending > 0,
-        )
-        hopeless = np.flatnonzero(self.open_cells & (self._reachable < self._required))
-        if len(hopeless):
-            self._fail(int(hopeless[0]))
+        self._reset(self._everybody)
+        self._open[:] = self._filled
+        self._open_count = self._filled.count(1)
+        self._expected = [set(slots) for slots in self._walk_slots]
+        for worker in doubted:
+            self.set_aside(worker)
+        for worker in absent:
+            self.give_up(worker)
 
-    def deliver(self, iteration: int, worker: int, visit: int, *, finite: bool = True) -> list[Instruction]:
-        """Take note that a worker completed a visit of its walk; answer with what is to be done now.
+    def cancel(self) -> None:
+        """Give up the iteration: no cell is open any more."""
+        self._open[:] = bytes(len(self._open))
+        self._open_count = 0
+
+    def deliver(
+        self, iteration: int, worker: int, cell: int, row: int, *, finite: bool = True
+    ) -> list[Instruction]:
+        """Take note that a worker delivered a row; answer with what is to be done now.
 
         A payload that is not finite counts as not delivered.
         """
-        if iteration != self.iteration or worker in self._lost or worker in self._silent:
+        if iteration != self.iteration:
             self.stale += 1
             return []
-        walk = self.schedule.walks[worker]
-        cell, row = int(walk.cells[visit]), int(walk.rows[visit])
-        if visit in self._answered[worker]:
-            self.duplicates += 1
-            return []
-        self._answered[worker].add(visit)
-        self._pending[self._row_offset[cell] + row] -= 1
+        slot = self._offsets[cell] + row
+        expected = slot in self._expected[worker]
+        self._set_aside[worker].discard(slot)
         arrived = self._arrived.setdefault(cell, {})
-        if not self.open_cells[cell] or row in arrived:
+        if not self._open[cell] or row in arrived:
+            if expected:
+                self._cancel(worker, slot)
             self.duplicates += 1
             return []
         if not finite:
-            self._rejected.add(worker)
-            self._row_gone(cell, row)
+            if expected:
+                self._cancel(worker, slot)
+            self._rejections[slot] = self._rejections.get(slot, 0) + 1
+            self._rejected_by.setdefault(slot, set()).add(worker)
             return []
-        arrived[row] = (worker, visit)
+        if self._expecting[slot] == 0:  # nobody was expected to
+            self._reachable[cell] += 1
+        arrived[row] = worker
+        if expected:
+            self._cancel(worker, slot)
         if len(arrived) < self._required[cell]:
             return []
         return self._try_decode(cell)
 
-    def lose(self, worker: int) -> None:
-        """Take note that a worker is gone for good: what it has not delivered will not come from it."""
-        if worker in self._lost:
+    def expect(self, worker: int, cell: int, row: int) -> None:
+        """Take note that a worker was told to visit a row, over and above its walk."""
+        slot = self._offsets[cell] + row
+        if slot in self._expected[worker]:
             return
-        self._lost.add(worker)
-        if self.done or worker in self._silent:
-            return
-        walk = self.schedule.walks[worker]
-        for visit in range(len(walk.cells)):
-            if visit not in self._answered[worker]:
-                cell, row = int(walk.cells[visit]), int(walk.rows[visit])
-                self._pending[self._row_offset[cell] + row] -= 1
-                self._row_gone(cell, row)
+        self._expected[worker].add(slot)
+        if self._expecting[slot] == 0 and row not in self._arrived.get(cell, {}):
+            self._reachable[cell] += 1
+        self._expecting[slot] += 1
 
-    def _row_gone(self, cell: int, row: int) -> None:
-        if self._pending[self._row_offset[cell] + row] > 0 or row in self._arrived.get(cell, {}):
+    def give_up(self, worker: int) -> None:
+        """Take note that nothing more will come of a worker. What it delivers all the same counts."""
+        self.set_aside(worker)
+        self._set_aside[worker].clear()
+
+    def set_aside(self, worker: int) -> None:
+        """Expect nothing of a worker for now; if it goes on after all, `resume` expects the same again."""
+        self._set_aside[worker] |= self._expected[worker]
+        for slot in list(self._expected[worker]):
+            self._cancel(worker, slot)
+
+    def resume(self, worker: int) -> None:
+        """Expect again what was set aside, but for what the worker has delivered since."""
+        for slot in sorted(self._set_aside[worker]):
+            cell = self._cell_of_slot[slot]
+            self.expect(worker, cell, slot - self._offsets[cell])
+        self._set_aside[worker].clear()
+
+    def expected_of(self, worker: int) -> list[tuple[int, int]]:
+        """Rows of open cells that a worker is expected to deliver: (cell, row), ascending."""
+        cells = ((self._cell_of_slot[slot], slot) for slot in sorted(self._expected[worker]))
+        return [(c, slot - self._offsets[c]) for c, slot in cells if self._open[c]]
+
+    def is_expecting(self, worker: int) -> bool:
+        """Whether a worker is expected to deliver a row of an open cell."""
+        return any(self._open[self._cell_of_slot[slot]] for slot in self._expected[worker])
+
+    def unexpected(self, cell: int) -> list[int]:
+        """Rows of an open cell that could help: neither here nor expected, nor rejected too often."""
+        return [r for r in range(self.schedule.cells[cell].code.rows) if self.is_unexpected(cell, r)]
+
+    def is_unexpected(self, cell: int, row: int) -> bool:
+        """Whether a row of an open cell is neither here nor expected, and was not rejected too often."""
+        slot = self._offsets[cell] + row
+        return bool(
+            self._open[cell]
+            and self._expecting[slot] == 0
+            and row not in self._arrived.get(cell, {})
+            and self._rejections.get(slot, 0) < MOST_REJECTIONS
+        )
+
+    def short_cells(self) -> list[tuple[int, int]]:
+        """Open cells that what is here and expected cannot decode, and how many more rows each needs."""
+        short = []
+        for c in sorted(self._maybe_short):
+            lacking = self.lacking(c)
+            if lacking > 0:
+                short.append((c, lacking))
+            else:
+                self._maybe_short.discard(c)
+        return short
+
+    def lacking(self, cell: int) -> int:
+        """How many rows a cell needs beyond those that are here or expected."""
+        if not self._open[cell]:
+            return 0
+        reachable, required = self._reachable[cell], self._required[cell]
+        if cell in self._refused:  # one more than the ones that would not do
+            required = max(required, len(self._arrived[cell]) + 1)
+        return max(0, required - reachable)
+
+    def reachable(self, cell: int) -> int:
+        """How many rows of a cell are here or expected."""
+        return self._reachable[cell]
+
+    def refusal(self, cell: int) -> DecodeError | NumericalError | None:
+        """Why the rows of a cell at hand, though enough in number, were not accepted, if so."""
+        return self._refused.get(cell)
+
+    def rejected_by(self, cell: int, row: int) -> frozenset[int]:
+        """Workers that sent values for this row that are not finite."""
+        return frozenset(self._rejected_by.get(self._offsets[cell] + row, ()))
+
+    def _cancel(self, worker: int, slot: int) -> None:
+        self._expected[worker].discard(slot)
+        self._expecting[slot] -= 1
+        cell = self._cell_of_slot[slot]
+        if self._expecting[slot] > 0 or slot - self._offsets[cell] in self._arrived.get(cell, ()):
             return
         self._reachable[cell] -= 1
-        if not self.open_cells[cell] or self._failure is not None:
-            return
-        nothing_more_comes = self._reachable[cell] == len(self._arrived.get(cell, {}))
-        if self._reachable[cell] < self._required[cell] or (cell in self._refused and nothing_more_comes):
-            self._fail(cell)
+        self._maybe_short.add(cell)
 
     def _try_decode(self, cell: int) -> list[Instruction]:
         arrived = self._arrived[cell]
@@ -220,37 +293,20 @@ class Decoder:
             vector = code.decoding_vector(rows)
         except (DecodeError, NumericalError) as error:  # one more row may help
             self._refused[cell] = error
-            if self._reachable[cell] == len(arrived):
-                self._fail(cell)
+            self._maybe_short.add(cell)
             return []
-        used = np.flatnonzero(vector)
-        rows = tuple(rows[i] for i in used)
-        sources = tuple(arrived[row] for row in rows)
-        self.open_cells[cell] = False
+        if len(rows) > 1 and not vector.all():
+            used = np.flatnonzero(vector)
+            rows, vector = tuple(rows[i] for i in used), vector[used]
+        workers = tuple([arrived[row] for row in rows])
+        self._open[cell] = 0
         self._open_count -= 1
-        del self._arrived[cell]
-        self._contributors[cell] = tuple(worker for worker, _ in sources)
-        instructions: list[Instruction] = [DecodeCell(cell, rows, sources, vector[used])]
+        self._contributors[cell] = workers
+        instructions: list[Instruction] = [DecodeCell(cell, rows, workers, vector)]
         for block in self._blocks_of_cell[cell]:
             self._open_in_block[block] -= 1
             if self._open_in_block[block] == 0:
-                workers = {w for c in self._cells_of_block[block] for w in self._contributors[c]}
-                instructions.append(BlockComplete(block, tuple(sorted(workers))))
+                over = self._cells_of_block[block]
+                contributors = {w for c in over for w in self._contributors[c]} if len(over) > 1 else workers
+                instructions.append(BlockComplete(block, tuple(sorted(contributors))))
         return instructions
-
-    def _fail(self, cell: int) -> None:
-        visitors = {
-            worker
-            for worker, walk in enumerate(self.schedule.walks)
-            for visit in np.flatnonzero(walk.cells == cell)
-            if int(visit) not in self._answered[worker] or worker in self._rejected
-        }
-        self._failure = Failure(
-            cell=cell,
-            required_rows=int(self._required[cell]),
-            available_rows=int(self._reachable[cell]),
-            lost=tuple(sorted(visitors & self._lost)),
-            silent=tuple(sorted(visitors & self._silent - self._lost)),
-            rejected=tuple(sorted(visitors & self._rejected)),
-            refused=self._refused.get(cell),
-        )

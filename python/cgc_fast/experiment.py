@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ def train_by_schemes(
     seed: int = 0,
     names: tuple[str, ...] = tuple(COMPARED),
     on_iteration: Callable[[Run, int], None] | None = None,
+    events: Path | None = None,
 ) -> Iterator[Run]:
     """Train once a scheme, from zero, under the same cycle times.
 
@@ -92,6 +94,8 @@ def train_by_schemes(
         Keys of `COMPARED`.
     on_iteration : callable, optional
         Called with the run so far and the number of finished iterations.
+    events : Path, optional
+        Folder for the event logs, one a run, named after it: ``cyclic-blocks.jsonl``.
 
     Yields
     ------
@@ -116,7 +120,12 @@ def train_by_schemes(
         measured_s: list[float] = []
 
         with Cluster(
-            schedule, problem, engine=engine, cycle_times=cycle_times, forward_cycles=forward_cycles
+            schedule,
+            problem,
+            engine=engine,
+            cycle_times=cycle_times,
+            forward_cycles=forward_cycles,
+            events=None if events is None else events / f"{name.replace(' ', '-')}.jsonl",
         ) as cluster:
 
             def gradient(theta: NDArray[np.float64], cluster: Cluster = cluster) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import BoundaryNorm, Colormap
 
-__all__ = ["import_pyplot", "plot_schedule", "redundancy_colours"]
+__all__ = ["import_pyplot", "plot_schedule", "redundancy_colours", "tolerance_colours"]
 
 _MOST_WALKS = 8  # more are not told apart
 _MOST_EDGES = 300  # more cells than this would be all edges
@@ -91,7 +91,11 @@ def import_pyplot() -> ModuleType:
 
 def redundancy_colours(schedule: Schedule, *, strong: bool = False) -> NDArray[np.float64]:
     """Colours (C, 4) of all cells by their tolerance, as in `plot_schedule`, or stronger ones."""
-    tolerances = _tolerances(schedule)
+    return tolerance_colours(_tolerances(schedule), strong=strong)
+
+
+def tolerance_colours(tolerances: NDArray[np.int64], *, strong: bool = False) -> NDArray[np.float64]:
+    """Colours (C, 4) of cells with these tolerances (C,), as in `plot_schedule`, or stronger ones."""
     norm, colours = _colour_scale(tolerances, _STRONG_SHADES if strong else _SHADES)
     return np.asarray(colours(norm(tolerances)), dtype=np.float64)
 

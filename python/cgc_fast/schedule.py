@@ -204,6 +204,13 @@ class Schedule:
         return range(int(first), int(last))
 
     @cached_property
+    def row_offsets(self) -> NDArray[np.int64]:
+        """Numbering (C + 1,) of all rows, visited or not: row r of cell c has number `row_offsets[c]` + r."""
+        offsets = np.concatenate([[0], np.cumsum(self._table.rows)])
+        offsets.flags.writeable = False
+        return offsets
+
+    @cached_property
     def _block_bounds(self) -> NDArray[np.int64]:
         filled = ~self._table.empty
         return np.unique(np.concatenate([self._table.starts[filled], self._table.stops[filled]]))
@@ -532,7 +539,7 @@ class Schedule:
         refuse(table.empty[cells], "the cell is empty; expected no visits to it")
 
         # Number all rows of all cells; no worker may have a number twice.
-        row_offsets = np.concatenate([[0], np.cumsum(table.rows)])
+        row_offsets = self.row_offsets
         numbers = row_offsets[cells] + rows
         order = np.lexsort((numbers, workers))
         again = np.zeros(cells.size, dtype=bool)

@@ -8,66 +8,116 @@ iteration is over can drop what it is doing within about a millisecond.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cgc_fast.arguments import Cost
 from cgc_fast.schedule import Schedule
 
-__all__ = ["Deliver", "Derive", "Forward", "Idle", "Instruction", "Visit", "Worker", "visits_of"]
+__all__ = ["Deliver", "Derive", "Forward", "Idle", "Instruction", "Visit", "Worker", "visit_of", "visits_of"]
 
 SLICE_S = 1e-3
+# A payload that is followed by another within this time leaves it to that one to wake the master.
+_SOON_S = 5e-5
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One stop of a walk, ready for the problem: which coordinates, which samples, which coefficients.
+    """One row of one cell, ready for the problem: which coordinates, which samples, which coefficients.
 
-    `arrival_cycles` is the work of this and all earlier visits, in cycles.
+    Attributes
+    ----------
+    cell, row, slot : int
+        Which row; `slot` numbers all rows of all cells.
+    start, stop : int
+        Coordinates.
+    ranges, coefficients : ndarray
+        As `Problem.derivatives` takes them.
+    cycles : float
+        Its own work in cycles, if all its samples have been touched before.
+    forward_cycles : float
+        What touching all of them takes.
+    arrival_cycles : float
+        As part of a walk: the work of this and all earlier visits.
+    pairs, height : tuple of (int, int), int
+        The ranges once more, to go through one by one, and how many samples they hold.
     """
 
+    cell: int
+    row: int
+    slot: int
     start: int
     stop: int
     ranges: NDArray[np.int64]
     coefficients: NDArray[np.float64]
-    arrival_cycles: float
+    cycles: float = 0.0
+    forward_cycles: float = 0.0
+    arrival_cycles: float = 0.0
+    pairs: tuple[tuple[int, int], ...] = field(init=False)
+    height: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", tuple((int(low), int(high)) for low, high in self.ranges))
+        object.__setattr__(self, "height", sum(high - low for low, high in self.pairs))
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """Instruction: pass forward over these sample ranges (R, 2)."""
 
     ranges: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Derive:
+class Derive(NamedTuple):
     """Instruction: compute coordinates [start, stop) of the payload of a visit."""
 
-    visit: int
+    visit: Visit
     start: int
     stop: int
 
 
-@dataclass(frozen=True)
-class Deliver:
+class Deliver(NamedTuple):
     """Instruction: the payload of a visit is complete; hand it over, not before `due_s`.
 
-    `due_s`, in seconds since the iteration began, is 0 without an emulated cycle time.
+    `due_s`, in seconds since the iteration began, is 0 without an emulated cycle time. `soon`: the next
+    payload follows within microseconds.
     """
 
-    visit: int
+    visit: Visit
     due_s: float
+    soon: bool = False
 
 
-@dataclass(frozen=True)
-class Idle:
-    """Instruction: nothing to do until the next iteration."""
+class Idle(NamedTuple):
+    """Instruction: nothing to do until the next iteration, or until somebody asks for more."""
 
 
 Instruction = Forward | Derive | Deliver | Idle
+
+
+def visit_of(
+    schedule: Schedule, cell: int, row: int, samples: int, cost: Cost, arrival_cycles: float = 0.0
+) -> Visit:
+    """Translate one row of a cell into a visit over sample indices."""
+    tile = schedule.cells[cell]
+    ranges, coefficients = schedule.support(cell, row, samples)
+    height = float((ranges[:, 1] - ranges[:, 0]).sum())
+    return Visit(
+        cell=cell,
+        row=row,
+        slot=int(schedule.row_offsets[cell]) + row,
+        start=tile.start,
+        stop=tile.stop,
+        ranges=ranges,
+        coefficients=coefficients,
+        cycles=height * tile.width * cost.cycles_per_derivative,
+        forward_cycles=height * cost.forward_cycles,
+        arrival_cycles=arrival_cycles,
+    )
 
 
 def visits_of(
@@ -84,26 +134,28 @@ def visits_of(
     `arrival_cycles` may be passed if `schedule.arrival_cycles` has been computed already: it covers all
     workers at once.
     """
+    cost = Cost(samples, cycles_per_derivative, forward_cycles)
     if arrival_cycles is None:
         arrival_cycles = schedule.arrival_cycles(samples, cycles_per_derivative, forward_cycles)[worker]
     walk = schedule.walks[worker]
-    visits = []
-    for c, row, cycles in zip(walk.cells, walk.rows, arrival_cycles, strict=True):
-        cell = schedule.cells[c]
-        ranges, coefficients = schedule.support(int(c), int(row), samples)
-        visits.append(Visit(cell.start, cell.stop, ranges, coefficients, float(cycles)))
-    return visits
+    return [
+        visit_of(schedule, int(c), int(row), samples, cost, float(cycles))
+        for c, row, cycles in zip(walk.cells, walk.rows, arrival_cycles, strict=True)
+    ]
 
 
 class Worker:
-    """Walk through the visits of one worker.
+    """Walk through the visits of one worker, and through what it is told to visit besides.
+
+    A payload that was delivered is never written again in its iteration, whatever is ordered: the master may
+    be reading it.
 
     Parameters
     ----------
     visits : sequence of Visit
         In the order of the walk.
     sliceable : bool
-        The problem's cost is proportional to samples × coordinates, so that narrow slices cost nothing
+        The problem's cost is proportional to samples x coordinates, so that narrow slices cost nothing
         extra; otherwise a cell is computed in one call.
     forward : bool
         The problem can pass forward over samples ahead of their first derivative.
@@ -115,19 +167,49 @@ class Worker:
         self.forward = forward
         self.iteration = 0
         self._active = False
+        self._orders: deque[tuple[Visit, float]] = deque()
         # Work per second, learned; the first slices are small. Unit of forward: samples; of derive: samples
         # times coordinates.
         self._rate = {Forward: 1e4, Derive: 1e7}
         self._last: tuple[type, float] | None = None
 
-    def begin(self, iteration: int, cycle_time: float | None = None) -> None:
-        """Start a new iteration; `cycle_time`, in seconds per cycle, is the speed to emulate."""
+    def begin(self, iteration: int, cycle_time: float | None = None, *, walk: bool = True) -> None:
+        """Start a new iteration.
+
+        Parameters
+        ----------
+        iteration : int
+            Its number.
+        cycle_time : float, optional
+            The speed to emulate, in seconds per cycle.
+        walk : bool
+            False: do only what is ordered.
+        """
         self.iteration = iteration
         self._cycle_time = cycle_time
         self._active = True
-        self._visit = 0
+        self._next_of_walk = 0 if walk else len(self.visits)
+        self._orders.clear()
+        self._visit: Visit | None = None
+        self._visited: set[int] = set()  # slots
+        self._rejected: set[int] = set()  # of these, not finite
         self._passed: set[tuple[int, int]] = set()
-        self._enter()
+        self._forward_queue: list[tuple[int, int]] = []
+        # The emulated clock: what is done so far was due when; the walk is late by so much.
+        self._done_s = 0.0
+        self._late_s = 0.0
+        self._due_s = 0.0
+
+    def order(self, visits: Iterable[Visit], now_s: float = 0.0) -> None:
+        """Visit these too, before the rest of the walk, unless they are done already.
+
+        `now_s`: seconds since the iteration began.
+        """
+        self._orders.extend((visit, now_s) for visit in visits)
+
+    def rejected(self, visit: Visit) -> None:
+        """Tell that the payload just delivered was not finite: it is visited again if that is ordered."""
+        self._rejected.add(visit.slot)
 
     def abandon(self) -> None:
         """Drop the iteration: the next instruction is `Idle`."""
@@ -135,17 +217,18 @@ class Worker:
 
     def next(self) -> Instruction:
         """What to do now. Every instruction is given once."""
-        if not self._active or self._visit == len(self.visits):
+        if not self._active:
             return Idle()
-        visit = self.visits[self._visit]
+        if self._visit is None and not self._enter():
+            return Idle()
+        visit = self._visit
+        assert visit is not None
         if self._forward_queue:
             return Forward(self._next_forward())
         if self._next_coordinate < visit.stop:
             return self._next_derive(visit)
-        deliver = Deliver(self._visit, self._due_s(visit))
-        self._visit += 1
-        self._enter()
-        return deliver
+        self._visit = None
+        return Deliver(visit, self._due_s, self._is_next_soon())
 
     def completed(self, elapsed_s: float) -> None:
         """Tell how long the last `Forward` or `Derive` took; later slices are sized by it."""
@@ -155,18 +238,50 @@ class Worker:
             self._rate[kind] = 0.5 * self._rate[kind] + 0.5 * work / elapsed_s
         self._last = None
 
-    def _enter(self) -> None:
-        self._forward_queue: list[tuple[int, int]] = []
-        if self._visit == len(self.visits):
-            return
-        visit = self.visits[self._visit]
+    def _enter(self) -> bool:
+        """Begin the next visit; False if there is none."""
+        while self._orders and self._is_done(self._orders[0][0]):
+            self._orders.popleft()
+        self._skip_visited()
+        if self._orders:
+            visit, ordered_s = self._orders.popleft()
+            self._due_s = self._due_of_order(visit, ordered_s)
+        elif self._next_of_walk < len(self.visits):
+            visit = self.visits[self._next_of_walk]
+            self._next_of_walk += 1
+            self._due_s = self._due_of_walk(visit)
+        else:
+            return False
+        self._visit = visit
+        self._visited.add(visit.slot)
+        self._rejected.discard(visit.slot)
         self._next_coordinate = visit.start
-        self._height = int(sum(high - low for low, high in visit.ranges))
-        if self.forward and visit.start < visit.stop:
-            for low, high in visit.ranges:
-                if (int(low), int(high)) not in self._passed:
-                    self._passed.add((int(low), int(high)))
-                    self._forward_queue.append((int(low), int(high)))
+        for pair in visit.pairs:
+            if pair not in self._passed:
+                self._passed.add(pair)
+                if self.forward and visit.start < visit.stop:
+                    self._forward_queue.append(pair)
+        return True
+
+    def _is_done(self, visit: Visit) -> bool:
+        return visit.slot in self._visited and visit.slot not in self._rejected
+
+    def _skip_visited(self) -> None:
+        """Pass over visits of the walk that were made because they were ordered."""
+        visits = self.visits
+        while self._next_of_walk < len(visits) and visits[self._next_of_walk].slot in self._visited:
+            self._next_of_walk += 1
+
+    def _is_next_soon(self) -> bool:
+        """Whether a payload without a due time follows at once, in one slice and with no forward pass."""
+        self._skip_visited()
+        if self._orders or self._next_of_walk >= len(self.visits) or self._cycle_time is not None:
+            return False
+        visit = self.visits[self._next_of_walk]
+        if self.forward and not self._passed.issuperset(visit.pairs):
+            return False
+        work = visit.height * (visit.stop - visit.start)
+        return self.sliceable and work < self._rate[Derive] * _SOON_S
 
     def _next_forward(self) -> NDArray[np.int64]:
         low, high = self._forward_queue[0]
@@ -181,15 +296,34 @@ class Worker:
     def _next_derive(self, visit: Visit) -> Derive:
         start = self._next_coordinate
         stop = visit.stop
-        if self.sliceable and self._height > 0:
-            stop = min(stop, start + max(1, int(self._rate[Derive] * SLICE_S / self._height)))
-            self._last = (Derive, float((stop - start) * self._height))
+        if self.sliceable and visit.height > 0:
+            stop = min(stop, start + max(1, int(self._rate[Derive] * SLICE_S / visit.height)))
+            self._last = (Derive, float((stop - start) * visit.height))
         else:
             self._last = None
         self._next_coordinate = stop
-        return Derive(self._visit, start, stop)
+        return Derive(visit, start, stop)
 
-    def _due_s(self, visit: Visit) -> float:
+    def _due_of_walk(self, visit: Visit) -> float:
         if self._cycle_time is None or visit.arrival_cycles == 0:
             return 0.0
-        return math.inf if math.isinf(self._cycle_time) else self._cycle_time * visit.arrival_cycles
+        if math.isinf(self._cycle_time):
+            return math.inf
+        self._done_s = self._cycle_time * visit.arrival_cycles + self._late_s
+        return self._done_s
+
+    def _due_of_order(self, visit: Visit, ordered_s: float) -> float:
+        if self._cycle_time is None:
+            return 0.0
+        cycles = visit.cycles
+        if visit.height > 0:
+            untouched = sum(high - low for low, high in visit.pairs if (low, high) not in self._passed)
+            cycles += visit.forward_cycles * untouched / visit.height
+        if cycles == 0:
+            return 0.0
+        begin_s = max(self._done_s, ordered_s)
+        due_s = begin_s + self._cycle_time * cycles
+        # What is left of the walk comes later by the order, and by the time that there was nothing to do.
+        self._late_s += due_s - self._done_s
+        self._done_s = due_s
+        return due_s

@@ -11,6 +11,7 @@ from cgc_fast.cli.compare_command import compare
 from cgc_fast.cli.plan_command import plan
 from cgc_fast.cli.reproduce_command import reproduce
 from cgc_fast.cli.simulate_command import simulate
+from cgc_fast.cli.timeline_command import timeline
 from cgc_fast.cli.train_command import train
 from cgc_fast.errors import CgcError
 
@@ -38,4 +39,5 @@ app.command()(compare)
 app.command()(plan)
 app.command()(reproduce)
 app.command()(simulate)
+app.command()(timeline)
 app.command()(train)

@@ -32,6 +32,10 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="Folder for picture and results; none if absent.")
     ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(help="Folder for event logs, one a training, for `cgc-fast timeline`; none if absent."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON only.")] = False,
 ) -> None:
     """Train softmax regression on handwritten digits while workers straggle, by four schemes.
@@ -98,6 +102,10 @@ def train(
                 shown[title].append(run)
                 live.update(Group(*_tables(shown, accuracies(plain), None), progress))
 
+            folder = None
+            if events is not None:
+                folder = events / ("real-c" if forward_cycles else "c-0")
+                folder.mkdir(parents=True, exist_ok=True)
             for run in train_by_schemes(
                 problem,
                 cycle_time,
@@ -107,6 +115,7 @@ def train(
                 engine=engine,
                 seed=seed,
                 on_iteration=on_iteration,
+                events=folder,
             ):
                 groups[title].append(run)
         live.update(Group(*_tables(groups, accuracies(plain), accuracies)))

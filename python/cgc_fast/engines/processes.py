@@ -8,9 +8,13 @@
     payload segment w  <-- partial derivatives --------- written by the kernels, decoded in place
     wake descriptor w  --- only if worker w sleeps ----> poll
     own wake descriptor<-- only if the master sleeps --- write
+    socket w           --- orders: visit these too ----> poll
+                       <-- traceback of a failure ------
+                       --- its end: the master is gone -> the process leaves
     sentinel w         <-- process w is gone
-    report pipe w      <-- traceback of a failure
-    lifeline pipe      --- its end: the master is gone -> poll
+
+Every payload segment has a place for every row of every cell: pages that nobody writes take no memory, and so
+any worker may deliver any row. Each worker writes to its own segment only.
 
 Processes are started from scratch, never forked: the child runs a fresh interpreter that is given the
 descriptors it needs and nothing else. The script of the master is not imported again, so it needs no
@@ -20,274 +24,277 @@ descriptors it needs and nothing else. The script of the master is not imported 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing.spawn
 import os
 import pickle
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import Signal, monotonic_ns
-from cgc_fast.engines.base import Delivered, Event, Job, Lost
-from cgc_fast.engines.worker_process import WorkerConfiguration, payload_offsets
-from cgc_fast.errors import ArgumentValueError, WorkerDied
+from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready
+from cgc_fast.engines.launch import WorkerHandle, launch, pickled_for_worker, wake_descriptors
+from cgc_fast.engines.worker_process import LENGTH_BYTES, WorkerConfiguration, payload_offsets
+from cgc_fast.errors import ClusterClosed, WorkerDied
+from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.memory import Segment
+from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
 __all__ = ["ProcessEngine"]
 
-_BOOTSTRAP = (
-    "import os, pickle, sys; file = os.fdopen(int(sys.argv[1]), 'rb'); sys.path[:] = pickle.load(file); "
-    "from cgc_fast.engines.worker_process import main; main(file)"
-)
-# One thread a worker: N workers with a thread pool each would fight over the same cores.
-_ONE_THREAD = dict.fromkeys(
-    (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-    ),
-    "1",
-)
 _LEAVE_S = 2.0  # how long a worker may take to leave when asked before it is killed
-
-
-def _wake_descriptors() -> tuple[int, int]:
-    """Read end and write end of a wake-up descriptor: the same eventfd twice, or a pipe."""
-    if hasattr(os, "eventfd"):
-        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        return descriptor, os.dup(descriptor)
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    os.set_blocking(write, False)
-    return read, write
-
-
-def _close_all(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-    descriptors.clear()
-
-
-def pickled_for_worker(job: Job, worker: int) -> bytes:
-    """Pickle the shard, or the factory call, of one worker; refuse what it could not unpickle."""
-    ranges = job.sample_ranges[worker]
-    source: object = job.factory if job.factory is not None else job.problem
-    home = getattr(source, "__module__", None) if job.factory is not None else type(source).__module__
-    what = "factory" if job.factory is not None else f"problem of type {type(source).__name__}"
-    if home == "__main__":
-        raise ArgumentValueError(
-            f"{what}: expected something that a worker process can import, got a definition in __main__ "
-            "(the script itself, or a notebook). Move it into a module of its own, say my_problem.py, and "
-            "import it from there; or use engine='serial'."
-        )
-    content = (job.factory, ranges) if job.factory is not None else job.problem.shard(ranges)
-    try:
-        return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ArgumentValueError(
-            f"{what}: expected something that can be pickled and sent to a worker process, got: {error}. "
-            "Define it at the top level of an importable module, or pass factory=."
-        ) from error
 
 
 class ProcessEngine:
     """Start the workers; see the module's picture. The constructor returns when all of them are ready."""
 
     def __init__(self, job: Job) -> None:
-        count = len(job.visits)
-        first = pickled_for_worker(job, 0)  # refused before any start; what one worker can take, all can
-        visits = [list(walk) for walk in job.visits]
-        self._workers = count
+        self._job = job
+        self._workers = len(job.walks)
+        self._coordinates = int(job.problem.coordinates)
         self._closed = False
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._handles: list[WorkerHandle | None] = [None] * self._workers
+        self._starting: set[int] = set()
+        self._starters: list[threading.Thread] = []
+        self._started: deque[tuple[int, WorkerHandle | BaseException]] = deque()
+        self._ready_early: set[int] = set()  # ready before its handle was here
+        self._waiting = threading.RLock()  # held while a thread waits for events or takes them in
         self._descriptors: list[int] = []
         self._segments: list[Segment] = []
-        self._gone: set[int] = set()
-        self._unseen_losses: list[Lost] = []
+        self._early: list[Event] = []
         self._owner = os.getpid()
+        self._iteration = 0
+        self._began_ns = 0
+        starting_ns = monotonic_ns()
+        _alive.add(self)
+        # Refused before any start; what one worker can take, all can.
+        first = pickled_for_worker(job, 0)
         try:
-            self._lay_out(job, visits)
-            self._launch(job, visits, first)
+            self._lay_out(job)
+            for worker in range(self._workers):
+                with interrupts_postponed():
+                    self._adopt(worker, launch(self._configuration(worker, first if worker == 0 else None)))
             self._wait_until_ready()
+            self.start_s = (monotonic_ns() - starting_ns) * 1e-9
         except BaseException:
             self.close()
             raise
 
-    def _lay_out(self, job: Job, visits: list[list[Visit]]) -> None:
-        count = self._workers
-        self._coordinates = int(job.problem.coordinates)
-        # Leftovers of one iteration, all of the next, and the word that the worker is ready.
-        self._capacity = 2 * max(len(walk) for walk in visits) + 2
-        self._control = Segment(Signal.bytes(count, self._capacity), label="signal")
+    def _lay_out(self, job: Job) -> None:
+        # Leftovers of one iteration, all of the next, and the word that the worker is ready. Whoever is
+        # ordered to do more waits until the master has looked.
+        self._capacity = 2 * max(len(walk) for walk in job.walks) + 2
+        self._control = Segment(Signal.bytes(self._workers, self._capacity), label="signal")
         self._theta = Segment(16 * self._coordinates, label="theta")
         self._segments += [self._control, self._theta]
-        self._signal = Signal(self._control.memory, count, self._capacity)
+        self._signal = Signal(self._control.memory, self._workers, self._capacity)
         self._thetas = [
             self._theta.array(self._coordinates, 8 * self._coordinates * parity) for parity in (0, 1)
         ]
+        self._offsets = payload_offsets(job.slot_widths)
         self._payload_segments: list[Segment] = []
-        self._payloads: list[list[NDArray[np.float64]]] = []
-        for walk in job.visits:
-            offsets, size = payload_offsets(list(walk))
-            segment = Segment(size, label="payload")
+        self._payloads: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self._read_only: list[Segment] = []
+        for _ in range(self._workers):
+            segment = Segment(int(self._offsets[-1]), label="payload")
             self._segments.append(segment)
             self._payload_segments.append(segment)
-            read_only = segment.view(writable=False)
-            self._payloads.append(
-                [
-                    read_only.array(visit.stop - visit.start, offset)
-                    for visit, offset in zip(walk, offsets, strict=True)
-                ]
-            )
-            read_only.close()
-        self._master_read, self._master_write = _wake_descriptors()
-        lifeline_read, self._lifeline_write = os.pipe()
-        self._lifeline_read = lifeline_read
-        self._descriptors += [self._master_read, self._master_write, lifeline_read, self._lifeline_write]
-
-    def _launch(self, job: Job, visits: list[list[Visit]], first: bytes) -> None:
+            view = segment.view(writable=False)
+            view.close()  # the mapping stays
+            self._read_only.append(view)
+        self._master_read, self._master_write = wake_descriptors()
+        self._descriptors += [self._master_read, self._master_write]
         self._wake_fds = np.full(self._workers, -1, dtype=np.int32)
         self._poll_fds = np.full(1 + self._workers, -1, dtype=np.int32)
         self._poll_fds[0] = self._master_read
-        self._reports: list[int] = []
-        environment = {**os.environ, **_ONE_THREAD}
-        for worker in range(self._workers):
-            problem = first if worker == 0 else pickled_for_worker(job, worker)
-            wake_read, wake_write = _wake_descriptors()
-            report_read, report_write = os.pipe()
-            os.set_blocking(report_read, False)
-            self._descriptors += [wake_write, report_read]
-            self._reports.append(report_read)
-            self._wake_fds[worker] = wake_write
-            segment = self._payload_segments[worker]
-            configuration = WorkerConfiguration(
-                worker=worker,
-                workers=self._workers,
-                capacity=self._capacity,
-                visits=visits[worker],
-                coordinates=self._coordinates,
-                problem=problem,
-                signal_descriptor=self._control.descriptor,
-                signal_size=self._control.size,
-                theta_descriptor=self._theta.descriptor,
-                payload_descriptor=segment.descriptor,
-                payload_size=segment.size,
-                wake_descriptor=wake_read,
-                lifeline_descriptor=self._lifeline_read,
-                report_descriptor=report_write,
-                master_descriptor=self._master_write,
-            )
-            content = pickle.dumps(sys.path) + pickle.dumps(configuration)
-            file = Segment(len(content), label="configuration")
-            file.memory.write(content)
-            try:
-                process = subprocess.Popen(
-                    [multiprocessing.spawn.get_executable(), "-c", _BOOTSTRAP, str(file.descriptor)],
-                    stdin=subprocess.DEVNULL,
-                    env=environment,
-                    pass_fds=(
-                        file.descriptor,
-                        self._control.descriptor,
-                        self._theta.descriptor,
-                        segment.descriptor,
-                        wake_read,
-                        self._lifeline_read,
-                        report_write,
-                        self._master_write,
-                    ),
-                )
-            finally:
-                os.close(wake_read)
-                os.close(report_write)
-                file.close()
-            self._processes.append(process)
-            self._poll_fds[1 + worker] = self._sentinel(process, report_read)
 
-    def _sentinel(self, process: subprocess.Popen[bytes], report_read: int) -> int:
-        """Return a descriptor that becomes readable when the process is gone."""
-        if not hasattr(os, "pidfd_open"):
-            return report_read  # its other end closes with the process
-        descriptor = os.pidfd_open(process.pid)
-        self._descriptors.append(descriptor)
-        return descriptor
+    def _configuration(self, worker: int, problem: bytes | None = None) -> WorkerConfiguration:
+        segment = self._payload_segments[worker]
+        return WorkerConfiguration(
+            worker=worker,
+            workers=self._workers,
+            capacity=self._capacity,
+            walk=list(self._job.walks[worker]),
+            coordinates=self._coordinates,
+            slot_widths=self._job.slot_widths,
+            problem=pickled_for_worker(self._job, worker) if problem is None else problem,
+            signal_descriptor=self._control.descriptor,
+            signal_size=self._control.size,
+            theta_descriptor=self._theta.descriptor,
+            payload_descriptor=segment.descriptor,
+            payload_size=segment.size,
+            wake_descriptor=-1,
+            socket_descriptor=-1,
+            master_descriptor=self._master_write,
+        )
+
+    def _adopt(self, worker: int, handle: WorkerHandle) -> None:
+        self._handles[worker] = handle
+        self._wake_fds[worker] = handle.wake_descriptor
+        self._poll_fds[1 + worker] = handle.sentinel
 
     def _wait_until_ready(self) -> None:
         waiting = set(range(self._workers))
         while waiting:
-            gone = self._wait_for_signal()
-            for worker, iteration, *_ in self._signal.pop_all():
-                if iteration == 0:
-                    waiting.discard(worker)
-            for lost in gone:
-                if lost.worker in waiting:
+            for event in self._collect(-1.0):
+                if isinstance(event, Ready):
+                    waiting.discard(event.worker)
+                elif isinstance(event, Lost) and event.worker in waiting:
                     raise WorkerDied(
-                        f"worker {lost.worker} ended with exit code {lost.exit_code} before it was ready"
-                        + (f":\n{lost.traceback}" if lost.traceback else ""),
-                        lost.worker,
-                        lost.exit_code,
-                        lost.traceback,
+                        f"worker {event.worker} ended with exit code {event.exit_code} before it was ready"
+                        + (f":\n{event.traceback}" if event.traceback else ""),
+                        event.worker,
+                        event.exit_code,
+                        event.traceback,
                     )
-                self._unseen_losses.append(lost)
+                else:
+                    self._early.append(event)
 
-    def _wait_for_signal(self) -> list[Lost]:
-        fired = self._signal.wait(self._poll_fds)
-        return [self._bury(index - 1) for index in fired if index - 1 not in self._gone]
+    def _collect(self, timeout_s: float) -> list[Event]:
+        with self._waiting:
+            if not self._closed:
+                fired = self._signal.wait(self._poll_fds, timeout_s)
+            if self._closed:  # by another thread, or by a signal handler
+                raise ClusterClosed("the cluster was closed while an iteration was under way")
+            return self._take_in(fired)
+
+    def _take_in(self, fired: Sequence[int]) -> list[Event]:
+        events: list[Event] = []
+        # Arrivals first: what a worker delivered before it died counts.
+        for arrival in self._signal.pop_all(self._began_ns):
+            delivered = Delivered._make(arrival)
+            worker = delivered.worker
+            if delivered.iteration > 0:
+                events.append(delivered)
+            elif self._handles[worker] is None:
+                self._ready_early.add(worker)
+            else:
+                self._starting.discard(worker)
+                events.append(Ready(worker))
+        events += [self._bury(index - 1) for index in fired]
+        while self._started:
+            with interrupts_postponed():
+                worker, handle = self._started.popleft()
+                if isinstance(handle, WorkerHandle):
+                    self._adopt(worker, handle)
+                    if worker in self._ready_early:
+                        self._starting.discard(worker)
+                        events.append(Ready(worker))
+                else:
+                    self._starting.discard(worker)
+                    events.append(Lost(worker, None, f"it could not be started again: {handle}"))
+                self._ready_early.discard(worker)
+        return events
 
     def _bury(self, worker: int) -> Lost:
-        exit_code = self._processes[worker].wait()
-        self._gone.add(worker)
-        self._poll_fds[1 + worker] = -1  # poll() skips it
-        pieces = []
-        with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self._reports[worker], 65536):
-                pieces.append(piece)
-        return Lost(worker, exit_code, b"".join(pieces).decode(errors="replace"))
+        with interrupts_postponed():
+            handle = self._handles[worker]
+            assert handle is not None
+            self._handles[worker] = None
+            self._wake_fds[worker] = -1
+            self._poll_fds[1 + worker] = -1  # poll() skips it
+            exit_code, report = handle.bury()
+            self._signal.renew(worker)
+            self._starting.discard(worker)
+            return Lost(worker, exit_code, report)
 
     def start(
         self,
         iteration: int,
         theta: NDArray[np.float64],
         cycle_times: NDArray[np.float64] | None,
-        open_cell_of_visit: Callable[[int, int], bool],
+        open_cells: NDArray[np.bool_],
+        with_value: bool,
     ) -> None:
         """Write theta and publish the iteration."""
-        self._began_ns = monotonic_ns()
-        self._signal.pop_all()  # leftovers of workers that were late; their place in the rings is needed
+        self._iteration = iteration
         self._thetas[iteration % 2][:] = theta
         if cycle_times is None:
             cycle_times = np.full(self._workers, np.nan)
-        self._signal.publish(iteration, np.ascontiguousarray(cycle_times, dtype=np.float64), self._wake_fds)
+        self._began_ns = monotonic_ns()
+        self._signal.publish(
+            iteration, np.ascontiguousarray(cycle_times, dtype=np.float64), with_value, self._wake_fds
+        )
 
-    def wait(self) -> list[Event]:
-        """Sleep until payloads arrive or a worker is gone."""
-        events: list[Event] = []
-        while not events:
-            if self._unseen_losses:
-                losses, self._unseen_losses = self._unseen_losses, []
-            elif len(self._gone) == self._workers:
-                return []
-            else:
-                losses = self._wait_for_signal()
-            # Arrivals first: what a worker delivered before it died counts.
-            for worker, iteration, visit, finite, began_ns, ended_ns in self._signal.pop_all():
-                began_s = (began_ns - self._began_ns) * 1e-9
-                ended_s = (ended_ns - self._began_ns) * 1e-9
-                events.append(Delivered(iteration, worker, visit, finite, began_s, ended_s))
-            events += losses
-        return events
+    def wait(self, timeout_s: float | None = None) -> list[Event]:
+        """Sleep until payloads arrive, a worker is gone or its successor there."""
+        if self._early:
+            events, self._early = self._early, []
+            return events
+        return self._collect(-1.0 if timeout_s is None else timeout_s)
 
-    def payload(self, worker: int, visit: int) -> NDArray[np.float64]:
+    def is_idle(self) -> bool:
+        """Whether no process is there or being started."""
+        return not self._early and not self._starting and all(h is None for h in self._handles)
+
+    def order(self, worker: int, visits: Sequence[Visit]) -> None:
+        """Send the visits through the worker's socket."""
+        handle = self._handles[worker]
+        if handle is None:  # its loss is noticed at the next wait
+            return
+        content = pickle.dumps((self._iteration, list(visits)), protocol=pickle.HIGHEST_PROTOCOL)
+        message = len(content).to_bytes(LENGTH_BYTES, "little") + content
+        if handle.send(message):
+            self._signal.announce_orders(worker)
+        else:
+            # It has not read for megabytes: it hangs. A message in parts would be worse than none.
+            handle.process.kill()
+
+    def replace(self, worker: int) -> None:
+        """Start a successor in a thread: it may take a while to pack its samples."""
+        self._starting.add(worker)
+
+        def start() -> None:
+            found: WorkerHandle | BaseException
+            try:
+                found = launch(self._configuration(worker))
+            except BaseException as error:
+                found = error
+            self._started.append((worker, found))
+            self.interrupt()
+
+        thread = threading.Thread(target=start, name=f"cgc_fast start of worker {worker}", daemon=True)
+        self._starters = [t for t in self._starters if t.is_alive()]
+        self._starters.append(thread)
+        thread.start()
+
+    def kill(self, worker: int) -> None:
+        """End a worker that hangs; `Lost` follows."""
+        handle = self._handles[worker]
+        if handle is not None:
+            handle.process.kill()
+
+    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
+        """As the workers leave them between slices."""
+        return [
+            SignOfLife(seen_ns * 1e-9, longest_ns * 1e-9, iteration)
+            for seen_ns, longest_ns, iteration in self._signal.progress(reset)
+        ]
+
+    def presence(self) -> Sequence[Presence]:
+        """Whether each worker is there."""
+        return [
+            "starting" if worker in self._starting else "gone" if handle is None else "there"
+            for worker, handle in enumerate(self._handles)
+        ]
+
+    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
         """Read-only view into the memory that the worker wrote."""
-        return self._payloads[worker][visit]
+        payload = self._payloads.get((worker, slot))
+        if payload is None:
+            width = int(self._job.slot_widths[slot])
+            payload = self._read_only[worker].array(width, int(self._offsets[slot]))
+            self._payloads[worker, slot] = payload
+        return payload
+
+    def clock_s(self) -> float:
+        """CLOCK_MONOTONIC."""
+        return monotonic_ns() * 1e-9
 
     def elapsed_s(self) -> float:
         """Seconds since `start` was called."""
@@ -295,28 +302,82 @@ class ProcessEngine:
 
     def finish(self, iteration: int) -> None:
         """Let late workers abandon the iteration."""
-        self._signal.finish(iteration)
+        if not self._closed:  # they may be another process's, of which this is a fork
+            self._signal.finish(iteration)
 
-    @property
-    def process_ids(self) -> list[int]:
-        """Operating system ids of the workers, the gone ones included."""
-        return [process.pid for process in self._processes]
+    def interrupt(self) -> None:
+        """Make a `wait` in another thread return now."""
+        if self._descriptors:  # else the number may be somebody else's by now
+            with contextlib.suppress(OSError):
+                os.write(self._master_write, (1).to_bytes(8, "little"))
+
+    def process_ids(self) -> Sequence[int | None]:
+        """Operating system ids of the workers; None where none is there."""
+        return [None if handle is None else handle.process.pid for handle in self._handles]
 
     def close(self) -> None:
         """Ask the workers to leave, kill those that do not, release everything."""
-        if self._closed:
-            return
-        self._closed = True
-        if os.getpid() == self._owner:
-            if self._processes:
+        with interrupts_postponed():
+            if self._closed or os.getpid() != self._owner:
+                return
+            self._closed = True
+            _alive.discard(self)
+            self.interrupt()
+            with self._waiting:  # whoever waited has left
+                pass
+            for thread in self._starters:
+                thread.join()
+            for worker, handle in self._started:
+                if isinstance(handle, WorkerHandle):
+                    self._handles[worker] = handle
+            handles = [handle for handle in self._handles if handle is not None]
+            if handles:
                 self._signal.stop(self._wake_fds)
             deadline = time.monotonic() + _LEAVE_S
-            for process in self._processes:
-                try:
-                    process.wait(max(0.0, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-        _close_all(self._descriptors)
+            for handle in handles:
+                handle.leave(max(0.0, deadline - time.monotonic()))
+            self._release()
+
+    def _release(self) -> None:
+        for descriptor in self._descriptors:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._descriptors.clear()
         for segment in self._segments:
             segment.close()
+        # The mappings go with what looks into them.
+        self._segments.clear()
+        for name in (
+            "_signal",
+            "_control",
+            "_theta",
+            "_thetas",
+            "_payloads",
+            "_payload_segments",
+            "_read_only",
+        ):
+            self.__dict__.pop(name, None)
+
+    def disown(self) -> None:
+        """In a child of the master made by fork: drop what would keep the workers alive, touch nothing else.
+
+        The workers belong to the master, and end when it does; a descriptor held here would hide that.
+        """
+        self._closed = True
+        started = [handle for _, handle in self._started if isinstance(handle, WorkerHandle)]
+        for handle in [*self._handles, *started]:
+            if handle is not None:
+                handle.disown()
+        self._release()
+
+
+_alive: weakref.WeakSet[ProcessEngine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for engine in list(_alive):
+        engine.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite
-from cgc_fast.engines.base import Delivered, Event, Job
-from cgc_fast.worker import Deliver, Derive, Forward, Idle, Instruction, Worker
+from cgc_fast.engines.base import Delivered, Event, Job, Presence
+from cgc_fast.supervisor import SignOfLife
+from cgc_fast.worker import Deliver, Derive, Forward, Idle, Instruction, Visit, Worker
 
 __all__ = ["SerialEngine"]
 
@@ -23,29 +24,37 @@ __all__ = ["SerialEngine"]
 class SerialEngine:
     """Run the workers' state machines one after another in the order of virtual time."""
 
+    start_s = 0.0
+
     def __init__(self, job: Job) -> None:
         self._problem = job.problem
-        self._visits = job.visits
         self._forward = getattr(job.problem, "forward", None)
-        self._workers = [Worker(visits, forward=self._forward is not None) for visits in job.visits]
+        self._value = getattr(job.problem, "value", None)
+        self._workers = [Worker(walk, forward=self._forward is not None) for walk in job.walks]
         self._payloads: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self._began_s = 0.0
         self._now_s = 0.0
-        self._previous_s = [0.0] * len(job.visits)
+        self._previous_s = [0.0] * len(job.walks)
         self._iteration = 0
-        self._due: list[tuple[float, int, Deliver, list[Instruction]]] = []
+        self._slot_widths = job.slot_widths
+        self._due: list[tuple[float, int, int, Deliver, list[Instruction]]] = []
+        self._pushed = 0
 
     def start(
         self,
         iteration: int,
         theta: NDArray[np.float64],
         cycle_times: NDArray[np.float64] | None,
-        open_cell_of_visit: Callable[[int, int], bool],
+        open_cells: NDArray[np.bool_],
+        with_value: bool,
     ) -> None:
-        """Begin an iteration at virtual time 0; without cycle times every worker takes 1 s per cycle."""
+        """Begin an iteration; without cycle times every worker takes 1 s per cycle."""
         self._iteration = iteration
-        self._is_open = open_cell_of_visit
+        self._open_cells = open_cells
+        self._with_value = with_value
+        self._began_s += self._now_s
         self._now_s = 0.0
-        self._previous_s = [0.0] * len(self._visits)
+        self._previous_s = [0.0] * len(self._workers)
         self._payloads.clear()
         self._due = []
         theta = theta.copy()  # the caller may overwrite his while he streams
@@ -64,25 +73,55 @@ class SerialEngine:
                 return
             if isinstance(instruction, Deliver):
                 if not math.isinf(instruction.due_s):
-                    heapq.heappush(self._due, (instruction.due_s, index, instruction, work))
+                    self._pushed += 1
+                    heapq.heappush(self._due, (instruction.due_s, index, self._pushed, instruction, work))
                 return
             work.append(instruction)
 
-    def wait(self) -> list[Event]:
-        """Advance the virtual clock to the next delivery."""
-        if not self._due:
+    def wait(self, timeout_s: float | None = None) -> list[Event]:
+        """Advance the virtual clock to the next delivery, or by the time-out."""
+        if timeout_s is not None and (not self._due or self._due[0][0] > self._now_s + timeout_s):
+            self._now_s += timeout_s
             return []
-        self._now_s, index, deliver, work = heapq.heappop(self._due)
+        if self.is_idle():
+            return []
+        due_s, index, _, deliver, work = heapq.heappop(self._due)
+        self._now_s = max(self._now_s, due_s)
         began_s, self._previous_s[index] = self._previous_s[index], self._now_s
         finite = True
-        if self._is_open(index, deliver.visit):
+        if self._open_cells[deliver.visit.cell]:
             finite = self._compute(index, deliver.visit, work)
-        self._schedule_next(index)
-        return [Delivered(self._iteration, index, deliver.visit, finite, began_s, self._now_s)]
+            if not finite:
+                self._workers[index].rejected(deliver.visit)
+        if not any(entry[1] == index for entry in self._due):
+            self._schedule_next(index)
+        return [Delivered(self._iteration, index, deliver.visit.slot, finite, began_s, self._now_s)]
 
-    def _compute(self, index: int, visit_index: int, work: list[Instruction]) -> bool:
-        visit = self._visits[index][visit_index]
-        payload = np.empty(visit.stop - visit.start)
+    def order(self, worker: int, visits: Sequence[Visit]) -> None:
+        """Let a worker visit these too."""
+        self._workers[worker].order(visits, self._now_s)
+        if not any(entry[1] == worker for entry in self._due):
+            self._schedule_next(worker)
+
+    def replace(self, worker: int) -> None:
+        """Never asked for: no worker is a process."""
+        raise NotImplementedError("the serial engine has no processes")
+
+    def kill(self, worker: int) -> None:
+        """Never asked for: no worker is a process."""
+        raise NotImplementedError("the serial engine has no processes")
+
+    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
+        """None: no worker can hang."""
+        return None
+
+    def presence(self) -> Sequence[Presence]:
+        """All are there."""
+        return ["there"] * len(self.process_ids())
+
+    def _compute(self, index: int, visit: Visit, work: list[Instruction]) -> bool:
+        payload = np.empty(int(self._slot_widths[visit.slot]))
+        width = visit.stop - visit.start
         for instruction in work:
             if isinstance(instruction, Forward):
                 assert self._forward is not None
@@ -92,12 +131,29 @@ class SerialEngine:
                 self._problem.derivatives(
                     instruction.start, instruction.stop, visit.ranges, visit.coefficients, out
                 )
-        self._payloads[index, visit_index] = payload
-        return bool(all_finite(payload))
+        used = width
+        if self._with_value and len(payload) > width:
+            assert self._value is not None
+            payload[width] = self._value(visit.ranges, visit.coefficients)
+            used += 1
+        self._payloads[index, visit.slot] = payload
+        return bool(all_finite(payload[:used]))
 
-    def payload(self, worker: int, visit: int) -> NDArray[np.float64]:
+    def process_ids(self) -> Sequence[int | None]:
+        """None: no worker is a process."""
+        return [None] * len(self._workers)
+
+    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
         """View of a delivered payload."""
-        return self._payloads[worker, visit]
+        return self._payloads[worker, slot]
+
+    def is_idle(self) -> bool:
+        """Whether no delivery is due."""
+        return not self._due
+
+    def clock_s(self) -> float:
+        """Virtual seconds since the engine was made."""
+        return self._began_s + self._now_s
 
     def elapsed_s(self) -> float:
         """Virtual seconds since the iteration began."""
@@ -108,6 +164,9 @@ class SerialEngine:
         self._due = []
         for worker in self._workers:
             worker.abandon()
+
+    def interrupt(self) -> None:
+        """Nothing to do: `wait` never blocks."""
 
     def close(self) -> None:
         """Nothing to release but memory."""

@@ -1,8 +1,9 @@
 """What runs inside a worker process: the loop around the pure `Worker`.
 
 Imports NumPy, the compiled core and the problem, nothing else. The process leaves when the master says so or
-when the lifeline, a pipe that only the master holds open, ends. A failure is reported as a traceback through
-the report pipe, and the process exits with status 1.
+when its socket, whose other end only the master holds, is closed: a thread outside the interpreter sees to
+that even while the problem computes. A failure is reported as a traceback through the socket, and the
+process exits with status 1.
 """
 
 from __future__ import annotations
@@ -13,22 +14,25 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import Signal, all_finite, monotonic_ns
+from cgc_fast._core import Signal, all_finite, leave_with, monotonic_ns
 from cgc_fast.memory import Segment
 from cgc_fast.problems import Problem, check_problem
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, Visit, Worker
 
-__all__ = ["WorkerConfiguration", "main", "payload_offsets"]
+__all__ = ["LENGTH_BYTES", "WorkerConfiguration", "main", "payload_offsets"]
 
 FOREVER_NS = np.iinfo(np.int64).max
+LENGTH_BYTES = 8  # before each message in a worker's socket
+_RING_FULL_PAUSE_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,9 @@ class WorkerConfiguration:
     worker: int
     workers: int
     capacity: int
-    visits: list[Visit]
+    walk: list[Visit]
     coordinates: int
+    slot_widths: NDArray[np.int64]
     problem: bytes  # pickled: a shard, or (factory, sample ranges)
     signal_descriptor: int
     signal_size: int
@@ -47,18 +52,25 @@ class WorkerConfiguration:
     payload_descriptor: int
     payload_size: int
     wake_descriptor: int
-    lifeline_descriptor: int
-    report_descriptor: int
+    socket_descriptor: int
     master_descriptor: int
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All of them."""
+        return (
+            self.signal_descriptor,
+            self.theta_descriptor,
+            self.payload_descriptor,
+            self.wake_descriptor,
+            self.socket_descriptor,
+            self.master_descriptor,
+        )
 
-def payload_offsets(visits: list[Visit]) -> tuple[list[int], int]:
-    """Byte offsets of the payloads of a walk, each on its own cache line, and their total size."""
-    offsets, total = [], 0
-    for visit in visits:
-        offsets.append(total)
-        total += -(-8 * (visit.stop - visit.start) // 64) * 64
-    return offsets, total
+
+def payload_offsets(slot_widths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Byte offset of the payload of each slot, each on its own cache line, and the total size (S + 1,)."""
+    return np.concatenate([[0], np.cumsum(-(-8 * slot_widths // 64) * 64)])
 
 
 def load_problem(pickled: bytes) -> Problem:
@@ -75,97 +87,186 @@ def main(configuration_file: BinaryIO) -> None:
     """Run a worker until the master is done with it."""
     # Ctrl-C reaches the whole foreground process group; the master decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):  # held back until now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     faulthandler.enable()
     with configuration_file:
         configuration: WorkerConfiguration = pickle.load(configuration_file)
-    for descriptor in (
-        configuration.signal_descriptor,
-        configuration.theta_descriptor,
-        configuration.payload_descriptor,
-        configuration.wake_descriptor,
-        configuration.lifeline_descriptor,
-        configuration.report_descriptor,
-        configuration.master_descriptor,
-    ):
+    for descriptor in configuration.descriptors:
         os.set_inheritable(descriptor, False)  # not for what the user's problem may start
+    leave_with(configuration.socket_descriptor)
     try:
-        run(configuration)
+        _Loop(configuration).run()
+    except EOFError:  # the master is gone
+        return
     except BaseException:
         text = traceback.format_exc()
         with contextlib.suppress(OSError):  # the master may be gone already
-            os.write(configuration.report_descriptor, text.encode(errors="replace")[-60_000:])
+            os.write(configuration.socket_descriptor, text.encode(errors="replace")[-60_000:])
         sys.exit(1)
 
 
-def run(configuration: WorkerConfiguration) -> None:
+class _Loop:
     """Serve iterations until told to stop."""
-    index = configuration.worker
-    problem = load_problem(configuration.problem)
-    derivatives = problem.derivatives
-    traits = check_problem(problem)  # a factory may return anything
-    forward = getattr(problem, "forward", None)
-    worker = Worker(configuration.visits, sliceable=traits.sliceable, forward=traits.has_forward)
-    control = Segment(configuration.signal_size, descriptor=configuration.signal_descriptor)
-    channel = Signal(control.memory, configuration.workers, configuration.capacity)
-    theta_segment = Segment(
-        16 * configuration.coordinates, descriptor=configuration.theta_descriptor, writable=False
-    )
-    thetas = [
-        theta_segment.array(configuration.coordinates, 8 * configuration.coordinates * parity)
-        for parity in (0, 1)
-    ]
-    payload_segment = Segment(configuration.payload_size, descriptor=configuration.payload_descriptor)
-    offsets, _ = payload_offsets(configuration.visits)
-    payloads = [
-        payload_segment.array(visit.stop - visit.start, offset)
-        for visit, offset in zip(configuration.visits, offsets, strict=True)
-    ]
-    wake, lifeline = configuration.wake_descriptor, configuration.lifeline_descriptor
-    master = configuration.master_descriptor
 
-    channel.push(index, 0, 0, True, 0, monotonic_ns(), master)  # ready
-    iteration = 0
-    began_ns = 0
-    while True:
-        instruction = worker.next()
-        if isinstance(instruction, Idle):
-            why, iteration = channel.wait_for_iteration(index, iteration, wake, lifeline)
-            if why in ("stopped", "orphaned"):
-                return
-            if why == "iteration":
-                began_ns = channel.published_ns(iteration)
-                cycle_time = channel.cycle_time(index, iteration)
-                problem.begin(thetas[iteration % 2], iteration)
-                worker.begin(iteration, None if np.isnan(cycle_time) else cycle_time)
-                visit_began_ns = monotonic_ns()
-            continue
-        if isinstance(instruction, Deliver):
-            if instruction.due_s > 0:
-                until_ns = (
-                    FOREVER_NS if np.isinf(instruction.due_s) else began_ns + int(instruction.due_s * 1e9)
+    def __init__(self, configuration: WorkerConfiguration) -> None:
+        self._index = configuration.worker
+        self._problem = load_problem(configuration.problem)
+        traits = check_problem(self._problem)  # a factory may return anything
+        self._forward = getattr(self._problem, "forward", None)
+        self._value = getattr(self._problem, "value", None)
+        self._worker = Worker(configuration.walk, sliceable=traits.sliceable, forward=traits.has_forward)
+        control = Segment(configuration.signal_size, descriptor=configuration.signal_descriptor)
+        self._channel = Signal(control.memory, configuration.workers, configuration.capacity)
+        theta = Segment(
+            16 * configuration.coordinates, descriptor=configuration.theta_descriptor, writable=False
+        )
+        self._thetas = [
+            theta.array(configuration.coordinates, 8 * configuration.coordinates * parity)
+            for parity in (0, 1)
+        ]
+        self._memory = Segment(configuration.payload_size, descriptor=configuration.payload_descriptor)
+        self._widths = configuration.slot_widths
+        self._offsets = payload_offsets(configuration.slot_widths)
+        self._payloads: dict[int, NDArray[np.float64]] = {}
+        self._wake = configuration.wake_descriptor
+        self._master = configuration.master_descriptor
+        self._inbox = _Inbox(configuration.socket_descriptor)
+        self._orders_seen = self._channel.orders(self._index)
+        # The successor of a worker that was lost in an iteration waits for the next, or for orders.
+        self._last = self._channel.published()  # iteration that was looked at
+        self._begun = 0  # iteration that `problem.begin` was called for
+        self._waiting: list[tuple[int, list[Visit]]] = []  # orders for an iteration not looked at yet
+
+    def run(self) -> None:
+        channel, worker, index = self._channel, self._worker, self._index
+        self._push(0, 0, True, monotonic_ns(), wake=True)  # ready
+        while True:
+            instruction = worker.next()
+            if isinstance(instruction, Idle):
+                why, published = channel.wait_for_iteration(
+                    index, self._last, self._wake, self._inbox.descriptor
                 )
-                why = "interrupted"
-                while why == "interrupted":
-                    why = channel.sleep_until(index, iteration, until_ns, wake, lifeline)
-                if why == "orphaned":
+                if why == "stopped":
                     return
-                if why != "timeout":
-                    worker.abandon()
-                    continue
-            finite = all_finite(payloads[instruction.visit])
-            ended_ns = monotonic_ns()
-            channel.push(index, iteration, instruction.visit, finite, visit_began_ns, ended_ns, master)
-            visit_began_ns = ended_ns
-        else:
-            slice_began_ns = monotonic_ns()
-            if isinstance(instruction, Forward):
-                assert forward is not None
-                forward(instruction.ranges)
-            elif isinstance(instruction, Derive):
-                visit = configuration.visits[instruction.visit]
-                start, stop = instruction.start, instruction.stop
-                out = payloads[instruction.visit][start - visit.start : stop - visit.start]
-                derivatives(start, stop, visit.ranges, visit.coefficients, out)
-            worker.completed((monotonic_ns() - slice_began_ns) * 1e-9)
-        if channel.is_over(iteration):
-            worker.abandon()
+                if why == "iteration":
+                    self._last = published
+                    self._begin(published, walk=True)
+                elif why == "orders":
+                    self._take_orders()
+                continue
+            if isinstance(instruction, Deliver):
+                if not self._deliver(instruction):
+                    return
+            else:
+                began_ns = monotonic_ns()
+                if isinstance(instruction, Forward):
+                    assert self._forward is not None
+                    self._forward(instruction.ranges)
+                elif isinstance(instruction, Derive):
+                    visit = instruction.visit
+                    start, stop = instruction.start, instruction.stop
+                    out = self._payload(visit.slot)[start - visit.start : stop - visit.start]
+                    self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
+                worker.completed((monotonic_ns() - began_ns) * 1e-9)
+            look = channel.look(index, self._begun, self._orders_seen)
+            if look == "over":
+                worker.abandon()
+            elif look == "orders":
+                self._take_orders()
+
+    def _begin(self, iteration: int, *, walk: bool) -> None:
+        channel = self._channel
+        cycle_time = channel.cycle_time(self._index, iteration)
+        self._began_ns = channel.published_ns(iteration)
+        self._with_value = channel.with_value(iteration)
+        self._begun = iteration
+        self._problem.begin(self._thetas[iteration % 2], iteration)
+        self._worker.begin(iteration, None if np.isnan(cycle_time) else cycle_time, walk=walk)
+        self._visit_began_ns = monotonic_ns()
+        for ordered, visits in self._waiting:
+            if ordered == iteration:
+                self._worker.order(visits)
+        self._waiting.clear()
+
+    def _take_orders(self) -> None:
+        self._orders_seen = self._channel.orders(self._index)
+        for iteration, visits in self._inbox.read():
+            if iteration == self._last and iteration > self._begun:
+                self._begin(iteration, walk=False)
+            if iteration == self._begun:
+                self._worker.order(visits, (monotonic_ns() - self._began_ns) * 1e-9)
+            elif iteration > self._last:
+                self._waiting.append((iteration, visits))
+
+    def _deliver(self, instruction: Deliver) -> bool:
+        """Hand a payload over when it is due; False if the worker is to leave."""
+        visit = instruction.visit
+        payload = self._payload(visit.slot)
+        width = visit.stop - visit.start
+        if self._with_value and len(payload) > width:
+            assert self._value is not None
+            payload[width] = self._value(visit.ranges, visit.coefficients)
+            width += 1
+        if instruction.due_s > 0:
+            until_ns = FOREVER_NS
+            if not np.isinf(instruction.due_s):
+                until_ns = self._began_ns + int(instruction.due_s * 1e9)
+            while True:
+                why = self._channel.sleep_until(
+                    self._index, self._begun, until_ns, self._wake, self._inbox.descriptor
+                )
+                if why == "timeout":
+                    break
+                if why == "stopped":
+                    return False
+                if why == "finished":
+                    self._worker.abandon()
+                    return True
+                if why == "orders":
+                    self._take_orders()
+        finite = all_finite(payload[:width])
+        if not finite:
+            self._worker.rejected(visit)
+        self._push(self._begun, visit.slot, finite, self._visit_began_ns, wake=not instruction.soon)
+        return True
+
+    def _push(self, iteration: int, slot: int, finite: bool, began_ns: int, *, wake: bool) -> None:
+        ended_ns = monotonic_ns()
+        while not self._channel.push(
+            self._index, iteration, slot, finite, began_ns, ended_ns, wake, self._master
+        ):
+            if self._channel.is_over(iteration):  # nobody wants it any more
+                break
+            time.sleep(_RING_FULL_PAUSE_S)
+        self._visit_began_ns = ended_ns
+
+    def _payload(self, slot: int) -> NDArray[np.float64]:
+        payload = self._payloads.get(slot)
+        if payload is None:
+            payload = self._memory.array(int(self._widths[slot]), int(self._offsets[slot]))
+            self._payloads[slot] = payload
+        return payload
+
+
+class _Inbox:
+    """Messages from the master: pickles, each after its length."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._bytes = bytearray()
+        os.set_blocking(descriptor, False)
+
+    def read(self) -> Iterator[tuple[int, list[Visit]]]:
+        """Every complete message that is there."""
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self.descriptor, 1 << 16):
+                self._bytes += piece
+            raise EOFError("the master is gone")
+        while len(self._bytes) >= LENGTH_BYTES:
+            end = LENGTH_BYTES + int.from_bytes(self._bytes[:LENGTH_BYTES], "little")
+            if len(self._bytes) < end:
+                return
+            message = pickle.loads(self._bytes[LENGTH_BYTES:end])
+            del self._bytes[:end]
+            yield message

@@ -155,8 +155,10 @@ class LinearModel:
         O(samples * (stop - start)), and O(L) for every sample touched for the first time in the iteration.
         """
         _check_vector("out", out, stop - start)
+        if not (isinstance(ranges, np.ndarray) and ranges.dtype == np.int64):  # the kernel checks the rest
+            ranges = as_ranges(ranges)
         self._begun().derivatives(
-            start, stop, as_ranges(ranges), np.ascontiguousarray(coefficients, dtype=np.float64), out
+            start, stop, ranges, np.ascontiguousarray(coefficients, dtype=np.float64), out
         )
 
     def value(self, ranges: ArrayLike, coefficients: ArrayLike) -> float:

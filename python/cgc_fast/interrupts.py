@@ -1,0 +1,45 @@
+"""Ctrl-C at a moment when half a step would leave something behind."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+__all__ = ["interrupts_blocked", "interrupts_postponed"]
+
+
+@contextlib.contextmanager
+def interrupts_postponed() -> Iterator[None]:
+    """Let Ctrl-C take effect after the block, not within it.
+
+    A signal mask would not do: the system may hand the signal to another thread, of a linear algebra library
+    say, and Python runs the handler in the main thread all the same. In other threads no handler ever runs.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[-1])
+
+
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Let processes that are started within inherit a mask that holds Ctrl-C back until they lift it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

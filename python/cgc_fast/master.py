@@ -1,0 +1,419 @@
+"""The master of one cluster: hosts decoder and supervisor, and carries out what they say.
+
+One iteration at a time, by one thread at a time: `begin`, then `step` until `done`, then `finish`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast._core import all_finite, weighted_sum
+from cgc_fast.arguments import Cost
+from cgc_fast.decoder import DecodeCell, Decoder
+from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready
+from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
+from cgc_fast.reports import (
+    Delivery,
+    EventLog,
+    Health,
+    IterationReport,
+    MeasuredTimes,
+    WorkerEvent,
+    WorkerHealth,
+)
+from cgc_fast.schedule import Schedule
+from cgc_fast.supervisor import Failure, Kill, Order, Replace, Supervisor
+from cgc_fast.worker import Visit, visit_of
+
+__all__ = ["Block", "Master", "slot_widths"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of the gradient, complete.
+
+    Attributes
+    ----------
+    coordinates : slice
+        Which coordinates; `theta[block.coordinates]` are the parameters that they belong to.
+    values : ndarray, float64
+        The partial derivatives, summed over all samples. A read-only view of the gradient of this iteration.
+    elapsed_s : float
+        Seconds since the iteration began (virtual ones under the serial engine).
+    workers : tuple of int
+        Whose payloads were used.
+    """
+
+    coordinates: slice
+    values: NDArray[np.float64]
+    elapsed_s: float
+    workers: tuple[int, ...]
+
+
+def slot_widths(schedule: Schedule) -> NDArray[np.int64]:
+    """Values of the payload of each row of each cell: its coordinates and, at the end of theta, the loss."""
+    widths = [cell.width + (cell.stop == schedule.coordinates) for cell in schedule.cells]
+    return np.repeat(np.array(widths, dtype=np.int64), np.diff(schedule.row_offsets))
+
+
+class Master:
+    """Run iterations on an engine.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    engine : Engine
+        Started; closed by whoever made it.
+    walks : list of list of Visit
+        Of each worker.
+    sample_ranges : list of ndarray (R, 2)
+        What each worker holds.
+    cost : Cost
+        M, b, c.
+    log : EventLog, optional
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        engine: Engine,
+        walks: list[list[Visit]],
+        sample_ranges: list[NDArray[np.int64]],
+        cost: Cost,
+        log: EventLog | None = None,
+    ) -> None:
+        self.schedule = schedule
+        self.engine = engine
+        self.iteration = 0
+        self.report: IterationReport | None = None
+        self.loss = 0.0
+        self._sample_ranges = sample_ranges
+        self._cost = cost
+        self._log = log
+        self._decoder = Decoder(schedule)
+        self._supervisor = Supervisor(self._decoder, self._can_visit, engine.start_s)
+        self._offsets = schedule.row_offsets
+        self._cell_of_slot = np.repeat(np.arange(len(schedule.cells)), np.diff(self._offsets)).tolist()
+        self._held: dict[tuple[int, int, int], bool] = {}
+        self._losses: dict[int, Lost] = {}
+        self._walk_length = [len(walk) for walk in walks]
+        self._measured = MeasuredTimes([{v.slot: v.arrival_cycles for v in walk} for walk in walks])
+        count = schedule.workers
+        self._delivered, self._abandoned, self._non_finite = ([0] * count for _ in range(3))
+        self._delivered_now = [0] * count
+        self._can_hang = False
+        self._check_at_s: float | None = None
+        self._under_way = False
+        self._broken_off = False  # the last iteration, by an exception or by leaving the loop
+
+    # --- one iteration --------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        theta: NDArray[np.float64],
+        gradient: NDArray[np.float64],
+        cycle_times: NDArray[np.float64] | None,
+        *,
+        with_value: bool = False,
+    ) -> None:
+        """Publish theta; `gradient` (L,) is filled by `step`."""
+        engine, supervisor = self.engine, self._supervisor
+        self.finish()  # what was dropped without a word
+        gradient[:] = 0.0
+        self._gradient = gradient
+        self._with_value = with_value
+        self.loss = 0.0
+        self.iteration += 1
+        report = self.report = IterationReport(self.iteration)
+        self._under_way = True
+        self._delivered_now = [0] * self.schedule.workers
+        self._measured.begin()
+        for event in engine.wait(0.0):  # what happened meanwhile
+            self._take(event)
+        if self._broken_off:
+            self._reconcile()
+        self._broken_off = True
+        signs = engine.signs_of_life(reset=True)
+        # The workers are at it while the master opens its accounts.
+        engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
+        silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
+        supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
+        self._can_hang = signs is not None
+        self._act()
+        self._next_check()
+
+    @property
+    def done(self) -> bool:
+        """Whether the gradient is complete."""
+        return self._decoder.done
+
+    def step(self, until_s: float | None = None) -> list[Block]:
+        """Wait for the next thing to happen, or until a moment of the iteration; blocks that it completed.
+
+        Raises if the gradient can never be complete; with `until_s` only when nothing more of it can come.
+        """
+        engine = self.engine
+        if until_s is None or self._supervisor.nothing_can_come:
+            self._raise_if_hopeless()
+        timeout_s = None if until_s is None else max(0.0, until_s - engine.elapsed_s())
+        asked_s = engine.clock_s()
+        if self._check_at_s is not None:
+            left_s = max(0.0, self._check_at_s - asked_s)
+            timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
+        elif timeout_s is None and engine.is_idle():
+            raise DecodeError("no worker can deliver anything any more, but cells are still open")
+        events = engine.wait(timeout_s)
+        blocks: list[Block] = []
+        error: CgcError | None = None
+        changed = False  # whether other workers may be waited for than before
+        for event in events:
+            try:
+                blocks += self._take(event)
+            except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
+                error = caught
+            changed = changed or isinstance(event, Ready)
+        if error is not None:
+            raise error
+        if self._check_at_s is not None and not self.done:
+            now_s = engine.clock_s()
+            if now_s >= self._check_at_s:
+                signs = engine.signs_of_life()
+                assert signs is not None
+                # Beyond what was asked for the master itself did not run.
+                overslept_s = now_s - asked_s - (timeout_s or 0.0)
+                before = [record.state for record in self._supervisor.records]
+                self._supervisor.check(now_s, signs, overslept_s if overslept_s > 1.0 else 0.0)
+                self._note_suspicions(before)
+                changed = True
+        if not self.done and (self._act() or changed):
+            self._next_check()
+        return blocks
+
+    def finish(self) -> None:
+        """End the iteration, complete or not; nothing if none is under way."""
+        if not self._under_way:
+            return
+        self._under_way = False
+        report = self.report
+        assert report is not None
+        self.engine.finish(report.iteration)
+        report.elapsed_s = self.engine.elapsed_s()
+        report.complete = self.done
+        self._broken_off = not self.done
+        self._decoder.cancel()
+        if report.deliveries:
+            self._measured.finish(report.elapsed_s)
+        for worker, delivered in enumerate(self._delivered_now):
+            self._abandoned[worker] += max(0, self._walk_length[worker] - delivered)
+        if self._log is not None:
+            self._log.iteration(report)
+
+    # --- over all iterations --------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """Every worker's state, speed and history."""
+        times = self._measured.recent()
+        known = times[~np.isnan(times)]
+        process_ids = self.engine.process_ids()
+        median = float(np.median(known)) if len(known) else np.nan
+        return Health(
+            tuple(
+                WorkerHealth(
+                    worker=worker,
+                    state=record.state,
+                    process_id=process_ids[worker],
+                    cycle_time_s=float(times[worker]),
+                    relative_time=float(times[worker] / median),
+                    delivered=self._delivered[worker],
+                    abandoned=self._abandoned[worker],
+                    non_finite=self._non_finite[worker],
+                    deaths=record.deaths,
+                    suspicions=record.suspicions,
+                )
+                for worker, record in enumerate(self._supervisor.records)
+            )
+        )
+
+    def measured(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Cycle times (I, N), and where "longer than that" is all that is known."""
+        return self._measured.table()
+
+    # --- events ---------------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> list[Block]:
+        if isinstance(event, Delivered):
+            return self._take_delivery(event)
+        if isinstance(event, Lost):
+            logger.warning("worker %d is gone, exit code %s", event.worker, event.exit_code)
+            self._losses[event.worker] = event
+            self._note(event.worker, "lost", f"exit code {event.exit_code}")
+            self._supervisor.lost(event.worker)
+        else:
+            logger.info("the successor of worker %d is there", event.worker)
+            self._note(event.worker, "ready")
+            self._supervisor.ready(event.worker, self.engine.clock_s())
+        return []
+
+    def _reconcile(self) -> None:
+        """Catch up with the engine: Ctrl-C may have come between its events and taking note of them."""
+        for worker, presence in enumerate(self.engine.presence()):
+            state = self._supervisor.records[worker].state
+            if presence == "gone" and state != "given up":
+                self._take(Lost(worker, None, ""))
+            elif presence == "there" and state == "starting":
+                self._take(Ready(worker))
+
+    def _take_delivery(self, event: Delivered) -> list[Block]:
+        report = self.report
+        assert report is not None
+        worker = event.worker
+        cell = self._cell_of_slot[event.slot]
+        row = event.slot - int(self._offsets[cell])
+        instructions = self._decoder.deliver(event.iteration, worker, cell, row, finite=event.finite)
+        self._supervisor.delivered(worker, finite=event.finite)
+        if event.iteration != report.iteration:
+            return []
+        report.deliveries.append(Delivery(worker, cell, row, event.began_s, event.ended_s, event.finite))
+        self._delivered_now[worker] += 1
+        if event.finite:
+            self._delivered[worker] += 1
+            self._measured.delivered(worker, event.slot, event.ended_s)
+        else:
+            self._non_finite[worker] += 1
+            logger.warning("worker %d sent non-finite values for cell %d", worker, cell)
+            self._note(worker, "non-finite", f"cell {cell}, row {row}")
+        blocks = []
+        for instruction in instructions:
+            if isinstance(instruction, DecodeCell):
+                self._decode(instruction)
+                report.decoded_s[instruction.cell] = self.engine.elapsed_s()
+            else:
+                blocks.append(self._block(instruction.block, instruction.workers))
+        return blocks
+
+    def _decode(self, instruction: DecodeCell) -> None:
+        cell = self.schedule.cells[instruction.cell]
+        first = int(self._offsets[instruction.cell])
+        payloads = [
+            self.engine.payload(worker, first + row)
+            for worker, row in zip(instruction.workers, instruction.rows, strict=True)
+        ]
+        if cell.stop == self.schedule.coordinates:
+            if self._with_value:
+                losses = [float(payload[cell.width]) for payload in payloads]
+                self.loss += float(np.dot(instruction.vector, losses))
+            payloads = [payload[: cell.width] for payload in payloads]
+        weighted_sum(payloads, instruction.vector, self._gradient[cell.start : cell.stop], True)
+
+    def _block(self, block: int, workers: tuple[int, ...]) -> Block:
+        report = self.report
+        assert report is not None
+        start, stop = self.schedule.blocks[block]
+        values = self._gradient[start:stop]
+        if not all_finite(values):
+            raise NonFiniteGradient(
+                f"coordinates {start} to {stop}: the payloads are finite, their sum is not (overflow)"
+            )
+        values = values.view()
+        values.flags.writeable = False
+        now_s = self.engine.elapsed_s()
+        report.blocks_s[block] = now_s
+        return Block(slice(start, stop), values, now_s, workers)
+
+    # --- workers that do not deliver ------------------------------------------------------------------
+
+    def _act(self) -> bool:
+        """Carry out what the supervisor decides; whether that was anything."""
+        actions = self._supervisor.decide()
+        for action in actions:
+            if isinstance(action, Order):
+                logger.info("worker %d visits %d more rows", action.worker, len(action.rows))
+                some = ", ".join(f"cell {c} row {r}" for c, r in action.rows[:8])
+                self._note(action.worker, "rescue", some, len(action.rows))
+                samples = int(self._cost.samples)
+                visits = [visit_of(self.schedule, c, r, samples, self._cost) for c, r in action.rows]
+                self._measured.ordered(action.worker, {v.slot: v.cycles + v.forward_cycles for v in visits})
+                self.engine.order(action.worker, visits)
+            elif isinstance(action, Replace):
+                self.engine.replace(action.worker)
+            elif isinstance(action, Kill):
+                logger.warning("worker %d is killed: silent for %.3g s", action.worker, action.silent_s)
+                self._note(action.worker, "killed", f"silent for {action.silent_s:.3g} s")
+                self.engine.kill(action.worker)
+        return bool(actions)
+
+    def _note(self, worker: int, what: str, detail: str = "", rows: int = 0) -> None:
+        report = self.report
+        assert report is not None
+        # Before the decoder has started it happened between two iterations.
+        at_s = self.engine.elapsed_s() if self._decoder.iteration == report.iteration else 0.0
+        report.events.append(WorkerEvent(at_s, worker, what, detail, rows))
+
+    def _note_suspicions(self, before: Sequence[str]) -> None:
+        for worker, record in enumerate(self._supervisor.records):
+            if record.state == "suspected" and before[worker] != "suspected":
+                logger.warning("worker %d is silent: its rows are visited elsewhere", worker)
+                self._note(worker, "suspected")
+
+    def _next_check(self) -> None:
+        self._check_at_s = self._supervisor.next_check_s(self.engine.clock_s()) if self._can_hang else None
+
+    def _can_visit(self, worker: int, cell: int, row: int) -> bool:
+        """Whether a worker holds the samples of a row."""
+        key = (worker, cell, row)
+        known = self._held.get(key)
+        if known is None:
+            ranges, _ = self.schedule.support(cell, row, int(self._cost.samples))
+            held = self._sample_ranges[worker]
+            # Held ranges are disjoint, ascending and do not touch.
+            index = np.searchsorted(held[:, 0], ranges[:, 0], side="right") - 1
+            known = bool(len(held) > 0 and ((index >= 0) & (ranges[:, 1] <= held[index, 1])).all())
+            known = known or len(ranges) == 0
+            self._held[key] = known
+        return known
+
+    @property
+    def failure(self) -> CgcError | None:
+        """Why the gradient can never be complete; None as long as it may."""
+        failure = self._supervisor.failure
+        return None if failure is None else self._error(failure)
+
+    def _raise_if_hopeless(self) -> None:
+        failure = self.failure
+        if failure is not None:
+            raise failure
+
+    def _error(self, failure: Failure) -> CgcError:
+        cell = self.schedule.cells[failure.cell]
+        what = (
+            f"coordinates {cell.start} to {cell.stop} cannot be decoded: {failure.required_rows} rows are "
+            f"needed, {failure.available_rows} can come"
+        )
+        if failure.lost:
+            lost = self._losses[failure.lost[-1]]
+            return WorkerDied(
+                f"worker {lost.worker} is gone (exit code {lost.exit_code}), was started again in vain, and "
+                f"{what}; given up so far: {', '.join(map(str, failure.lost))}. "
+                "A plan with min_redundancy survives more."
+                + (f"\nIts traceback:\n{lost.traceback}" if lost.traceback else ""),
+                lost.worker,
+                lost.exit_code,
+                lost.traceback,
+            )
+        if failure.rejected:
+            return NonFiniteGradient(
+                f"worker(s) {', '.join(map(str, failure.rejected))} sent NaN or infinity, and {what}"
+            )
+        if failure.refused is not None:
+            return failure.refused
+        return DecodeError(
+            f"{what}; worker(s) {', '.join(map(str, failure.silent))} never answer in this iteration "
+            "(infinite cycle time). A plan with min_redundancy survives more."
+        )

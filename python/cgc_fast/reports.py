@@ -1,0 +1,389 @@
+"""What happened: in one iteration, and to each worker over all of them; the event log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.schedule import Schedule
+from cgc_fast.supervisor import State
+
+__all__ = [
+    "Delivery",
+    "EventLog",
+    "Health",
+    "IterationReport",
+    "LoggedCell",
+    "LoggedSchedule",
+    "MeasuredTimes",
+    "WorkerEvent",
+    "WorkerHealth",
+    "read_events",
+]
+
+# Iterations whose cycle times are kept for `Cluster.trace`, and those that say how fast a worker is now.
+_MOST_ITERATIONS = 10_000
+_RECENT = 20
+# A worker is named slow if it takes so many times the median worker's time per cycle.
+SLOW = 1.5
+
+
+class Delivery(NamedTuple):
+    """A payload that arrived: which worker, which row of which cell, when it was begun and completed."""
+
+    worker: int
+    cell: int
+    row: int
+    began_s: float
+    ended_s: float
+    finite: bool
+
+
+@dataclass(frozen=True)
+class WorkerEvent:
+    """Something out of the ordinary, `at_s` seconds after the iteration began.
+
+    `what` is one of "lost", "ready" (a successor is there), "suspected", "killed", "rescue" (it visits rows
+    in the place of others), "non-finite". `rows`: how many it was told to visit.
+    """
+
+    at_s: float
+    worker: int
+    what: str
+    detail: str = ""
+    rows: int = 0
+
+
+@dataclass
+class IterationReport:
+    """What happened in one iteration; times in seconds since it began."""
+
+    iteration: int
+    elapsed_s: float = 0.0
+    complete: bool = False
+    deliveries: list[Delivery] = field(default_factory=list)
+    decoded_s: dict[int, float] = field(default_factory=dict)  # cell -> when
+    blocks_s: dict[int, float] = field(default_factory=dict)  # block -> when
+    events: list[WorkerEvent] = field(default_factory=list)
+
+    @property
+    def lost(self) -> list[int]:
+        """Workers that were lost, in order."""
+        return [event.worker for event in self.events if event.what == "lost"]
+
+
+@dataclass(frozen=True)
+class WorkerHealth:
+    """One worker.
+
+    Attributes
+    ----------
+    worker : int
+    state : {"ready", "suspected", "starting", "given up"}
+    process_id : int or None
+        Of the operating system, where a worker is a process on this machine.
+    cycle_time_s : float
+        Seconds per cycle, the median of the last iterations; NaN if nothing was measured.
+    relative_time : float
+        The same relative to the median worker.
+    delivered, abandoned, non_finite : int
+        Payloads: handed over; of its walk, not needed any more when the iteration ended; with NaN.
+    deaths, suspicions : int
+        How often it died, or was silent for too long.
+    """
+
+    worker: int
+    state: State
+    process_id: int | None
+    cycle_time_s: float
+    relative_time: float
+    delivered: int
+    abandoned: int
+    non_finite: int
+    deaths: int
+    suspicions: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """All workers; prints as a table."""
+
+    workers: tuple[WorkerHealth, ...]
+
+    @property
+    def slow(self) -> tuple[int, ...]:
+        """Workers that take more than 1.5 times the median worker's time per cycle."""
+        return tuple(w.worker for w in self.workers if w.relative_time > SLOW)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'worker':>6}  {'state':<9}  {'s/cycle':>9}  {'x median':>8}  {'delivered':>9}  "
+            f"{'abandoned':>9}  {'non-finite':>10}  {'deaths':>6}"
+        ]
+        for w in self.workers:
+            lines.append(
+                f"{w.worker:>6}  {w.state:<9}  {w.cycle_time_s:>9.3g}  {w.relative_time:>8.2f}  "
+                f"{w.delivered:>9}  {w.abandoned:>9}  {w.non_finite:>10}  {w.deaths:>6}"
+                + ("  slow" if w.relative_time > SLOW else "")
+            )
+        return "\n".join(lines)
+
+
+class MeasuredTimes:
+    """Cycle times of the workers, an iteration a row, as far as their deliveries tell.
+
+    Parameters
+    ----------
+    arrival_cycles : sequence of dict
+        Of each worker, slot -> cycles that it has done when it delivers that row of its walk.
+    """
+
+    def __init__(self, arrival_cycles: Sequence[dict[int, float]]) -> None:
+        self._arrival_cycles = arrival_cycles
+        self._first_cycles = np.array(
+            [min((c for c in mine.values() if c > 0), default=math.nan) for mine in arrival_cycles]
+        )
+        self._rows: deque[tuple[NDArray[np.float64], NDArray[np.bool_]]] = deque(maxlen=_MOST_ITERATIONS)
+        self._now = np.full(len(arrival_cycles), np.nan)
+        # What a worker was ordered to visit besides, slot -> cycles; and the cycles of what it did of that.
+        self._orders: list[dict[int, float]] = [{} for _ in arrival_cycles]
+        self._besides = np.zeros(len(arrival_cycles))
+
+    def begin(self) -> None:
+        """Begin a new row."""
+        self._now[:] = np.nan
+        self._besides[:] = 0.0
+        for orders in self._orders:
+            orders.clear()
+
+    def ordered(self, worker: int, cycles: dict[int, float]) -> None:
+        """Take note that a worker visits these rows besides, slot -> cycles, before the rest of its walk."""
+        self._orders[worker].update(cycles)
+
+    def delivered(self, worker: int, slot: int, ended_s: float) -> None:
+        """Take note of a delivery. One that was ordered only adds to the work: it may have come late."""
+        if slot in self._orders[worker]:
+            self._besides[worker] += self._orders[worker][slot]
+            return
+        cycles = self._arrival_cycles[worker].get(slot, 0.0)
+        if cycles > 0 and ended_s > 0:
+            self._now[worker] = ended_s / (cycles + self._besides[worker])
+
+    def finish(self, elapsed_s: float) -> None:
+        """End the row: who delivered nothing took longer than the iteration for its first visit."""
+        censored = np.isnan(self._now)
+        besides = [sum(orders.values()) for orders in self._orders]
+        times = np.where(censored, elapsed_s / (self._first_cycles + besides), self._now)
+        if elapsed_s > 0 and not np.isnan(times).any():
+            self._rows.append((times, censored))
+
+    def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""
+        rows = list(self._rows)  # another thread may add to them
+        if not rows:
+            raise ArgumentValueError("trace: no iteration has been measured yet; compute a gradient first")
+        return np.stack([times for times, _ in rows]), np.stack([marks for _, marks in rows])
+
+    def recent(self) -> NDArray[np.float64]:
+        """Median of the last iterations (N,), NaN where nothing was measured."""
+        rows = [np.where(censored, np.nan, times) for times, censored in list(self._rows)[-_RECENT:]]
+        medians = np.full(len(self._now), np.nan)
+        if rows:
+            table = np.stack(rows)
+            for worker in np.flatnonzero(~np.isnan(table).all(axis=0)):
+                medians[worker] = np.nanmedian(table[:, worker])
+        return medians
+
+
+@dataclass(frozen=True)
+class LoggedCell:
+    """A cell as the event log has it: coordinates [start, stop), samples [low, high) as fractions of all."""
+
+    start: int
+    stop: int
+    low: float
+    high: float
+    rows: int
+    required_rows: int
+    tolerance: int
+
+
+@dataclass(frozen=True)
+class LoggedSchedule:
+    """What is logged of a schedule.
+
+    Attributes
+    ----------
+    workers, coordinates : int
+        N and L.
+    cells : tuple of LoggedCell
+    visits : tuple of int
+        Rows in the walk of each worker.
+    """
+
+    workers: int
+    coordinates: int
+    cells: tuple[LoggedCell, ...]
+    visits: tuple[int, ...]
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> LoggedSchedule:
+        """Take from a schedule what is logged of it."""
+        cells = tuple(
+            LoggedCell(
+                cell.start,
+                cell.stop,
+                float(cell.low),
+                float(cell.high),
+                cell.code.rows,
+                cell.code.required_rows,
+                schedule.tolerance(index),
+            )
+            for index, cell in enumerate(schedule.cells)
+        )
+        visits = tuple(len(walk.cells) for walk in schedule.walks)
+        return cls(schedule.workers, schedule.coordinates, cells, visits)
+
+
+class EventLog:
+    """Write what happens as JSON lines: first the schedule, then a line an iteration, flushed at once.
+
+    Parameters
+    ----------
+    target : path or text file
+        Where to; a file is left open.
+    schedule : Schedule
+
+    Raises
+    ------
+    ArgumentTypeError
+        `target` is neither.
+    OSError
+        The file cannot be opened.
+    """
+
+    def __init__(self, target: str | os.PathLike[str] | IO[str], schedule: Schedule) -> None:
+        self._own = isinstance(target, (str, os.PathLike))
+        self._file: Any = target
+        if isinstance(target, (str, os.PathLike)):
+            self._file = open(target, "w", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+        elif not (hasattr(target, "write") and hasattr(target, "flush")):
+            raise ArgumentTypeError(f"events: expected a path or a text file, got {type(target).__name__}")
+        self._write({"event": "schedule", **asdict(LoggedSchedule.of(schedule))})
+
+    def iteration(self, report: IterationReport) -> None:
+        """Write one iteration."""
+        self._write(
+            {
+                "event": "iteration",
+                "iteration": report.iteration,
+                "elapsed_s": report.elapsed_s,
+                "complete": report.complete,
+                "deliveries": [list(delivery) for delivery in report.deliveries],
+                "decoded_s": {str(cell): at_s for cell, at_s in report.decoded_s.items()},
+                "blocks_s": {str(block): at_s for block, at_s in report.blocks_s.items()},
+                "workers": [asdict(event) for event in report.events],
+            }
+        )
+
+    def close(self) -> None:
+        """Close the file if it was opened here."""
+        if self._own:
+            self._file.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
+        self._file.flush()
+
+
+def read_events(path: str | os.PathLike[str]) -> tuple[LoggedSchedule, Iterator[IterationReport]]:
+    """Read an event log: the schedule, and the iterations one by one.
+
+    The last line of a master that was killed may be cut off: the log then ends before it, with a warning.
+
+    Parameters
+    ----------
+    path : path
+        Of what `Cluster` wrote with ``events=``.
+
+    Returns
+    -------
+    LoggedSchedule
+    iterator of IterationReport
+        As they were, in their order; reads on as it is asked for more.
+
+    Raises
+    ------
+    ArgumentValueError
+        The file is no event log; while iterating: a line before the last is none.
+    OSError
+        It cannot be read.
+    """
+    name = os.fspath(path)
+
+    def lines() -> Iterator[tuple[int, dict[str, Any]]]:
+        with open(path, "rb") as file:
+            for number, text in enumerate(file, 1):
+                try:
+                    line = json.loads(text)
+                    line["event"]
+                except (ValueError, KeyError, TypeError):
+                    if number > 1 and not text.endswith(b"\n"):
+                        warnings.warn(
+                            f"{name}, line {number}: cut off in the middle; the log is read up to there",
+                            stacklevel=3,
+                        )
+                        return
+                    raise _no_event(name, number) from None
+                yield number, line
+
+    found = lines()
+    empty: tuple[int, dict[str, Any]] = (1, {"event": ""})
+    number, first = next(found, empty)
+    if first["event"] != "schedule":
+        raise ArgumentValueError(f"{name}: expected an event log, which begins with its schedule")
+    try:
+        schedule = LoggedSchedule(
+            first["workers"],
+            first["coordinates"],
+            tuple(LoggedCell(**cell) for cell in first["cells"]),
+            tuple(first["visits"]),
+        )
+    except (KeyError, TypeError):
+        raise _no_event(name, number) from None
+
+    def iterations() -> Iterator[IterationReport]:
+        for number, line in found:
+            if line["event"] != "iteration":
+                continue
+            try:
+                report = IterationReport(
+                    iteration=line["iteration"],
+                    elapsed_s=line["elapsed_s"],
+                    complete=line["complete"],
+                    deliveries=[Delivery(*entry) for entry in line["deliveries"]],
+                    decoded_s={int(cell): at_s for cell, at_s in line["decoded_s"].items()},
+                    blocks_s={int(block): at_s for block, at_s in line["blocks_s"].items()},
+                    events=[WorkerEvent(**entry) for entry in line["workers"]],
+                )
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise _no_event(name, number) from None
+            yield report
+
+    return schedule, iterations()
+
+
+def _no_event(name: str, number: int) -> ArgumentValueError:
+    return ArgumentValueError(
+        f"{name}, line {number}: expected an event as JSON, as Cluster(events=...) writes it"
+    )
