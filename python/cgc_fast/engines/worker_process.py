@@ -136,6 +136,9 @@ class _Loop:
         # The successor of a worker that was lost in an iteration waits for the next, or for orders.
         self._last = self._channel.published()  # iteration that was looked at
         self._begun = 0  # iteration that `problem.begin` was called for
+        # Slots delivered in this iteration. The master may be reading them: they are never written again, though
+        # walk and orders may both name one (a successor that takes up the iteration before its orders come).
+        self._sent: set[int] = set()
         self._waiting: list[tuple[int, list[Visit]]] = []  # orders for an iteration not looked at yet
 
     def run(self) -> None:
@@ -163,12 +166,15 @@ class _Loop:
                 if isinstance(instruction, Forward):
                     assert self._forward is not None
                     self._forward(instruction.ranges)
-                elif isinstance(instruction, Derive):
+                    worker.completed((monotonic_ns() - began_ns) * 1e-9)
+                elif isinstance(instruction, Derive) and instruction.visit.slot not in self._sent:
                     visit = instruction.visit
                     start, stop = instruction.start, instruction.stop
                     out = self._payload(visit.slot)[start - visit.start : stop - visit.start]
                     self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
-                worker.completed((monotonic_ns() - began_ns) * 1e-9)
+                    worker.completed((monotonic_ns() - began_ns) * 1e-9)
+                else:
+                    worker.completed(0.0)  # no measure of its speed
             look = channel.look(index, self._begun, self._orders_seen)
             if look == "over":
                 worker.abandon()
@@ -181,6 +187,7 @@ class _Loop:
         self._began_ns = channel.published_ns(iteration)
         self._with_value = channel.with_value(iteration)
         self._begun = iteration
+        self._sent.clear()
         self._problem.begin(self._thetas[iteration % 2], iteration)
         self._worker.begin(iteration, None if np.isnan(cycle_time) else cycle_time, walk=walk)
         self._visit_began_ns = monotonic_ns()
@@ -205,8 +212,9 @@ class _Loop:
         payload = self._payload(visit.slot)
         width = visit.stop - visit.start
         if self._with_value and len(payload) > width:
-            assert self._value is not None
-            payload[width] = self._value(visit.ranges, visit.coefficients)
+            if visit.slot not in self._sent:
+                assert self._value is not None
+                payload[width] = self._value(visit.ranges, visit.coefficients)
             width += 1
         if instruction.due_s > 0:
             until_ns = FOREVER_NS
@@ -225,10 +233,13 @@ class _Loop:
                     return True
                 if why == "orders":
                     self._take_orders()
+        finite = all_finite(payload[:width])
+        if finite:  # else it may be asked for once more
+            self._sent.add(visit.slot)
         self._push(
             self._begun,
             visit.slot,
-            all_finite(payload[:width]),
+            finite,
             self._visit_began_ns,
             wake=not instruction.soon,
         )
