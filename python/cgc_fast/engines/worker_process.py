@@ -136,8 +136,8 @@ class _Loop:
         # The successor of a worker that was lost in an iteration waits for the next, or for orders.
         self._last = self._channel.published()  # iteration that was looked at
         self._begun = 0  # iteration that `problem.begin` was called for
-        # Slots delivered in this iteration. The master may be reading them: they are never written again, though
-        # walk and orders may both name one (a successor that takes up the iteration before its orders come).
+        # Slots delivered in this iteration. The master may be reading them: they are never written again,
+        # though walk and orders may both name one (of a successor that is there before its orders).
         self._sent: set[int] = set()
         self._waiting: list[tuple[int, list[Visit]]] = []  # orders for an iteration not looked at yet
 
