@@ -156,7 +156,8 @@ def strike_from_outside(what: str, cluster: cgc.Cluster, chance: random.Random, 
         return False
     victim = chance.choice(ready)
     delay_s = chance.choice([0.0, 0.0, chance.uniform(0.0, 0.002)])
-    stopped_s = chance.uniform(0.0, 0.2)
+    # One in five for so long that it is suspected, if it is needed.
+    stopped_s = chance.choice([chance.uniform(0.0, 0.2)] * 4 + [chance.uniform(0.6, 1.0)])
 
     def strike() -> None:
         time.sleep(delay_s)
@@ -233,6 +234,8 @@ def run_one(schedule, problem, share, chance, generator, figures, iterations) ->
             figures.slowest_s = max(figures.slowest_s, time.monotonic() - began)
             watchdog.alive()
             error = abs(gradient - problem.gradient(theta)).max()
+            if error > promise * problem.scale(theta, schedule.workers):
+                print(f"not exact: {schedule}\n{cluster.last_report}", file=sys.stderr)
             figures.worst_error = max(
                 figures.worst_error, error / (promise * problem.scale(theta, schedule.workers))
             )

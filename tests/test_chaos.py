@@ -419,6 +419,23 @@ def test_one_hiccup_does_not_make_patient_for_ever(tmp_path):
             assert time.monotonic() < deadline
 
 
+def test_what_was_delivered_is_not_computed_again(tmp_path):
+    # The master may be reading it. Every computation of a first cell leaves a file.
+    problem = Scripted.random(SAMPLES, COORDINATES)
+    problem.with_script({(100, 0): Fault("late", times=100)}, tmp_path)
+    with Run(SCHEDULES["uncoded"], problem) as run:
+        run.settle()
+        run.jump(100)
+        engine = run.cluster._master.engine
+        with run.cluster.stream(run.theta()) as stream:
+            for worker in range(WORKERS):
+                engine.order(worker, engine._job.walks[worker])
+            for _ in stream:
+                pass
+        run.iterate(3)
+        assert struck(tmp_path, 100) == WORKERS
+
+
 def test_a_deadline_gives_what_is_there_while_a_worker_hangs(tmp_path):
     problem = Scripted.random(SAMPLES, COORDINATES)
     problem.with_script({(100, 10): Fault("hang", first=True, times=2)}, tmp_path)
