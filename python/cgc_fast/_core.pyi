@@ -6,7 +6,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
+__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
