@@ -23,7 +23,7 @@ from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
-from own_problems import Faulty, Quadratic
+from own_problems import Fault, Quadratic, Scripted
 
 ENGINES = ["serial", "processes"]
 SAMPLES, COORDINATES = 23, 40
@@ -548,8 +548,9 @@ def test_health_names_the_slow(engine):
     assert [line.endswith("slow") for line in lines] == [w.worker in health.slow for w in health.workers]
 
 
-def test_health_counts_nan_and_abandoned_work():
-    problem = Faulty(PROBLEM.weights, PROBLEM.targets).with_script(0, {1: "nan"})
+def test_health_counts_nan_and_abandoned_work(tmp_path):
+    problem = Scripted(PROBLEM.weights, PROBLEM.targets)
+    problem.with_script({(1, 0): Fault("nan", times=None)}, tmp_path)
     draws = np.array([[1.0, 2.0, 3.0, 4.0]] * 2)
     schedule = single_level_schedule(4, COORDINATES, 3)  # any one worker decodes, each holds everything
     with cgc.Cluster(schedule, problem, engine="serial", cycle_times=draws) as cluster:

@@ -150,19 +150,20 @@ class MeasuredTimes:
 
     def __init__(self, arrival_cycles: Sequence[dict[int, float]]) -> None:
         self._arrival_cycles = arrival_cycles
-        self._first_cycles = np.array(
-            [min((c for c in mine.values() if c > 0), default=math.nan) for mine in arrival_cycles]
-        )
-        self._rows: deque[tuple[NDArray[np.float64], NDArray[np.bool_]]] = deque(maxlen=_MOST_ITERATIONS)
-        self._now = np.full(len(arrival_cycles), np.nan)
+        self._first_cycles = [
+            min((c for c in mine.values() if c > 0), default=math.inf) for mine in arrival_cycles
+        ]
+        # Plain numbers, as rows end while somebody waits: cycle times, and which of them are bounds.
+        self._rows: deque[tuple[tuple[float, ...], tuple[bool, ...]]] = deque(maxlen=_MOST_ITERATIONS)
+        self._now: list[float | None] = [None] * len(arrival_cycles)
         # What a worker was ordered to visit besides, slot -> cycles; and the cycles of what it did of that.
         self._orders: list[dict[int, float]] = [{} for _ in arrival_cycles]
-        self._besides = np.zeros(len(arrival_cycles))
+        self._besides = [0.0] * len(arrival_cycles)
 
     def begin(self) -> None:
         """Begin a new row."""
-        self._now[:] = np.nan
-        self._besides[:] = 0.0
+        self._now = [None] * len(self._now)
+        self._besides = [0.0] * len(self._now)
         for orders in self._orders:
             orders.clear()
 
@@ -181,22 +182,28 @@ class MeasuredTimes:
 
     def finish(self, elapsed_s: float) -> None:
         """End the row: who delivered nothing took longer than the iteration for its first visit."""
-        censored = np.isnan(self._now)
-        besides = [sum(orders.values()) for orders in self._orders]
-        times = np.where(censored, elapsed_s / (self._first_cycles + besides), self._now)
-        if elapsed_s > 0 and not np.isnan(times).any():
-            self._rows.append((times, censored))
+        if elapsed_s <= 0:
+            return
+        times = [
+            elapsed_s / (first + sum(orders.values())) if now is None else now
+            for now, first, orders in zip(self._now, self._first_cycles, self._orders, strict=True)
+        ]
+        # A worker without any work took longer than nothing.
+        self._rows.append((tuple(times), tuple([now is None for now in self._now])))
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""
         rows = list(self._rows)  # another thread may add to them
         if not rows:
             raise ArgumentValueError("trace: no iteration has been measured yet; compute a gradient first")
-        return np.stack([times for times, _ in rows]), np.stack([marks for _, marks in rows])
+        return np.array([times for times, _ in rows]), np.array([marks for _, marks in rows])
 
     def recent(self) -> NDArray[np.float64]:
         """Median of the last iterations (N,), NaN where nothing was measured."""
-        rows = [np.where(censored, np.nan, times) for times, censored in list(self._rows)[-_RECENT:]]
+        rows = [
+            np.where(censored, np.nan, times)
+            for times, censored in (self._rows[i] for i in range(-min(_RECENT, len(self._rows)), 0))
+        ]
         medians = np.full(len(self._now), np.nan)
         if rows:
             table = np.stack(rows)
