@@ -10,7 +10,14 @@ from scipy import stats
 
 import cgc_fast as cgc
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
-from cgc_fast.mixtures import has_density, has_smooth_quantiles, kinks, never_probability, without_never
+from cgc_fast.mixtures import (
+    has_density,
+    has_smooth_quantiles,
+    kinks,
+    law_text,
+    never_probability,
+    without_never,
+)
 from cgc_fast.order_statistics import mean_group_statistics, mean_order_statistics, tail_indices
 from cgc_fast.straggler_models import AtMostNever, as_straggler_model, straggler_model_from_dict
 
@@ -90,7 +97,9 @@ def test_tail_indices_are_those_of_the_heaviest_part():
     assert has_smooth_quantiles(FAST)
 
 
-@pytest.mark.parametrize("law", [BOTH, SILENT, cgc.Mixture([SILENT, BOTH], [0.5, 0.5]), ONE_SPEED], ids=str)
+@pytest.mark.parametrize(
+    "law", [BOTH, SILENT, cgc.Mixture([SILENT, BOTH], [0.5, 0.5]), ONE_SPEED], ids=law_text
+)
 def test_json_and_pickle_give_the_same_draws(law):
     model = as_straggler_model(law, 3)
     for again in (
