@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -144,6 +146,15 @@ def test_the_least_busy_rescues():
     host.decoder.expect(2, 0, 0)
     assert host.lose(1) == [Replace(1)]  # worker 2 is at it
     assert host.lose(2) == [Replace(2), Order(3, ((0, 0),))]
+
+
+def test_a_fast_worker_rescues_before_a_slow_one_that_has_as_much_to_do():
+    schedule = fractional_repetition_schedule(4, 8, np.array([4, 0, 0, 4]))
+    host = Host(schedule, {w: range(4) for w in range(4)})
+    # Worker 1 is the slowest, of worker 3 nothing is known: it counts as typical.
+    host.supervisor._relative_times = lambda: [1.0, 5.0, 0.5, math.nan]
+    host.begin()
+    assert host.lose(0) == [Replace(0), Order(2, ((0, 0),))]
 
 
 def test_many_rows_are_shared_out():

@@ -98,7 +98,9 @@ class Master:
         self._cost = cost
         self._log = log
         self._decoder = Decoder(schedule)
-        self._supervisor = Supervisor(self._decoder, self._can_visit, engine.start_s)
+        self._supervisor = Supervisor(
+            self._decoder, self._can_visit, engine.start_s, lambda: self._measured.recent().tolist()
+        )
         self._offsets = schedule.row_offsets
         self._cell_of_slot = np.repeat(np.arange(len(schedule.cells)), np.diff(self._offsets)).tolist()
         self._held: dict[tuple[int, int, int], bool] = {}

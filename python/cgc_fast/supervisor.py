@@ -11,6 +11,7 @@ replaced.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -133,11 +134,18 @@ class Supervisor:
         (worker, cell, row) -> whether the worker holds the samples of that row.
     start_s : float
         How long the slowest worker took to start.
+    relative_times : callable, optional
+        () -> time per unit of work of each worker, in any unit; NaN where it is not known.
     """
 
     def __init__(
-        self, decoder: Decoder, can_visit: Callable[[int, int, int], bool], start_s: float = 0.0
+        self,
+        decoder: Decoder,
+        can_visit: Callable[[int, int, int], bool],
+        start_s: float = 0.0,
+        relative_times: Callable[[], Sequence[float]] | None = None,
     ) -> None:
+        self._relative_times = relative_times
         self._start_within_s = max(START_S, KILL_FACTOR * start_s)
         self._decoder = decoder
         self._can_visit = can_visit
@@ -361,13 +369,20 @@ class Supervisor:
         return max(KILL_S, KILL_FACTOR * self._patience_s(worker))
 
     def _rescue(self, cell: int, lacking: int) -> None:
-        """Have rows of a short cell visited by workers that hold their samples, the least busy first."""
+        """Have rows of a short cell visited by workers that hold their samples.
+
+        The one that is likely to be done first: by what it has to do already, and by how fast it was.
+        """
         able = [
             worker
             for worker, record in enumerate(self.records)
             if record.state == "ready" and worker not in self._silent
         ]
         load = {worker: len(self._decoder.expected_of(worker)) for worker in able}
+        times = [math.nan] * len(self.records) if self._relative_times is None else self._relative_times()
+        known = [time for time in times if time > 0]
+        typical = sorted(known)[len(known) // 2] if known else 1.0
+        times = [time if time > 0 else typical for time in times]
         for row in list(self._decoder.unexpected(cell)):
             if lacking == 0:
                 return
@@ -378,7 +393,7 @@ class Supervisor:
             if not holders:
                 continue
             # Whoever sent NaN for it is asked again only if nobody else can.
-            worker = min(holders, key=lambda w: (w in rejected_by, load[w], w))
+            worker = min(holders, key=lambda w: (w in rejected_by, (load[w] + 1) * times[w], w))
             self._give(worker, [(cell, row)])
             load[worker] += 1
             lacking -= 1
