@@ -1,5 +1,5 @@
 # make demo   train a model on real data while workers straggle, and show what was gained
-# make test   the same set-up, then the tests
+# make test   the same set-up, then the tests, as many at a time as there are cores
 # make soak   2,000 iterations of random kills, stops, delays and NaN; prints what was counted
 # make bench  the benchmarks; each prints a ratio beside its budget
 PYTHON ?= python3
@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/cgc-fast train --output demo
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 soak: $(VENV)/installed
 	$(VENV)/bin/python tests/soak.py 2000
