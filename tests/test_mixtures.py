@@ -10,6 +10,7 @@ from scipy import stats
 
 import cgc_fast as cgc
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.exact_runtime import exactly_solvable
 from cgc_fast.mixtures import (
     has_density,
     has_smooth_quantiles,
