@@ -106,9 +106,9 @@ void test_an_outstanding_cell_is_claimed_again() {
         CHECK(result.decode_times == std::vector<double>({3.5, 3.5, 3.5}));
         CHECK(result.values_sent == std::vector<double>({3.0, 0.0}));
     }
-    // With a latency of 1/4 each cell is granted that much later, and so is the word that nothing is left.
+    // With a latency of 1/4 worker 1 waits for b; 0 asks ahead, and only the word that nothing is left is late.
     const Result late = run(example, Feedback::claim, {1.0, 9.0}, 0.0, 0.25);
-    CHECK(late.runtime[0] == 3 * (1.0 + 0.25) + 0.25);
+    CHECK(late.runtime[0] == 3 * 1.0 + 0.25);
 
     Example coded({2});
     coded.walk({0});
