@@ -94,22 +94,30 @@ void CoverTimes::run(Matrix<const double> times, Matrix<const double> begin, Mat
             // What both sides have covered is convex in time and piecewise linear: from a time when all is,
             // Newton's method comes down to the root in finitely many steps.
             double time = infinity;
+            Reach first{0.0, nobody, nobody};  // who alone would be there at that time
             for (Index i = arc.first_member; i < arc.end; ++i) {
                 const auto [worker, passed] = members_[i];
-                time = std::min(time, cycle_times[worker] * (began[worker] + passed * circle + length));
+                const double alone = cycle_times[worker] * (began[worker] + passed * circle + length);
+                if (!(alone < time)) continue;
+                time = alone;
+                first = i < arc.first_backward ? Reach{0.0, worker, nobody} : Reach{0.0, nobody, worker};
             }
             if (time == 0.0 || time <= latest) continue;
-            latest = time;
             last = &arc;
-            pair = {0.0, nobody, nobody};
-            if (time == infinity) break;
-            for (;;) {
+            pair = first;
+            if (time == infinity) {
+                latest = infinity;
+                break;
+            }
+            for (Reach before{0.0, nobody, nobody};;) {
                 const Reach now = reach(arc, time, rates.data(), began, circle);
-                if (now.forward == pair.forward && now.backward == pair.backward) break;
+                // The same pair again: solved. Nobody at all: by rounding, where the arc is tiny.
+                if (now.forward == before.forward && now.backward == before.backward) break;
+                if (now.forward == nobody && now.backward == nobody) break;
                 double rate = 0.0;
                 for (const Index worker : {now.forward, now.backward})
                     if (worker != nobody) rate += rates[worker];
-                pair = now;
+                pair = before = now;
                 const double earlier = time - (now.covered - length) / rate;
                 if (!(earlier < time)) break;
                 time = earlier;
