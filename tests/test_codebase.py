@@ -27,6 +27,7 @@ LAYERS = [
     ["runtime_model", "closed_forms", "subgradient", "baselines"],
     ["sample_average"],
     ["forward_search"],
+    ["scheme_search"],
     ["sampled_plans"],
     ["planning"],
     ["worker", "decoder"],

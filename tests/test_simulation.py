@@ -189,7 +189,7 @@ class TestAnnouncements:
         assert result.decode_times.tolist() == [[4.0, 1.0, 4.0 + 4.0 * (1.0 + 0.5)]]
 
     def test_an_abandoned_forward_pass_counts_as_far_as_it_went(self):
-        # Worker 1 has done 3 s of the 4 s of the pass when cell 0 is decoded; cell 1 is over the same samples.
+        # Worker 1 has done 3 s of the 4 s of the pass when cell 0 is decoded; cell 1 has the same samples.
         tiles = [Cell(0, 1, 0, 1, EITHER), Cell(1, 2, 0, 1, ALONE)]
         made = Schedule(2, 2, tiles, [Walk([0], [0]), Walk([0, 1], [1, 0])], "announce")
         cost = {"cycles_per_derivative": 4.0, "forward_cycles": 4.0}
@@ -256,9 +256,7 @@ class TestClaims:
         times = exponential_times(3, draws=101)
         alone = simulate(made, times, latency=0.125, forward_cycles=2.0, details=True)
         for threads in (0, 2, 3, 200):
-            together = simulate(
-                made, times, latency=0.125, forward_cycles=2.0, details=True, threads=threads
-            )
+            together = simulate(made, times, latency=0.125, forward_cycles=2.0, details=True, threads=threads)
             np.testing.assert_array_equal(together.runtime, alone.runtime)
             np.testing.assert_array_equal(together.decode_times, alone.decode_times)
             np.testing.assert_array_equal(together.values_sent, alone.values_sent)

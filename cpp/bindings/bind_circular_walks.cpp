@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include <memory>
 
 #include "array.hpp"
@@ -13,7 +15,9 @@ std::unique_ptr<CoverTimes> make(const Array<Index>& groups, const Array<double>
         CircularWalks{matrix(groups, "groups"), matrix(starts, "starts"), matrix(backward, "backward")});
 }
 
-py::tuple run(const CoverTimes& self, const Array<double>& times, const Array<double>& begin,
+using Arrays = py::typing::Tuple<Array<double>, Array<double>, Array<double>>;
+
+Arrays run(const CoverTimes& self, const Array<double>& times, const Array<double>& begin,
               const Array<double>& around, bool slopes) {
     const auto draws = matrix(times, "times");
     const auto begins = matrix(begin, "begin");

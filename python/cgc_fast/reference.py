@@ -584,3 +584,53 @@ def boundary_crossing_exactly(bounds: Sequence[Fraction]) -> Fraction:
             total += (-1) ** (m - i) * bounds[i - 1] ** power / math.factorial(power) * leading[i - 1]
         leading.append(total)
     return math.factorial(len(bounds)) * leading[-1]
+
+
+# --- blocks walked in circles --------------------------------------------------------------------------
+
+
+def cover_runtime(
+    groups: NDArray[np.int64],
+    starts: NDArray[np.float64],
+    backward: NDArray[np.int64],
+    times: NDArray[np.float64],
+    begin: NDArray[np.float64],
+    around: NDArray[np.float64],
+) -> float:
+    """Twin of `CoverTimes.run`, for one draw (N,): all other arrays are (K, N).
+
+    Along an arc between neighbouring starts a worker gets to the point u at a time that is linear in u. The
+    first arrival, the least of these, is largest at an end of the arc or where two lines meet: all are tried.
+    """
+    latest = 0.0
+    for level in range(len(groups)):
+        for group in np.unique(groups[level]):
+            members = np.flatnonzero(groups[level] == group)
+            circle = around[level, members[0]]
+            if circle == 0.0:
+                continue
+            points = np.unique(starts[level, members])
+            ends = np.append(points[1:], points[0] + 1.0)
+            for low, high in zip(points, ends, strict=True):
+                at_low, slope = np.empty(len(members)), np.empty(len(members))
+                for i, w in enumerate(members):
+                    if backward[level, w]:
+                        passed = (starts[level, w] - high) % 1.0 + (high - low)
+                    else:
+                        passed = (low - starts[level, w]) % 1.0
+                    direction = -1.0 if backward[level, w] else 1.0
+                    at_low[i] = times[w] * (begin[level, w] + circle * passed)
+                    slope[i] = times[w] * circle * direction
+                alive = np.isfinite(times[members])
+                at_low, slope = at_low[alive], slope[alive]
+                if not len(slope):
+                    return math.inf
+                candidates = [0.0, high - low]
+                for i in range(len(slope)):
+                    for j in range(i):
+                        if slope[i] != slope[j]:
+                            candidates.append((at_low[j] - at_low[i]) / (slope[i] - slope[j]))
+                for u in candidates:
+                    if 0.0 <= u <= high - low:
+                        latest = max(latest, float((at_low + slope * u).min()))
+    return latest

@@ -88,10 +88,10 @@ def cover_times(layout: Layout) -> CoverTimes:
 
 
 class _Problem:
-    """The mean runtime of a layout as a function of the shares; all that does not depend on them made once."""
+    """The mean runtime of a layout as a function of the shares."""
 
     def __init__(self, layout: Layout, times: Array, coordinates: int, cost: Cost) -> None:
-        self.times = times
+        self.times = np.ascontiguousarray(times, dtype=np.float64)
         self.compiled = cover_times(layout)
         scale = cost.samples * cost.cycles_per_derivative * coordinates
         self.whole = scale * layout.heights()  # cycles (K, N) of a block that holds all coordinates
@@ -185,7 +185,7 @@ def shares_to_sizes(shares: Array, coordinates: int) -> list[int]:
     """Whole sizes with the same sums, rounded."""
     ends = np.floor(np.cumsum(shares) * coordinates + 0.5).astype(np.int64)
     ends[-1] = coordinates
-    return np.diff(ends, prepend=0).tolist()
+    return [int(size) for size in np.diff(ends, prepend=0)]
 
 
 def without(layout: Layout, index: int) -> Layout:

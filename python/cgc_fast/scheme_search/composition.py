@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,7 @@ class Composition:
 
     def split(self, places: list[int]) -> tuple[tuple[int, ...], ...]:
         """Cut the order at these places, the first 0 and the last N."""
-        return tuple(self.order[a:b] for a, b in zip(places[:-1], places[1:], strict=True))
+        return tuple(self.order[a:b] for a, b in itertools.pairwise(places))
 
     def split_bounds(self, places: list[int]) -> tuple[float, ...]:
         """Sample bounds of the groups between these places."""

@@ -65,9 +65,13 @@ class PlannedScheme:
         """Make the schedule."""
         return scheme(self.scheme, self.workers, self.coordinates, **self.parameters)
 
+    def runtimes(self, times: Array, cost: Cost, *, latency: float = 0.0, threads: int = 1) -> Array:
+        """Simulated runtimes (S,) of draws (S, N), seconds."""
+        return _runtimes(self.schedule(), times, cost, latency, threads)
+
     def score(self, times: Array, cost: Cost, *, latency: float = 0.0, threads: int = 1) -> Score:
         """Score on other draws (S, N)."""
-        return score(self.schedule(), times, cost, latency=latency, threads=threads)
+        return Score.of(self.runtimes(times, cost, latency=latency, threads=threads))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -79,18 +83,18 @@ class PlannedScheme:
         return cls(**{**form, "in_sample": Score(**form["in_sample"])})
 
 
-def score(
-    schedule: Schedule, times: Array, cost: Cost, *, latency: float = 0.0, threads: int = 1
-) -> Score:
+def score(schedule: Schedule, times: Array, cost: Cost, *, latency: float = 0.0, threads: int = 1) -> Score:
     """Simulate a schedule on draws (S, N)."""
-    return Score.of(
-        simulate(
-            schedule,
-            times,
-            samples=cost.samples,
-            cycles_per_derivative=cost.cycles_per_derivative,
-            forward_cycles=cost.forward_cycles,
-            latency=latency,
-            threads=threads,
-        )
+    return Score.of(_runtimes(schedule, times, cost, latency, threads))
+
+
+def _runtimes(schedule: Schedule, times: Array, cost: Cost, latency: float, threads: int) -> Array:
+    return simulate(
+        schedule,
+        times,
+        samples=cost.samples,
+        cycles_per_derivative=cost.cycles_per_derivative,
+        forward_cycles=cost.forward_cycles,
+        latency=latency,
+        threads=threads,
     )

@@ -34,7 +34,7 @@ _FOLLOWED = 3
 _SMALL = 0.03
 _GAIN = 5e-4
 # Of the planned cells: what narrower ones would gain, and the most messages of a worker.
-_LOSS = 2e-3
+_LOSS = 4e-3
 _MESSAGES = 2_000
 
 
@@ -99,7 +99,7 @@ def plan_walked(
         if fits(layout, max_parts):
             ends.append(_drop_small(optimise_sizes(layout, few, coordinates, cost), few, coordinates, cost))
     ends.sort(key=lambda end: end.value)
-    considered = [_describe(end) for end in ends]
+    considered = [_describe(end) for end in _distinct(ends)]
     followed = [
         _improve(
             optimise_sizes(end.layout, times, coordinates, cost, end.shares),
@@ -152,11 +152,12 @@ def usable_groups(composition: Composition, max_parts: int | None, min_redundanc
 
 
 def make_layout(composition: Composition, counts: Iterable[int], walked: Iterable[int]) -> Layout:
-    """Blocks of these numbers of groups, some walked from as many starts as there are pairs in a group."""
-    walked = set(walked)
+    """Blocks of these numbers of groups, some walked: from as many starts as a group has pairs."""
+    workers = composition.workers
+    walked = {g for g in walked if g < workers}
     return Layout(
         tuple(
-            Block(1, composition.groups(g), composition.bounds(g), composition.workers if g in walked else 0)
+            Block(1, composition.groups(g), composition.bounds(g), -(-workers // g) if g in walked else 0)
             for g in counts
         )
     )
@@ -252,9 +253,7 @@ def _improve(
     return here
 
 
-def _swap_places(
-    here: Sizes, times: Array, coordinates: int, cost: Cost, swaps: int, seed: int
-) -> Sizes:
+def _swap_places(here: Sizes, times: Array, coordinates: int, cost: Cost, swaps: int, seed: int) -> Sizes:
     """Exchange places on the last circle as long as that gains."""
     last = here.layout.blocks[-1]
     if not last.starts:
@@ -290,7 +289,9 @@ def plan_cells(
     found: Score | None = None
     for power in itertools.count():
         cells = 2**power
-        schedule = circle_schedule(best.layout.blocks[0].workers, coordinates, best.layout.sized(sizes, cells))
+        schedule = circle_schedule(
+            best.layout.blocks[0].workers, coordinates, best.layout.sized(sizes, cells)
+        )
         if found is not None and max(map(len, schedule.walks)) > max_messages:
             break
         tried = score(schedule, times, cost)

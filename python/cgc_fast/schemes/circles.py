@@ -64,7 +64,7 @@ class Block:
         object.__setattr__(self, "groups", members)
         cuts = equal_bounds(len(members)) if bounds is None else tuple(float(f) for f in bounds)
         if len(cuts) != len(members) + 1 or (cuts[0], cuts[-1]) != (0.0, 1.0) or list(cuts) != sorted(cuts):
-            raise ArgumentValueError(f"bounds: expected 0 = first <= ... <= last = 1, a group between two")
+            raise ArgumentValueError("bounds: expected 0 = first <= ... <= last = 1, a group between two")
         object.__setattr__(self, "bounds", cuts)
         object.__setattr__(self, "starts", integer("starts", starts, 0))
         object.__setattr__(self, "cells", integer("cells", cells, 1))

@@ -27,7 +27,7 @@ def pairs_schedule(
     cells: int = 200,
     feedback: Feedback = "none",
 ) -> Schedule:
-    """Pairs that meet: a pair's range of samples in narrow cells, walked forward by one and backward by the other.
+    """Pairs that meet: a pair's samples in narrow cells, walked forward by one and backward by the other.
 
     No coefficients, two parts stored, one death a pair survived. A pair takes 2 / (1/T_a + 1/T_b) where one
     worker takes T. Without feedback early pairs walk on until the slowest has met; under "announce" no
