@@ -121,14 +121,20 @@ class WithoutFeedback {
         return runtime;
     }
 
-    // Whether any one row decodes the cell and one has arrived by then: most cells do not need more.
-    bool decoded_by(Index cell, double time, const Iteration& draw) const {
+    // Whether any one row decodes the cell and one has arrived by then: most cells do not need more. Whoever
+    // was there in time in the last cell most likely is in the next one.
+    bool decoded_by(Index cell, double time, const Iteration& draw) {
         if (schedule_.required_rows(cell) > 1) return false;
         const auto visits = schedule_.visits_to(cell);
-        return std::any_of(visits.begin(), visits.end(), [&](Index visit) {
+        const auto in_time = [&](Index visit) {
             const Index worker = schedule_.worker_of(visit);
             return seconds(draw.cycle_times[worker], cycles_[visit]) + draw.delays[worker] <= time;
-        });
+        };
+        if (likely_ < visits.size() && in_time(visits[likely_])) return true;
+        const auto found = std::find_if(visits.begin(), visits.end(), in_time);
+        if (found == visits.end()) return false;
+        likely_ = found - visits.begin();
+        return true;
     }
 
     double decode(Index cell, const Iteration& draw) {
@@ -172,6 +178,7 @@ class WithoutFeedback {
     std::vector<Ranked> ranking_;
     std::vector<Index> others_;
     std::vector<double> arrivals_;
+    std::size_t likely_ = 0;  // among the visits to a cell
 };
 
 // Events in the order of time; at one instant in the order of `kind`, then of `index`, so that the outcome

@@ -112,7 +112,13 @@ def _shared_samples(times: Array, coordinates: int, cost: Cost, **others: Any) -
             f"which do not survive the loss of {limits.min_redundancy}"
         )
     return plan_shared_samples(
-        times, coordinates, cost, group=group, composition=others["composition"], latency=limits.latency
+        times,
+        coordinates,
+        cost,
+        group=group,
+        composition=others["composition"],
+        max_parts=limits.max_parts,
+        latency=limits.latency,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from cgc_fast._core import CoverTimes
 from cgc_fast.arguments import Cost
@@ -19,6 +19,10 @@ Array = NDArray[np.float64]
 
 # Smallest share of a block while its size is sought; one that stays there is dropped afterwards.
 _LEAST = 1e-6
+_FLOOR = math.log(_LEAST)
+# Of the logarithms of the shares: the longest step, and the relative gain below which two steps end it.
+_LONGEST = 1.5
+_PROGRESS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def optimise_sizes(
 
     Notes
     -----
-    A limited-memory quasi-Newton method in the logarithms of the shares. The maximum over points of the
+    A quasi-Newton method in the logarithms of the shares. The maximum over points of the
     minimum over workers is not convex in the shares, so that the end depends on the start. O(S N starts) an
     evaluation.
     """
@@ -167,18 +171,47 @@ def optimise_sizes(
         value, slopes = problem.mean(point)
         return value / scale, (slopes - slopes @ point) * point / scale
 
-    floor = np.log(_LEAST)
-    result = optimize.minimize(
-        objective,
-        np.maximum(np.log(shares / shares.max()), floor),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(floor, 0.0)] * count,
-        options={"maxiter": most, "ftol": 1e-7},
-    )
-    weights = np.exp(np.asarray(result.x))
-    best = weights / weights.sum()
-    return Sizes(layout, best, float(result.fun) * scale)
+    logarithms, value = _descend(objective, np.maximum(np.log(shares / shares.max()), _FLOOR), most)
+    weights = np.exp(logarithms)
+    return Sizes(layout, weights / weights.sum(), value * scale)
+
+
+def _descend(
+    objective: Callable[[Array], tuple[float, Array]], point: Array, most: int
+) -> tuple[Array, float]:
+    """Quasi-Newton (BFGS) steps with halving, in coordinates >= _FLOOR; a dozen of them at most.
+
+    In NumPy, because the threads that linear algebra starts for such small systems cost more than the rest.
+    """
+    value, slope = objective(point)
+    inverse = np.eye(len(point))
+    idle = 0
+    for _ in range(most):
+        free = (point > _FLOOR) | (slope < 0.0)
+        direction = np.where(free, -(inverse * free) @ np.where(free, slope, 0.0), 0.0)
+        direction *= min(1.0, _LONGEST / max(float(abs(direction).max()), _LONGEST))
+        step = 1.0
+        while True:
+            trial = np.maximum(point + step * direction, _FLOOR)
+            moved = trial - point
+            descent = float(slope @ moved)
+            new_value, new_slope = objective(trial)
+            if descent < 0.0 and new_value <= value + 1e-4 * descent:
+                break
+            step *= 0.5
+            if step < 1e-4:
+                return point, value
+        change = new_slope - slope
+        curvature = float(moved @ change)
+        if curvature > 1e-12:
+            applied = inverse @ change
+            inverse += (1.0 + float(change @ applied) / curvature) / curvature * np.outer(moved, moved)
+            inverse -= (np.outer(applied, moved) + np.outer(moved, applied)) / curvature
+        idle = idle + 1 if value - new_value <= _PROGRESS * value else 0
+        point, value, slope = trial, new_value, new_slope
+        if idle == 2:
+            break
+    return point, value
 
 
 def shares_to_sizes(shares: Array, coordinates: int) -> list[int]:

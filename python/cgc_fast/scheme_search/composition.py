@@ -47,6 +47,10 @@ class Composition:
             return tuple(k / count for k in range(count + 1))
         return self.split_bounds(self._places(count))
 
+    def proportional_bounds(self, count: int) -> tuple[float, ...]:
+        """Sample bounds of these groups in proportion to their weights, or to their members."""
+        return self.split_bounds(self._places(count))
+
     def split(self, places: list[int]) -> tuple[tuple[int, ...], ...]:
         """Cut the order at these places, the first 0 and the last N."""
         return tuple(self.order[a:b] for a, b in itertools.pairwise(places))

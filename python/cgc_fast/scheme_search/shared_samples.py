@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost, integer
+from cgc_fast.errors import ArgumentValueError
 from cgc_fast.scheme_search.composition import Composition, in_order
 from cgc_fast.scheme_search.planned import PlannedScheme, Score, score
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
@@ -30,7 +31,7 @@ def free_feedback(times: Array, composition: Composition, count: int, coordinate
         done = [
             height * cycles / rates[:, list(group)].sum(axis=1)
             for group, height in zip(
-                composition.groups(count), np.diff(composition.bounds(count)), strict=True
+                composition.groups(count), np.diff(composition.proportional_bounds(count)), strict=True
             )
         ]
     return np.asarray(np.max(done, axis=0))
@@ -43,6 +44,7 @@ def plan_shared_samples(
     *,
     group: int | None = None,
     composition: Composition | None = None,
+    max_parts: int | None = None,
     latency: float = 0.0,
     loss: float = _LOSS,
     max_pieces: int = _PIECES,
@@ -59,9 +61,11 @@ def plan_shared_samples(
         M, b and c.
     group : int, optional
         Workers of a group, the most parts that each must hold; all by default. Where N is not a multiple,
-        the groups have that many or fewer, and hold N / ceil(N / group) parts each.
+        some groups have fewer.
     composition : Composition, optional
         Order and weights of the workers.
+    max_parts : int, optional
+        Most samples that a worker may hold, in parts M/N.
     latency : float
         Seconds from a claim to its answer.
     loss : float
@@ -74,6 +78,11 @@ def plan_shared_samples(
     PlannedScheme
         "shared_samples"; `in_sample` is the mean of the schedule on the first draws.
 
+    Raises
+    ------
+    ArgumentValueError
+        A group needs more samples than `max_parts` allows.
+
     Notes
     -----
     What feedback costs is the pieces that are done twice when all are claimed, the news of the end, and
@@ -85,11 +94,17 @@ def plan_shared_samples(
     most = workers if group is None else integer("group", group, 1, workers)
     count = -(-workers // most)
     members = composition.groups(count)
+    held = workers * float(np.diff(composition.proportional_bounds(count)).max())
+    if max_parts is not None and held > max_parts * (1 + 1e-9):
+        raise ArgumentValueError(
+            f"max_parts: groups of {most} ({composition.name}) hold up to {held:g} parts, expected at most "
+            f"{max_parts}"
+        )
     few = times[:_FEW]
     free = float(free_feedback(few, composition, count, coordinates, cost).mean())
     parameters: dict[str, Any] = {
         "groups": [list(group) for group in members],
-        "bounds": list(composition.bounds(count)),
+        "bounds": list(composition.proportional_bounds(count)),
     }
     largest = max(map(len, members))
     limit = max(largest, max_pieces // count)
