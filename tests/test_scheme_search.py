@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from scipy import stats
 
 import cgc_fast as cgc
 from cgc_fast.arguments import Cost
+from cgc_fast.datasets import load_trace
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.scheme_search import (
     SEARCHES,
@@ -60,7 +60,9 @@ def test_the_parameters_survive_json():
         again = PlannedScheme.from_dict(json.loads(json.dumps(planned.to_dict())))
         assert again == planned
         made, remade = planned.schedule(), again.schedule()
-        assert made.cells == remade.cells or [vars(c) for c in made.cells] != []
+        assert [(c.start, c.stop, c.low, c.high) for c in made.cells] == [
+            (c.start, c.stop, c.low, c.high) for c in remade.cells
+        ]
         for a, b in zip(made.walks, remade.walks, strict=True):
             np.testing.assert_array_equal(a.cells, b.cells)
         assert planned.score(times, Cost(6)) == again.score(times, Cost(6))
@@ -113,6 +115,15 @@ class TestTargets:
         planned = plan_pairs(draws(20, 1000.0, 500), COORDINATES, Cost(20))
         mean, error = fresh(planned, 1000.0, Cost(20))
         assert mean <= 5.80 + 3 * error
+
+    def test_pairs_that_are_told_send_half_of_what_uncoded_sends(self):
+        planned = plan_pairs(draws(20, 1000.0, 50), COORDINATES, Cost(20), feedback="announce")
+        times = draws(20, 1000.0, 50, seed=1)
+        told = cgc.simulate(planned.schedule(), times, samples=20, details=True)
+        half = 0.5 * 20 * COORDINATES
+        # Twice is sent only where a pair meets: at most a cell.
+        assert (told.values_sent.sum(axis=1) >= half).all()
+        assert (told.values_sent.sum(axis=1) <= half + 10 * COORDINATES / planned.parameters["cells"]).all()
 
     @pytest.mark.parametrize(("group", "forward"), [(2, 0.25), (4, 1.0), (20, 0.0)])
     @pytest.mark.parametrize(("delay", "most"), [(0.001, 1.05), (0.01, 1.10)])
@@ -232,6 +243,38 @@ class TestLimits:
         with pytest.raises(ArgumentValueError, match="a pair survives one death"):
             plan_scheme("pairs", model, 90, min_redundancy=2, draws=10)
 
+    @pytest.mark.parametrize("name", ["walked", "pairs", "fractional_repetition"])
+    def test_cells_are_cut_at_boundaries_only(self, name):
+        model, boundaries = IdenticalLaw(stats.expon(loc=1), 6), [5, 40, 41, 77]
+        made = plan_scheme(name, model, 90, boundaries=boundaries, draws=60, hold_out_draws=60)
+        schedule = made.planned.schedule()
+        cuts = {cut for cell in schedule.cells for cut in (cell.start, cell.stop)}
+        assert cuts <= {0, *boundaries, 90}
+        assert made.planned.in_sample.runtime > 0
+        again = plan_scheme(name, model, 90, boundaries=range(90), draws=60, hold_out_draws=60)
+        free = plan_scheme(name, model, 90, draws=60, hold_out_draws=60)
+        assert again.hold_out == free.hold_out
+
+    def test_what_cannot_be_is_refused(self):
+        model = IdenticalLaw(stats.expon(loc=1), 4)
+        for name in ("walked", "pairs"):
+            with pytest.raises(ArgumentValueError, match="expected sequential=False"):
+                plan_scheme(name, model, 90, sequential=True, draws=10)
+        for name in SEARCHES:
+            with pytest.raises(ArgumentValueError, match=r"max_values_sent: expected at least 1, got 0\.5"):
+                plan_scheme(name, model, 90, max_values_sent=0.5, draws=10)
+        made = plan_scheme("fractional_repetition", model, 90, sequential=True, draws=50, hold_out_draws=50)
+        for walk in made.planned.schedule().walks:
+            assert (np.diff([made.planned.schedule().cells[cell].start for cell in walk.cells]) > 0).all()
+
+    @pytest.mark.parametrize("name", sorted(SEARCHES))
+    def test_workers_that_never_answer(self, name):
+        times = 1.0 + np.random.default_rng(0).exponential(1.0, (80, 6))
+        times[np.arange(0, 80, 3), np.arange(0, 80, 3) % 6] = np.inf  # never two at once
+        made = plan_scheme(name, Trace(times), 120, Cost(6))
+        assert np.isfinite(made.hold_out.runtime)
+        assert np.isfinite(made.planned.in_sample.runtime)
+
     def test_pairs_need_two(self):
         with pytest.raises(ArgumentValueError, match="at least 2 workers"):
             plan_pairs(np.ones((3, 1)), 10)
@@ -246,17 +289,24 @@ class TestLimits:
         assert set(candidate_groups(200)) >= {200 // r for r in range(1, 201)} | set(range(1, 25))
 
 
-TRACES = Path(__file__).parent.parent / "data" / "traces"
-
-
-@pytest.mark.skipif(not TRACES.exists(), reason="the traces are not here")
 @pytest.mark.parametrize(
     ("name", "most"), [("gpu_training_10_workers", 0.25), ("llm_training_32_replicas", 0.90)]
 )
 def test_measured_traces(name, most):
-    times = np.loadtxt(TRACES / f"{name}.csv", delimiter=",", comments="#")
-    workers = times.shape[1]
-    second = times[(len(times) + 1) // 2 :]
-    made = plan_scheme("pairs", Trace(times), COORDINATES, Cost(workers), max_parts=2)
-    alone = cgc.simulate(uncoded_schedule(workers, COORDINATES), second, samples=workers).mean()
+    """Chosen on the first half, scored on the second; everybody stores two parts."""
+    trace = load_trace(name)
+    second = trace.times[(len(trace.times) + 1) // 2 :]
+    made = plan_scheme("pairs", trace, COORDINATES, Cost(trace.workers), max_parts=2)
+    alone = cgc.simulate(uncoded_schedule(trace.workers, COORDINATES), second, samples=trace.workers).mean()
     assert made.hold_out.runtime <= most * alone
+    assert made.hold_out.draws == len(second)
+
+
+def test_shuffled_traces_are_not_taken_for_persistent_ones():
+    trace = load_trace("gpu_training_10_workers")
+    times = np.random.default_rng(0).permuted(trace.times, axis=1)
+    made = plan_scheme("pairs", Trace(times), COORDINATES, Cost(10), max_parts=2)
+    plain = plan_pairs(times[: len(times) // 2], COORDINATES, Cost(10)).score(
+        times[len(times) // 2 :], Cost(10)
+    )
+    assert made.hold_out.runtime <= plain.runtime + 2 * plain.standard_error

@@ -6,8 +6,8 @@ scores the result on draws that it was not chosen on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,15 +43,15 @@ _NOISE = 2.0
 
 @dataclass(frozen=True)
 class ScoredScheme:
-    """A planned scheme and its score on draws that nothing was chosen on.
+    """A planned scheme and its score on draws that its parameters were not chosen on.
 
     Attributes
     ----------
     planned : PlannedScheme
         Made from all draws; for a trace from all its rows.
     hold_out : Score
-        Of a scheme made in the same way: for a law the same one on fresh draws; for a trace the one made from
-        its first half, on its second.
+        Of a scheme made in the same way: for laws the same one on fresh draws; for a trace the one made from
+        its first half, on its second, which was also asked who should work with whom.
     composition : str
         Who works with whom.
     """
@@ -122,6 +122,7 @@ def _shared_samples(times: Array, coordinates: int, cost: Cost, **others: Any) -
     )
 
 
+_BACKWARD = ("pairs", "walked")
 SEARCHES: dict[str, Callable[..., PlannedScheme]] = {
     "fractional_repetition": _fractional_repetition,
     "pairs": _pairs,
@@ -138,6 +139,9 @@ def plan_scheme(
     *,
     max_parts: int | None = None,
     min_redundancy: int = 0,
+    max_values_sent: float | None = None,
+    boundaries: Sequence[int] | None = None,
+    sequential: bool = False,
     latency: float = 0.0,
     draws: int = 2_000,
     hold_out_draws: int = 20_000,
@@ -160,6 +164,12 @@ def plan_scheme(
         Most samples that a worker may hold, in parts M/N.
     min_redundancy : int
         Workers that every cell survives the loss of.
+    max_values_sent : float, optional
+        Most values that a worker may send, in multiples of L. No scheme here sends more than 1, none less.
+    boundaries : sequence of int, optional
+        Where cells may begin and end, besides 0 and L; cuts are moved to the nearest one.
+    sequential : bool
+        Coordinates only in rising order: no pairs and no walked blocks.
     latency : float
         Seconds from a claim to its answer; for "shared_samples".
     draws, hold_out_draws : int
@@ -177,8 +187,8 @@ def plan_scheme(
     Notes
     -----
     If all workers have one law, they are taken in order with equal weights. Otherwise fast ones are also put
-    together with slow ones, with equal shares of the samples and with shares by speed. The composition is
-    chosen on the second half of a trace, after a search on its first half, or on half of the draws; another
+    together with slow ones, with equal shares of the samples and with shares by speed. Which of these is
+    decided on the second half of a trace, after a search on its first half, or on as many draws again; another
     than the plain one must win by 2 standard errors of the paired difference of the scores.
     """
     if name not in SEARCHES:
@@ -192,6 +202,16 @@ def plan_scheme(
     )
     chooser, scorer = (np.random.default_rng((seed, stream)) for stream in range(2))
     search = SEARCHES[name]
+    if sequential and name in _BACKWARD:
+        raise ArgumentValueError(
+            f"scheme {name}: expected sequential=False, because half of its workers walk the coordinates "
+            "backward"
+        )
+    if max_values_sent is not None and quantity("max_values_sent", max_values_sent) < 1.0:
+        raise ArgumentValueError(
+            f"max_values_sent: expected at least 1, got {max_values_sent}: a worker of the scheme {name} may "
+            "have to send every coordinate once"
+        )
     if isinstance(model, Trace):
         everything = np.ascontiguousarray(model.times)
         half = (len(everything) + 1) // 2
@@ -199,10 +219,15 @@ def plan_scheme(
     else:
         everything = model.draw(chooser, draws)
         first = everything
-        second = model.draw(scorer, hold_out_draws)
+        second = model.draw(scorer, hold_out_draws if isinstance(model, IdenticalLaw) else draws)
 
     def made(times: Array, composition: Composition) -> PlannedScheme:
-        return search(times, coordinates, cost, composition=composition, limits=limits)
+        planned = search(times, coordinates, cost, composition=composition, limits=limits)
+        if boundaries is None or name == "shared_samples":  # its cells are as wide as can be
+            return planned
+        parameters = {**planned.parameters, "boundaries": [int(cut) for cut in boundaries]}
+        moved = replace(planned, parameters=parameters)
+        return replace(moved, in_sample=moved.score(times, cost))
 
     plain = in_order(model.workers)
     if isinstance(model, IdenticalLaw) or len(second) == 0:
@@ -231,7 +256,11 @@ def plan_scheme(
     index, planned, own = chosen
     if isinstance(model, Trace):
         planned = made(everything, (plain, *by_speed(everything))[index])
-    return ScoredScheme(planned, Score.of(own), str(planned.report["composition"]))
+        hold_out = Score.of(own)
+    else:
+        times = model.draw(scorer, hold_out_draws)
+        hold_out = planned.score(times, cost, latency=limits.latency, threads=threads)
+    return ScoredScheme(planned, hold_out, str(planned.report["composition"]))
 
 
 def _better(runtimes: Array, others: Array) -> bool:

@@ -145,7 +145,7 @@ def optimise_sizes(
     layout : Layout
         K blocks.
     times : ndarray of float64 of shape (S, N)
-        Draws, with a finite mean runtime.
+        Draws. Where some are never done, the shares are not changed and the value is infinite.
     start : ndarray of float64 of shape (K,), optional
         Shares, >= 0.
     most : int
@@ -164,6 +164,8 @@ def optimise_sizes(
     if count == 1:
         return Sizes(layout, shares, float(problem.runtimes(shares).mean()))
     scale = problem.mean(shares)[0]
+    if not 0.0 < scale < math.inf:
+        return Sizes(layout, shares, scale)
 
     def objective(logarithms: Array) -> tuple[float, Array]:
         weights = np.exp(logarithms)

@@ -88,6 +88,13 @@ def plan_fractional_repetition(
     groups = np.array(counts, dtype=np.int64)
     ordered = np.ascontiguousarray(times[:, list(composition.order)])
     statistics = group_times(ordered, groups, np.ones((len(groups), workers)))
+    answered = np.isfinite(statistics).all(axis=0)
+    if not answered.any():
+        raise ArgumentValueError(
+            "times: expected draws in which some number of groups is done, got one in which none is"
+        )
+    groups, statistics = groups[answered], statistics[:, answered]
+    counts = groups.tolist()
     forward = cost.forward_cycles / (cost.cycles_per_derivative * coordinates)
     minima = search_levels(np.ascontiguousarray(statistics), workers / groups, forward)
 

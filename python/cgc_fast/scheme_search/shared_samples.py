@@ -101,6 +101,8 @@ def plan_shared_samples(
             f"{max_parts}"
         )
     few = times[:_FEW]
+    done = np.isfinite(free_feedback(few, composition, count, coordinates, cost))
+    few = few[done] if done.any() else few  # a group of which nobody answers says nothing about pieces
     free = float(free_feedback(few, composition, count, coordinates, cost).mean())
     parameters: dict[str, Any] = {
         "groups": [list(group) for group in members],

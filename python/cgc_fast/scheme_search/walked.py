@@ -173,6 +173,8 @@ def _families(usable: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, .
     first, last = usable[0], usable[-1]
     sets = {(last,), (first, last), tuple(usable), (first, *usable[1:2], last), (*usable[1:2], last)}
     sets |= {(*usable[:3], last), (*usable[:2], *usable[len(usable) // 2 :][:1], last)}
+    # Where workers may never answer only large groups are always done.
+    sets |= {tuple(usable[skipped:]) for skipped in (2, len(usable) // 2) if usable[skipped:]}
     families = set()
     for counts in sets:
         distinct = tuple(sorted(set(counts), reverse=True))

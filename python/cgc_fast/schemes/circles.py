@@ -126,6 +126,7 @@ def circle_schedule(
     coordinates: int,
     blocks: Sequence[Block | Mapping[str, Any]],
     feedback: Feedback = "none",
+    boundaries: Sequence[int] | None = None,
 ) -> Schedule:
     """Blocks one after the other, each walked around by groups of workers.
 
@@ -140,6 +141,8 @@ def circle_schedule(
         In the order of the walks; their sizes sum to L.
     feedback : {"none", "announce"}
         Whether workers learn which cells are decoded.
+    boundaries : sequence of int, optional
+        Where cells may begin and end, besides 0 and L; every cut is moved to the nearest one.
 
     Raises
     ------
@@ -157,20 +160,23 @@ def circle_schedule(
         if block.workers != workers:
             raise ArgumentValueError(f"blocks: expected groups of {workers} workers, got {block.workers}")
 
+    allowed = None if boundaries is None else np.unique([0, *boundaries, coordinates])
+    if allowed is not None and (allowed[0] < 0 or allowed[-1] > coordinates):
+        raise ArgumentValueError(
+            f"boundaries: expected coordinates in 0..{coordinates}, got {allowed[0]} to {allowed[-1]}"
+        )
     cells: list[Cell] = []
     visits: list[list[NDArray[np.int64]]] = [[] for _ in range(workers)]
     rows: list[list[NDArray[np.int64]]] = [[] for _ in range(workers)]
     start = 0
     for block in made:
         for group, low, high in zip(block.groups, block.bounds[:-1], block.bounds[1:], strict=True):
-            if block.size == 0 or low == high:
-                if block.size:
-                    cells.append(Cell(start, start + block.size, low, high, RepetitionCode(len(group))))
+            cuts, ways = _ways(block, len(group), start, allowed)
+            if low == high or len(cuts) < 2:
                 continue
             code = RepetitionCode(len(group))
-            cuts, ways = _ways(block, len(group))
             first = len(cells)
-            cells += [Cell(start + a, start + b, low, high, code) for a, b in itertools.pairwise(cuts)]
+            cells += [Cell(a, b, low, high, code) for a, b in itertools.pairwise(cuts)]
             for row, (worker, way) in enumerate(zip(group, ways, strict=True)):
                 visits[worker].append(first + way)
                 rows[worker].append(np.full(len(way), row))
@@ -182,18 +188,34 @@ def circle_schedule(
     return Schedule(workers, coordinates, tuple(cells), tuple(walks), feedback)
 
 
-def _ways(block: Block, members: int) -> tuple[list[int], list[NDArray[np.int64]]]:
+def _ways(
+    block: Block, members: int, start: int, allowed: NDArray[np.int64] | None
+) -> tuple[list[int], list[NDArray[np.int64]]]:
     """Where the circle of a group is cut, and the cells in the order of each member."""
-    if members == 1 or block.starts == 0:
-        return [0, block.size], [np.zeros(1, dtype=np.int64)] * members
-    positions, backward = directions(members, block.starts)
-    arcs = min(block.starts, (members + 1) // 2)
+    arcs = max(1, min(block.starts, (members + 1) // 2))
+    pieces = arcs * block.cells if members > 1 and block.starts > 0 else 1
+
+    def moved(cut: int) -> int:
+        return start + cut if allowed is None else _nearest(allowed, start + cut)
+
     # In integers, so that the cuts are those of the starts wherever the cells are no wider than 1.
-    cuts = sorted({block.size * k // (arcs * block.cells) for k in range(arcs * block.cells + 1)})
+    cuts = sorted({moved(block.size * k // pieces) for k in range(pieces + 1)})
     count = len(cuts) - 1
+    if count < 1:
+        return cuts, []
     order = np.arange(count)
     ways = []
-    for position, reverse in zip(positions, backward, strict=True):
-        at = int(np.searchsorted(cuts, block.size * round(position * arcs) // arcs)) % count
+    for position, reverse in zip(*directions(members, block.starts), strict=True):
+        at = cuts.index(moved(block.size * round(position * arcs) // arcs)) % count if pieces > 1 else 0
         ways.append(np.roll(order, -at)[::-1] if reverse else np.roll(order, -at))
     return cuts, ways
+
+
+def _nearest(allowed: NDArray[np.int64], cut: int) -> int:
+    """The allowed cut nearest to one, the lower of two."""
+    after = int(np.searchsorted(allowed, cut))
+    if after == 0:
+        return int(allowed[0])
+    if after == len(allowed) or cut - allowed[after - 1] <= allowed[after] - cut:
+        return int(allowed[after - 1])
+    return int(allowed[after])

@@ -24,6 +24,7 @@ def fractional_repetition_schedule(
     block_sizes: ArrayLike | None = None,
     *,
     blocks: Sequence[Block | Mapping[str, Any]] | None = None,
+    boundaries: Sequence[int] | None = None,
 ) -> Schedule:
     """Fractional repetition blocks: g groups of workers share the samples, each group repeats its g-th.
 
@@ -41,9 +42,11 @@ def fractional_repetition_schedule(
         x: how many coordinates each level gets; sum L. Levels with none are left out.
     blocks : sequence of Block, or of their JSON forms
         Instead of `block_sizes`: blocks with any numbers of groups, composed at will.
+    boundaries : sequence of int, optional
+        With `blocks`: where these may begin and end; every cut is moved to the nearest one.
     """
     if blocks is not None and block_sizes is None:
-        return circle_schedule(workers, coordinates, blocks)
+        return circle_schedule(workers, coordinates, blocks, boundaries=boundaries)
     if blocks is not None or block_sizes is None:
         raise ArgumentTypeError("fractional_repetition: expected either block_sizes or blocks")
     workers, coordinates = integer("workers", workers, 1), integer("coordinates", coordinates, 1)

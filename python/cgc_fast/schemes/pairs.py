@@ -26,6 +26,7 @@ def pairs_schedule(
     bounds: Sequence[float] | None = None,
     cells: int = 200,
     feedback: Feedback = "none",
+    boundaries: Sequence[int] | None = None,
 ) -> Schedule:
     """Pairs that meet: a pair's samples in narrow cells, walked forward by one and backward by the other.
 
@@ -47,6 +48,8 @@ def pairs_schedule(
         Cells of a pair. What is lost is about half a cell; each is a message.
     feedback : {"none", "announce"}
         What the workers learn.
+    boundaries : sequence of int, optional
+        Where cells may begin and end; every cut is moved to the nearest one.
     """
     chosen = adjacent_pairs(workers) if pairs is None else tuple(tuple(pair) for pair in pairs)
     if any(not 1 <= len(pair) <= 3 for pair in chosen):
@@ -58,4 +61,4 @@ def pairs_schedule(
         bounds = [seat / seats[-1] for seat in seats]
     # A group of three has two arcs; as many cells around the circle.
     block = Block(coordinates, chosen, bounds, starts=2, cells=cells)
-    return circle_schedule(workers, coordinates, [block], feedback)
+    return circle_schedule(workers, coordinates, [block], feedback, boundaries)

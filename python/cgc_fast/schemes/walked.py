@@ -16,6 +16,7 @@ def walked_schedule(
     coordinates: int,
     blocks: Sequence[Block | Mapping[str, Any]],
     feedback: Feedback = "none",
+    boundaries: Sequence[int] | None = None,
 ) -> Schedule:
     """Fractional repetition blocks of which some, at least the last, are walked around from several starts.
 
@@ -31,5 +32,7 @@ def walked_schedule(
         In rising redundancy, with sizes that sum to L.
     feedback : {"none", "announce"}
         Whether workers learn which cells are decoded.
+    boundaries : sequence of int, optional
+        Where cells may begin and end; every cut is moved to the nearest one.
     """
-    return circle_schedule(workers, coordinates, blocks, feedback)
+    return circle_schedule(workers, coordinates, blocks, feedback, boundaries)
