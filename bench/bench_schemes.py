@@ -25,9 +25,9 @@ from cgc_fast.scheme_search import (
     plan_shared_samples,
     plan_walked,
 )
-from cgc_fast.scheme_search.composition import in_order
 from cgc_fast.scheme_search.shared_samples import free_feedback
 from cgc_fast.schemes import uncoded_schedule
+from cgc_fast.schemes.circles import contiguous_groups, equal_bounds
 from cgc_fast.simulation import simulate
 
 COORDINATES = 20_000
@@ -146,9 +146,10 @@ def shared(count: int) -> None:
     for (ratio, forward), figures in SHARED.items():
         start, cost = STARTS[ratio], Cost(20, 1.0, forward * COORDINATES)
         planning, times = draws(start, 20, PLANNING_DRAWS, 0), draws(start, 20, count, 1)
-        bound = float(free_feedback(planning, in_order(20), 1, COORDINATES, cost).mean())
+        bound = float(free_feedback(planning, [range(20)], [0.0, 1.0], COORDINATES, cost).mean())
         for group, figure in zip((2, 4, 20), figures, strict=True):
-            free = free_feedback(times, in_order(20), 20 // group, COORDINATES, cost).mean() / UNIT
+            groups, bounds = contiguous_groups(20, 20 // group), equal_bounds(20 // group)
+            free = free_feedback(times, groups, bounds, COORDINATES, cost).mean() / UNIT
             for share, allowed in ((0.001, 1.05), (0.01, 1.10)):
                 planned = plan_shared_samples(planning, COORDINATES, cost, group=group, latency=share * bound)
                 began = time.perf_counter()

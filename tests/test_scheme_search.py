@@ -22,10 +22,17 @@ from cgc_fast.scheme_search import (
     plan_shared_samples,
     plan_walked,
 )
-from cgc_fast.scheme_search.composition import Composition, balanced_order, by_speed, in_order
+from cgc_fast.scheme_search.composition import (
+    Composition,
+    balanced_order,
+    bounds_within,
+    by_speed,
+    in_order,
+)
 from cgc_fast.scheme_search.fractional_repetition import candidate_groups
 from cgc_fast.scheme_search.shared_samples import free_feedback
 from cgc_fast.schemes import uncoded_schedule
+from cgc_fast.schemes.circles import contiguous_groups, equal_bounds
 from cgc_fast.schemes.shared_samples import piece_bounds, shared_samples_schedule
 from cgc_fast.straggler_models import IdenticalLaw, LawPerWorker, Trace
 from own_problems import Quadratic
@@ -130,9 +137,10 @@ class TestTargets:
     def test_shared_samples(self, forward, group, delay, most):
         cost = Cost(20, 1.0, forward * COORDINATES)
         times = draws(20, 50.0, 300)
-        bound = float(free_feedback(times, in_order(20), 1, COORDINATES, cost).mean())
+        bound = float(free_feedback(times, [range(20)], [0.0, 1.0], COORDINATES, cost).mean())
         planned = plan_shared_samples(times, COORDINATES, cost, group=group, latency=delay * bound)
-        free = free_feedback(draws(20, 50.0, 300, seed=1), in_order(20), 20 // group, COORDINATES, cost)
+        groups, bounds = contiguous_groups(20, 20 // group), equal_bounds(20 // group)
+        free = free_feedback(draws(20, 50.0, 300, seed=1), groups, bounds, COORDINATES, cost)
         mean, _ = fresh(planned, 50.0, cost, 300, latency=delay * bound)
         assert mean <= most * free.mean() / UNIT  # on the same draws: nothing to allow for
 
@@ -191,6 +199,14 @@ class TestCompositions:
         np.testing.assert_allclose(made.bounds(4), [0.0, 0.4, 0.5, 0.8, 1.0])
         assert in_order(6).bounds(3) == (0.0, 1 / 3, 2 / 3, 1.0)
         assert in_order(5).groups(2) == ((0, 1, 2), (3, 4))
+
+    def test_shares_are_cut_off_at_what_fits(self):
+        assert bounds_within((0.0, 0.3, 1.0), 0.7) == (0.0, 0.3, 1.0)
+        # What is cut off goes to the others in proportion, and where that takes one above, to the last.
+        np.testing.assert_allclose(bounds_within((0.0, 0.8, 0.85, 1.0), 0.6), [0.0, 0.6, 0.7, 1.0])
+        np.testing.assert_allclose(bounds_within((0.0, 0.8, 0.81, 1.0), 0.45), [0.0, 0.45, 0.55, 1.0])
+        assert bounds_within((0.0, 0.8, 1.0), 0.5) == (0.0, 0.5, 1.0)
+        assert bounds_within((0.0, 0.8, 1.0), 0.4) == (0.0, 0.5, 1.0)
 
     def test_weights_are_mean_rates(self):
         times = np.array([[1.0, 2.0, np.inf, 0.5]])
@@ -285,8 +301,8 @@ class TestLimits:
 
     def test_groups_that_are_tried(self):
         assert candidate_groups(6) == [6, 3, 2, 1]
-        assert candidate_groups(20)[:4] == [20, 10, 9, 8]
-        assert set(candidate_groups(200)) >= {200 // r for r in range(1, 201)} | set(range(1, 25))
+        assert candidate_groups(20) == [20, 10, 8, 7, 6, 5, 4, 3, 2, 1]
+        assert set(candidate_groups(200)) >= {200 // r for r in range(1, 201)} | set(range(1, 9))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,8 @@ def _walked(times: Array, coordinates: int, cost: Cost, **others: Any) -> Planne
         composition=others["composition"],
         max_parts=limits.max_parts,
         min_redundancy=limits.min_redundancy,
+        judge=others.get("judge"),
+        like=others.get("like"),
     )
 
 
@@ -187,9 +189,10 @@ def plan_scheme(
     Notes
     -----
     If all workers have one law, they are taken in order with equal weights. Otherwise fast ones are also put
-    together with slow ones, with equal shares of the samples and with shares by speed. Which of these is
-    decided on the second half of a trace, after a search on its first half, or on as many draws again; another
-    than the plain one must win by 2 standard errors of the paired difference of the scores.
+    together with slow ones, with equal shares of the samples and with shares by speed. Which of these, and
+    for walked blocks which layout, is decided on the second half of a trace, after a search on its first
+    half, or on as many draws again; another composition than the plain one must win by 2 standard errors of
+    the paired difference of the scores.
     """
     if name not in SEARCHES:
         raise unknown_name("scheme", name, SEARCHES)
@@ -221,8 +224,8 @@ def plan_scheme(
         first = everything
         second = model.draw(scorer, hold_out_draws if isinstance(model, IdenticalLaw) else draws)
 
-    def made(times: Array, composition: Composition) -> PlannedScheme:
-        planned = search(times, coordinates, cost, composition=composition, limits=limits)
+    def made(times: Array, composition: Composition, **others: Any) -> PlannedScheme:
+        planned = search(times, coordinates, cost, composition=composition, limits=limits, **others)
         if boundaries is None or name == "shared_samples":  # its cells are as wide as can be
             return planned
         parameters = {**planned.parameters, "boundaries": [int(cut) for cut in boundaries]}
@@ -243,7 +246,7 @@ def plan_scheme(
     refusal: ArgumentValueError | None = None
     for index, composition in enumerate((plain, *by_speed(first))):
         try:
-            planned = made(first, composition)
+            planned = made(first, composition, judge=second)
         except ArgumentValueError as error:  # shares by speed may not fit in max_parts
             refusal = refusal or error
             continue
@@ -255,7 +258,7 @@ def plan_scheme(
         raise refusal
     index, planned, own = chosen
     if isinstance(model, Trace):
-        planned = made(everything, (plain, *by_speed(everything))[index])
+        planned = made(everything, (plain, *by_speed(everything))[index], like=planned)
         hold_out = Score.of(own)
     else:
         times = model.draw(scorer, hold_out_draws)

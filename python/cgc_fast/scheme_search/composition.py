@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Composition", "balanced_order", "by_speed", "in_order", "mean_rates"]
+__all__ = ["Composition", "balanced_order", "bounds_within", "by_speed", "in_order", "mean_rates"]
 
 Array = NDArray[np.float64]
 
@@ -65,6 +65,27 @@ class Composition:
 
     def _places(self, count: int) -> list[int]:
         return [-(-k * self.workers // count) for k in range(count + 1)]
+
+
+def bounds_within(bounds: tuple[float, ...], most: float) -> tuple[float, ...]:
+    """Sample bounds with no share above `most`: what is cut off goes to the others, in proportion.
+
+    Unchanged where all fit; where there is no room for all the shares are equal, above `most`.
+    """
+    shares = np.diff(bounds)
+    if (shares <= most * (1 + 1e-9)).all():
+        return bounds
+    count = len(shares)
+    full = np.zeros(count, dtype=np.bool_)
+    while True:
+        full |= shares > most
+        rest = 1.0 - most * np.count_nonzero(full)
+        if full.all() or rest <= 0.0 or not shares[~full].any():
+            return tuple(k / count for k in range(count + 1))
+        shares = np.where(full, most, shares * rest / shares[~full].sum())
+        if (shares[~full] <= most).all():
+            cuts = np.minimum(np.cumsum(shares), 1.0)
+            return (0.0, *cuts[:-1].tolist(), 1.0)
 
 
 def mean_rates(times: Array) -> Array:

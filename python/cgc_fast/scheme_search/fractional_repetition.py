@@ -20,14 +20,14 @@ __all__ = ["candidate_groups", "plan_fractional_repetition"]
 Array = NDArray[np.float64]
 
 # Up to this many groups every number is tried, beyond it those of equal group sizes, N // r.
-_EVERY = 24
+_EVERY = 8
 # Sizes of blocks below this share are dropped where that does not cost more than the gap.
 _SMALL = 0.01
 _GAIN = 2e-4
 
 
 def candidate_groups(workers: int) -> list[int]:
-    """Numbers of groups that are tried, falling: all up to 24, and N // r for every r."""
+    """Numbers of groups that are tried, falling: all up to 8, and N // r for every r."""
     every = {*range(1, min(workers // 2, _EVERY) + 1)}
     return sorted(every | {workers // r for r in range(1, workers + 1)}, reverse=True)
 

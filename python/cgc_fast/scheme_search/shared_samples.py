@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost, integer
 from cgc_fast.errors import ArgumentValueError
-from cgc_fast.scheme_search.composition import Composition, in_order
+from cgc_fast.scheme_search.composition import Composition, bounds_within, in_order
 from cgc_fast.scheme_search.planned import PlannedScheme, Score, score
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 
@@ -23,16 +24,16 @@ _RATIOS = (1.0, 4.0, 16.0)
 _FEW = 200  # draws that pieces are compared on
 
 
-def free_feedback(times: Array, composition: Composition, count: int, coordinates: int, cost: Cost) -> Array:
+def free_feedback(
+    times: Array, groups: Sequence[Sequence[int]], bounds: Sequence[float], coordinates: int, cost: Cost
+) -> Array:
     """Runtimes (S,) of draws (S, N) if claims took no time and pieces were infinitely small, in seconds."""
     cycles = cost.samples * (cost.cycles_per_derivative * coordinates + cost.forward_cycles)
     with np.errstate(divide="ignore"):
         rates = 1.0 / times
         done = [
             height * cycles / rates[:, list(group)].sum(axis=1)
-            for group, height in zip(
-                composition.groups(count), np.diff(composition.proportional_bounds(count)), strict=True
-            )
+            for group, height in zip(groups, np.diff(bounds), strict=True)
         ]
     return np.asarray(np.max(done, axis=0))
 
@@ -94,19 +95,22 @@ def plan_shared_samples(
     most = workers if group is None else integer("group", group, 1, workers)
     count = -(-workers // most)
     members = composition.groups(count)
-    held = workers * float(np.diff(composition.proportional_bounds(count)).max())
+    bounds = composition.proportional_bounds(count)
+    if max_parts is not None:
+        bounds = bounds_within(bounds, max_parts / workers)
+    held = workers * float(np.diff(bounds).max())
     if max_parts is not None and held > max_parts * (1 + 1e-9):
         raise ArgumentValueError(
             f"max_parts: groups of {most} ({composition.name}) hold up to {held:g} parts, expected at most "
             f"{max_parts}"
         )
     few = times[:_FEW]
-    done = np.isfinite(free_feedback(few, composition, count, coordinates, cost))
+    done = np.isfinite(free_feedback(few, members, bounds, coordinates, cost))
     few = few[done] if done.any() else few  # a group of which nobody answers says nothing about pieces
-    free = float(free_feedback(few, composition, count, coordinates, cost).mean())
+    free = float(free_feedback(few, members, bounds, coordinates, cost).mean())
     parameters: dict[str, Any] = {
         "groups": [list(group) for group in members],
-        "bounds": list(composition.proportional_bounds(count)),
+        "bounds": list(bounds),
     }
     largest = max(map(len, members))
     limit = max(largest, max_pieces // count)

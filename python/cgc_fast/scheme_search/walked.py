@@ -49,6 +49,8 @@ def plan_walked(
     swaps: int = 60,
     loss: float = _LOSS,
     max_messages: int = _MESSAGES,
+    judge: Array | None = None,
+    like: PlannedScheme | None = None,
     seed: int = 0,
 ) -> PlannedScheme:
     """Choose group sizes, block sizes, starts and cells on draws of the cycle times.
@@ -73,6 +75,11 @@ def plan_walked(
         The cells are cut until the mean is within this of that of infinitely narrow ones, relatively.
     max_messages : int
         Of a worker, at most.
+    judge : ndarray of float64 of shape (S', N), optional
+        Other draws, on which the best layout is chosen after its sizes were on `times`: where speeds drift,
+        what fits the past best is not what fits the future.
+    like : PlannedScheme, optional
+        Take the numbers of groups and who walks from this one; nothing but sizes and places are sought.
     seed : int
         Of the exchanges.
 
@@ -94,25 +101,33 @@ def plan_walked(
     usable = usable_groups(composition, max_parts, min_redundancy)
     few = times[:_FEW]
     ends = []
-    for counts, walked in _families(usable):
+    families = _families(usable) if like is None else [_family(like)]
+    for counts, walked in families:
         layout = make_layout(composition, counts, walked)
         if fits(layout, max_parts):
             ends.append(_drop_small(optimise_sizes(layout, few, coordinates, cost), few, coordinates, cost))
+    if not ends:
+        raise ArgumentValueError(
+            f"max_parts: none of the layouts ({composition.name}) fits in {max_parts} parts a worker"
+        )
     ends.sort(key=lambda end: end.value)
     considered = [_describe(end) for end in _distinct(ends)]
     followed = [
-        _improve(
-            optimise_sizes(end.layout, times, coordinates, cost, end.shares),
-            composition,
-            usable,
-            max_parts,
-            times,
-            coordinates,
-            cost,
-        )
-        for end in _distinct(ends)[:_FOLLOWED]
+        optimise_sizes(end.layout, times, coordinates, cost, end.shares)
+        for end in _distinct(ends)[: _FOLLOWED if judge is None else None]
     ]
-    best = min(followed, key=lambda end: end.value)
+    if like is None:
+        followed += [
+            _improve(end, composition, usable, max_parts, times, coordinates, cost)
+            for end in sorted(followed, key=lambda end: end.value)[:_FOLLOWED]
+        ]
+
+    def judged(end: Sizes) -> float:
+        if judge is None:
+            return end.value
+        return mean_runtime(end.layout, end.shares, judge, coordinates, cost)[0]
+
+    best = min(followed, key=judged)
     best = _swap_places(best, times, coordinates, cost, swaps, seed)
     best = optimise_sizes(best.layout, times, coordinates, cost, best.shares)
     sizes = shares_to_sizes(best.shares, coordinates)
@@ -180,6 +195,12 @@ def _families(usable: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, .
         distinct = tuple(sorted(set(counts), reverse=True))
         families |= {(distinct, distinct[-1:]), (distinct, distinct)}
     return sorted(families)
+
+
+def _family(like: PlannedScheme) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    blocks = [Block.of(block) for block in like.parameters["blocks"]]
+    counts = tuple(len(block.groups) for block in blocks)
+    return counts, tuple(g for g, block in zip(counts, blocks, strict=True) if block.starts)
 
 
 def _describe(end: Sizes) -> dict[str, Any]:
