@@ -12,7 +12,12 @@ from cgc_fast._core import CoverTimes
 from cgc_fast.arguments import Cost
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.scheme_search.block_search import Layout, mean_runtime, runtimes
-from cgc_fast.schemes import fractional_repetition_schedule, pairs_schedule, walked_schedule
+from cgc_fast.schemes import (
+    fractional_repetition_schedule,
+    pairs_schedule,
+    shared_samples_schedule,
+    walked_schedule,
+)
 from cgc_fast.schemes.circles import Block, circle_schedule, contiguous_groups, directions
 from cgc_fast.simulation import simulate
 
@@ -157,3 +162,34 @@ def test_unfit_blocks_are_refused():
         fractional_repetition_schedule(2, 3)
     with pytest.raises(ArgumentTypeError, match="either block_sizes or blocks"):
         fractional_repetition_schedule(2, 3, [3, 0], blocks=[Block(3, [[0], [1]])])
+
+
+SCHEDULES = {
+    "walked": walked_schedule(
+        5, 60, [Block(20, contiguous_groups(5, 5)), Block(40, contiguous_groups(5, 1), starts=3, cells=3)]
+    ),
+    "walked, announced": walked_schedule(
+        5, 60, [Block(20, contiguous_groups(5, 2), starts=2), Block(40, [range(5)], None, 3, 2)], "announce"
+    ),
+    "pairs": pairs_schedule(5, 60, pairs=[[4, 0], [2], [1, 3]], bounds=[0.0, 0.3, 0.5, 1.0], cells=6),
+    "pairs, announced": pairs_schedule(5, 60, cells=6, feedback="announce"),
+    "shared samples": shared_samples_schedule(5, 60, [[3, 0], [1, 2, 4]], pieces=7, ratio=3.0),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("forward_cycles", [0.0, 20.0])
+def test_simulation_of_every_scheme_is_that_of_its_twin(name, forward_cycles):
+    made = SCHEDULES[name]
+    times = 0.3 + np.random.default_rng(4).exponential(1.0, (25, 5))
+    times[::6, 1] = np.inf
+    cost = {"samples": 9.0, "cycles_per_derivative": 2.0, "forward_cycles": forward_cycles}
+    delays = np.array([0.1, 0.0, 0.7, 0.2, 0.3])
+    for latency in (0.0, 1.3, 40.0):
+        got = simulate(made, times, **cost, delay=delays, latency=latency, details=True)
+        for draw in range(len(times)):
+            expected = reference.simulate(made, times[draw], delays, **cost, latency=latency)
+            # No two events of these draws are as close as the few hundred roundings of a history.
+            np.testing.assert_allclose(got.runtime[draw], expected[0], rtol=1e-12)
+            np.testing.assert_allclose(got.decode_times[draw], expected[1], rtol=1e-12)
+            np.testing.assert_array_equal(got.values_sent[draw], expected[2])

@@ -18,7 +18,7 @@ __all__ = ["free_feedback", "plan_shared_samples"]
 
 Array = NDArray[np.float64]
 
-_LOSS = 0.01
+_LOSS = 0.02
 _PIECES = 4_000  # of all groups, at most
 _RATIOS = (1.0, 4.0, 16.0)
 _FEW = 200  # draws that pieces are compared on
