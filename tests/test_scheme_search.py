@@ -291,6 +291,20 @@ class TestLimits:
         assert np.isfinite(made.hold_out.runtime)
         assert np.isfinite(made.planned.in_sample.runtime)
 
+    def test_announcements_are_asked_for(self):
+        model = IdenticalLaw(stats.expon(loc=1), 4)
+        for name in ("pairs", "walked"):
+            told, untold = (
+                plan_scheme(name, model, 90, feedback=feedback, draws=50, hold_out_draws=50)
+                for feedback in ("announce", "none")
+            )
+            assert told.planned.schedule().feedback == "announce"
+            assert told.hold_out.runtime <= untold.hold_out.runtime
+        with pytest.raises(ArgumentValueError, match="feedback: expected none"):
+            plan_scheme("shared_samples", model, 90, feedback="announce", draws=10)
+        with pytest.raises(ArgumentValueError, match="feedback"):
+            plan_scheme("pairs", model, 90, feedback="claim", draws=10)
+
     def test_pairs_need_two(self):
         with pytest.raises(ArgumentValueError, match="at least 2 workers"):
             plan_pairs(np.ones((3, 1)), 10)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost, integer, quantity
 from cgc_fast.errors import ArgumentValueError, unknown_name
+from cgc_fast.schedule import Feedback
 from cgc_fast.scheme_search.composition import Composition, by_speed, in_order
 from cgc_fast.scheme_search.fractional_repetition import plan_fractional_repetition
 from cgc_fast.scheme_search.pairs import plan_pairs
@@ -144,6 +145,7 @@ def plan_scheme(
     max_values_sent: float | None = None,
     boundaries: Sequence[int] | None = None,
     sequential: bool = False,
+    feedback: Feedback = "none",
     latency: float = 0.0,
     draws: int = 2_000,
     hold_out_draws: int = 20_000,
@@ -172,8 +174,11 @@ def plan_scheme(
         Where cells may begin and end, besides 0 and L; cuts are moved to the nearest one.
     sequential : bool
         Coordinates only in rising order: no pairs and no walked blocks.
+    feedback : {"none", "announce"}
+        What workers of "pairs" and "walked" learn. The parameters are those without feedback; it saves
+        traffic, and the redundant work of those who would be early.
     latency : float
-        Seconds from a claim to its answer; for "shared_samples".
+        Seconds from a claim to its answer ("shared_samples"), or that an announcement takes.
     draws, hold_out_draws : int
         From a law, to choose on and to score on. A trace has its own.
     threads : int
@@ -205,6 +210,10 @@ def plan_scheme(
     )
     chooser, scorer = (np.random.default_rng((seed, stream)) for stream in range(2))
     search = SEARCHES[name]
+    if feedback not in ("none", "announce"):
+        raise unknown_name("feedback", feedback, ("none", "announce"))
+    if feedback == "announce" and name not in _BACKWARD:
+        raise ArgumentValueError(f"feedback: expected none, the scheme {name} has its own, got announce")
     if sequential and name in _BACKWARD:
         raise ArgumentValueError(
             f"scheme {name}: expected sequential=False, because half of its workers walk the coordinates "
@@ -226,11 +235,15 @@ def plan_scheme(
 
     def made(times: Array, composition: Composition, **others: Any) -> PlannedScheme:
         planned = search(times, coordinates, cost, composition=composition, limits=limits, **others)
-        if boundaries is None or name == "shared_samples":  # its cells are as wide as can be
+        changes: dict[str, Any] = {}
+        if boundaries is not None and name != "shared_samples":  # whose cells are as wide as can be
+            changes["boundaries"] = [int(cut) for cut in boundaries]
+        if feedback == "announce":
+            changes["feedback"] = feedback
+        if not changes:
             return planned
-        parameters = {**planned.parameters, "boundaries": [int(cut) for cut in boundaries]}
-        moved = replace(planned, parameters=parameters)
-        return replace(moved, in_sample=moved.score(times, cost))
+        changed = replace(planned, parameters={**planned.parameters, **changes})
+        return replace(changed, in_sample=changed.score(times, cost, latency=limits.latency))
 
     plain = in_order(model.workers)
     if isinstance(model, IdenticalLaw) or len(second) == 0:
