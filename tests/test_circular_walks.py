@@ -147,6 +147,17 @@ def test_pairs_of_an_odd_number_end_with_a_group_of_three():
         pairs_schedule(4, 40, pairs=[[0, 1, 2, 3]])
 
 
+def test_pairs_are_cut_where_they_are_told():
+    made = pairs_schedule(4, 40, cuts=[[0.25, 0.5], [0.52]])
+    assert [(c.start, c.stop) for c in made.cells] == [(0, 10), (10, 20), (20, 40), (0, 21), (21, 40)]
+    assert [walk.cells.tolist() for walk in made.walks] == [[0, 1, 2], [2, 1, 0], [3, 4], [4, 3]]
+    form = Block(40, [[0, 1], [2, 3]], starts=1, cuts=[[0.25, 0.5], [0.52]])
+    assert Block.of(form.to_dict()) == form
+    for wrong in ([[0.5]], [[0.5, 0.25], []], [[0.5], [1.0]]):
+        with pytest.raises(ArgumentValueError, match="cuts: expected rising fractions"):
+            pairs_schedule(4, 40, cuts=wrong)
+
+
 def test_unfit_blocks_are_refused():
     with pytest.raises(ArgumentValueError, match="every worker in one group"):
         Block(3, [[0, 1], [1]])

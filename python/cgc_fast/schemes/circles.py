@@ -41,6 +41,8 @@ class Block:
         Most points at which the members of a group start; 0 if all walk forward from the same one.
     cells : int
         Cells between neighbouring starts, >= 1: what a message carries. Without starts one is enough.
+    cuts : sequence of sequences of float, optional
+        Instead of `cells`, for each group that has one start: where its circle is cut, in (0, 1), rising.
     """
 
     size: int
@@ -48,6 +50,7 @@ class Block:
     bounds: tuple[float, ...]
     starts: int
     cells: int
+    cuts: tuple[tuple[float, ...], ...] | None
 
     def __init__(
         self,
@@ -56,18 +59,26 @@ class Block:
         bounds: Iterable[float] | None = None,
         starts: int = 0,
         cells: int = 1,
+        cuts: Iterable[Iterable[float]] | None = None,
     ) -> None:
         object.__setattr__(self, "size", integer("size", size, 0))
         members = tuple(tuple(integer("groups", w, 0) for w in group) for group in groups)
         if sorted(itertools.chain(*members)) != list(range(sum(map(len, members)))) or not all(members):
             raise ArgumentValueError(f"groups: expected every worker in one group, none empty, got {members}")
         object.__setattr__(self, "groups", members)
-        cuts = equal_bounds(len(members)) if bounds is None else tuple(float(f) for f in bounds)
-        if len(cuts) != len(members) + 1 or (cuts[0], cuts[-1]) != (0.0, 1.0) or list(cuts) != sorted(cuts):
+        ends = equal_bounds(len(members)) if bounds is None else tuple(float(f) for f in bounds)
+        if len(ends) != len(members) + 1 or (ends[0], ends[-1]) != (0.0, 1.0) or list(ends) != sorted(ends):
             raise ArgumentValueError("bounds: expected 0 = first <= ... <= last = 1, a group between two")
-        object.__setattr__(self, "bounds", cuts)
+        object.__setattr__(self, "bounds", ends)
         object.__setattr__(self, "starts", integer("starts", starts, 0))
         object.__setattr__(self, "cells", integer("cells", cells, 1))
+        own = None if cuts is None else tuple(tuple(float(f) for f in of) for of in cuts)
+        if own is not None and (
+            len(own) != len(members)
+            or any(list(of) != sorted(of) or not all(0 < f < 1 for f in of) for of in own)
+        ):
+            raise ArgumentValueError("cuts: expected rising fractions in (0, 1), a sequence for each group")
+        object.__setattr__(self, "cuts", own)
 
     @property
     def workers(self) -> int:
@@ -89,6 +100,7 @@ class Block:
             "bounds": list(self.bounds),
             "starts": self.starts,
             "cells": self.cells,
+            **({} if self.cuts is None else {"cuts": [list(of) for of in self.cuts]}),
         }
 
     @classmethod
@@ -170,8 +182,9 @@ def circle_schedule(
     rows: list[list[NDArray[np.int64]]] = [[] for _ in range(workers)]
     start = 0
     for block in made:
-        for group, low, high in zip(block.groups, block.bounds[:-1], block.bounds[1:], strict=True):
-            cuts, ways = _ways(block, len(group), start, allowed)
+        for index, group in enumerate(block.groups):
+            low, high = block.bounds[index : index + 2]
+            cuts, ways = _ways(block, index, start, allowed)
             if low == high or len(cuts) < 2:
                 continue
             code = RepetitionCode(len(group))
@@ -189,9 +202,10 @@ def circle_schedule(
 
 
 def _ways(
-    block: Block, members: int, start: int, allowed: NDArray[np.int64] | None
+    block: Block, group: int, start: int, allowed: NDArray[np.int64] | None
 ) -> tuple[list[int], list[NDArray[np.int64]]]:
     """Where the circle of a group is cut, and the cells in the order of each member."""
+    members = len(block.groups[group])
     arcs = max(1, min(block.starts, (members + 1) // 2))
     pieces = arcs * block.cells if members > 1 and block.starts > 0 else 1
 
@@ -199,7 +213,11 @@ def _ways(
         return start + cut if allowed is None else _nearest(allowed, start + cut)
 
     # In integers, so that the cuts are those of the starts wherever the cells are no wider than 1.
-    cuts = sorted({moved(block.size * k // pieces) for k in range(pieces + 1)})
+    places = [block.size * k // pieces for k in range(pieces + 1)]
+    if block.cuts is not None and block.starts > 0 and members > 1 and arcs == 1:
+        places = [0, *(int(block.size * f + 0.5) for f in block.cuts[group]), block.size]
+        pieces = len(places) - 1
+    cuts = sorted({moved(place) for place in places})
     count = len(cuts) - 1
     if count < 1:
         return cuts, []

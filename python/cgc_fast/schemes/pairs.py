@@ -25,6 +25,7 @@ def pairs_schedule(
     pairs: Sequence[Sequence[int]] | None = None,
     bounds: Sequence[float] | None = None,
     cells: int = 200,
+    cuts: Sequence[Sequence[float]] | None = None,
     feedback: Feedback = "none",
     boundaries: Sequence[int] | None = None,
 ) -> Schedule:
@@ -46,6 +47,9 @@ def pairs_schedule(
         default.
     cells : int
         Cells of a pair. What is lost is about half a cell; each is a message.
+    cuts : sequence of sequences of float, optional
+        Instead, for each pair of two: where its coordinates are cut, as rising fractions of L in (0, 1), so
+        that the cells are narrow only where the pair is likely to meet.
     feedback : {"none", "announce"}
         What the workers learn.
     boundaries : sequence of int, optional
@@ -60,5 +64,5 @@ def pairs_schedule(
             seats.append(seats[-1] + len(pair))
         bounds = [seat / seats[-1] for seat in seats]
     # A group of three has two arcs; as many cells around the circle.
-    block = Block(coordinates, chosen, bounds, starts=2, cells=cells)
+    block = Block(coordinates, chosen, bounds, starts=2, cells=cells, cuts=cuts)
     return circle_schedule(workers, coordinates, [block], feedback, boundaries)
