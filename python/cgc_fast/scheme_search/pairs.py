@@ -26,7 +26,7 @@ _MESSAGES = 2_000
 # Meetings of pairs that are not the last count so much; bins of [0, 1]; density where there were none.
 _OTHERS = 0.05
 _BINS = 50
-_ELSEWHERE = 0.1
+_ELSEWHERE = 0.5
 # Shares that a worker without a partner is tried with, in parts; the pairs compute the rest.
 _SINGLE = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1)
 
@@ -163,15 +163,17 @@ def _meetings(layout: Layout, times: Array, coordinates: int, cost: Cost) -> tup
 def _fitted_cuts(points: Array, weights: Array, cells: int) -> list[list[float]]:
     """Cuts of each pair, about so many cells: their density goes with the root of that of the meetings.
 
-    This makes the mean width of the cell in which a pair meets least, for a given number of cells. A floor
-    keeps cells elsewhere, for meetings that no draw has shown.
+    This makes the mean width of the cell in which a pair meets least, for a given number of cells. A floor,
+    the higher the fewer the draws, keeps cells elsewhere: for meetings that none of them has shown, and for
+    speeds that drift.
     """
     cuts = []
     for column, weight in zip(points.T, weights.T, strict=True):
         seen, edges = np.histogram(column, bins=_BINS, range=(0.0, 1.0), weights=weight)
         smooth = np.convolve(np.pad(seen, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
         density = np.sqrt(smooth / max(float(smooth.sum()), 1e-300))
-        density += _ELSEWHERE * density.mean() + 1e-12
+        effective = float(weight.sum()) ** 2 / max(float((weight**2).sum()), 1e-300)
+        density += max(_ELSEWHERE, 3.0 / max(effective, 1.0) ** 0.5) * density.mean() + 1e-12
         reached = np.concatenate([[0.0], np.cumsum(density)])
         inner = np.interp(np.arange(1, cells) / cells * reached[-1], reached, edges)
         cuts.append([float(cut) for cut in inner if 0.0 < cut < 1.0])
