@@ -52,7 +52,8 @@ class ScoredScheme:
         Made from all draws; for a trace from all its rows.
     hold_out : Score
         Of a scheme made in the same way: for laws the same one on fresh draws; for a trace the one made from
-        its first half, on its second, which was also asked who should work with whom.
+        its first half, on its second, which was also asked who should work with whom, and for walked blocks
+        which layout is best.
     composition : str
         Who works with whom.
     """

@@ -31,9 +31,6 @@ class Layout:
 
     blocks: tuple[Block, ...]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_starts", None)
-
     def heights(self) -> Array:
         """Fraction (K, N) of the samples that each worker computes in each block."""
         return np.array([block.heights() for block in self.blocks])
