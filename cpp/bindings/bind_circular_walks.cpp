@@ -18,7 +18,7 @@ std::unique_ptr<CoverTimes> make(const Array<Index>& groups, const Array<double>
 using Arrays = py::typing::Tuple<Array<double>, Array<double>, Array<double>>;
 
 Arrays run(const CoverTimes& self, const Array<double>& times, const Array<double>& begin,
-              const Array<double>& around, bool slopes) {
+           const Array<double>& around, bool slopes) {
     const auto draws = matrix(times, "times");
     const auto begins = matrix(begin, "begin");
     const auto arounds = matrix(around, "around");
