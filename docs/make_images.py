@@ -16,6 +16,8 @@ import numpy as np
 from scipy import stats
 
 import cgc_fast as cgc
+from cgc_fast.schemes import pairs_schedule, shared_samples_schedule, walked_schedule
+from cgc_fast.schemes.circles import Block, contiguous_groups
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -50,6 +52,29 @@ def draw_schedules() -> None:
         schedule.plot(ax)
         ax.set_title(title, loc="left", fontsize=11, pad=34)
     figure.savefig(IMAGES / "schedules.png", dpi=110)
+    plt.close(figure)
+    beyond_the_published_one()
+
+
+def beyond_the_published_one() -> None:
+    """Draw pairs that meet, a walked block, and shared samples."""
+    figure, axes = plt.subplots(3, 1, figsize=(9, 12), layout="constrained")
+    walked = [
+        Block(8_000, contiguous_groups(6, 6)),
+        Block(12_000, contiguous_groups(6, 1), starts=3, cells=2),
+    ]
+    for title, schedule, ax in (
+        ("pairs that meet: two parts each, towards each other", pairs_schedule(6, 20_000, cells=8), axes[0]),
+        ("walked: uncoded, then a circle of three starts", walked_schedule(6, 20_000, walked), axes[1]),
+        (
+            "shared samples: pieces that are claimed, in groups of three",
+            shared_samples_schedule(6, 20_000, contiguous_groups(6, 2), pieces=8),
+            axes[2],
+        ),
+    ):
+        schedule.plot(ax)
+        ax.set_title(title, loc="left", fontsize=11, pad=34)
+    figure.savefig(IMAGES / "schemes.png", dpi=110)
     plt.close(figure)
 
 

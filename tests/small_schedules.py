@@ -53,7 +53,7 @@ costs = st.fixed_dictionaries(
         "forward_cycles": st.sampled_from([0.0, 0.5, 4.0]),
     }
 )
-cycle_time = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 4.0, np.inf])
+cycle_time = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 4.0, np.inf])
 delay = st.sampled_from([0.0, 0.5, 4.0, np.inf])
 latency = st.sampled_from([0.0, 0.25, 2.0])
 

@@ -27,6 +27,7 @@ LAYERS = [
     ["runtime_model", "closed_forms", "subgradient", "baselines"],
     ["sample_average"],
     ["forward_search"],
+    ["scheme_search"],
     ["sampled_plans", "exact_completion", "sampled_completion"],
     ["plans", "plan_search"],
     ["runtime_search", "completion_search"],

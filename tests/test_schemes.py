@@ -128,7 +128,15 @@ class TestRefused:
 
 
 def test_registry():
-    assert sorted(SCHEMES) == ["cyclic", "fractional_repetition", "single_level", "uncoded"]
+    assert sorted(SCHEMES) == [
+        "cyclic",
+        "fractional_repetition",
+        "pairs",
+        "shared_samples",
+        "single_level",
+        "uncoded",
+        "walked",
+    ]
     assert same(scheme("cyclic", 3, 6, [1, 2, 3], seed=1), cyclic_schedule(3, 6, [1, 2, 3], seed=1))
     with pytest.raises(ArgumentValueError, match=r"scheme: expected one of cyclic, .*; got 'polynomial'"):
         scheme("polynomial", 3, 6)

@@ -188,6 +188,15 @@ class TestAnnouncements:
         result = simulate(made, [1.0, 4.0], forward_cycles=1.0, details=True)
         assert result.decode_times.tolist() == [[4.0, 1.0, 4.0 + 4.0 * (1.0 + 0.5)]]
 
+    def test_an_abandoned_forward_pass_counts_as_far_as_it_went(self):
+        # Worker 1 has done 3 s of the 4 s of the pass when cell 0 is decoded; cell 1 has the same samples.
+        tiles = [Cell(0, 1, 0, 1, EITHER), Cell(1, 2, 0, 1, ALONE)]
+        made = Schedule(2, 2, tiles, [Walk([0], [0]), Walk([0, 1], [1, 0])], "announce")
+        cost = {"cycles_per_derivative": 4.0, "forward_cycles": 4.0}
+        assert simulate(made, [0.375, 1.0], **cost).tolist() == [3.0 + 1.0 + 4.0]
+        # Decoded at 6 s, when the pass was over and half of the derivatives were computed for nothing.
+        assert simulate(made, [0.75, 1.0], **cost).tolist() == [6.0 + 4.0]
+
     @given(schedules(feedback="announce"), st.data(), costs, latency)
     def test_twin(self, made, data, cost, latency):
         compare_with_twin(made, data, cost, latency)
@@ -228,9 +237,32 @@ class TestClaims:
         assert result.runtime.tolist() == [pytest.approx(3.0 * -(-cells // len(alive)), rel=1e-12)]
         assert (result.values_sent[0] == np.where(np.isfinite(times), 3.0, 0.0)).sum() >= workers - len(alive)
 
-    def test_latency_of_every_request(self):
-        # Four cells of 3 s and an answer that says that nothing is left, each 0.5 s late.
-        assert simulate(shared(1, 4), [1.0], samples=4, latency=0.5).tolist() == [4 * 3.5 + 0.5]
+    def test_claims_ahead_hide_the_latency(self):
+        # Four cells of 3 s, asked for in time, and news that nothing is left, 0.5 s late.
+        assert simulate(shared(1, 4), [1.0], samples=4, latency=0.5).tolist() == [4 * 3.0 + 0.5]
+        # Even where a cell lasts less than an answer takes: several are claimed at once. The first answer is
+        # 4 s late, so that it comes at 4 s, and from then on the worker has always enough.
+        assert simulate(shared(1, 8), [1.0], samples=8, latency=4.0).tolist() == [4.0 + 7 * 3.0 + 4.0]
+
+    def test_the_first_cell_needs_no_answer_unless_another_has_it(self):
+        tiles = [Cell(0, 3, k / 2, (k + 1) / 2, EITHER) for k in range(2)]
+        made = Schedule(2, 3, tiles, [Walk([0, 1], [0, 0]), Walk([0, 1], [1, 1])], "claim")
+        # Worker 1 waits for its answer until 0.5 s and has the second cell at 3.5 s; news until 4 s.
+        assert simulate(made, [1.0, 1.0], samples=2, latency=0.5).tolist() == [4.0]
+
+    @pytest.mark.parametrize("feedback", ["none", "announce", "claim"])
+    def test_threads_change_nothing(self, feedback):
+        made = with_feedback(shared(3, 24), feedback)
+        times = exponential_times(3, draws=101)
+        alone = simulate(made, times, latency=0.125, forward_cycles=2.0, details=True)
+        for threads in (0, 2, 3, 200):
+            together = simulate(made, times, latency=0.125, forward_cycles=2.0, details=True, threads=threads)
+            np.testing.assert_array_equal(together.runtime, alone.runtime)
+            np.testing.assert_array_equal(together.decode_times, alone.decode_times)
+            np.testing.assert_array_equal(together.values_sent, alone.values_sent)
+        assert simulate(made, times[:0], threads=4).shape == (0,)
+        with pytest.raises(ArgumentValueError, match="threads: expected an integer >= 0"):
+            simulate(made, times, threads=-1)
 
     def test_a_worker_sends_one_sum_for_each_range_of_coordinates(self):
         tiles = [Cell(0, 2, 0, 0.5, ALONE), Cell(0, 2, 0.5, 1, ALONE), Cell(2, 5, 0, 1, ALONE)]

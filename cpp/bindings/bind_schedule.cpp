@@ -50,7 +50,7 @@ using Arrays = py::typing::Tuple<Array<double>, Array<double>, Array<double>>;
 
 Arrays simulate_draws(const CompiledSchedule& schedule, const std::string& feedback, double samples,
                       double cycles_per_derivative, double forward_cycles, const Array<double>& cycle_times,
-                      const Array<double>& delays, double latency, bool details) {
+                      const Array<double>& delays, double latency, bool details, Index threads) {
     const Feedback kind = feedback_of(feedback);
     const Draws draws{matrix(cycle_times, "cycle_times"), matrix(delays, "delays"), latency};
     const Index count = draws.cycle_times.rows;
@@ -61,7 +61,7 @@ Arrays simulate_draws(const CompiledSchedule& schedule, const std::string& feedb
                           writable_matrix(values_sent, "values_sent")};
     {
         const py::gil_scoped_release released;
-        simulate(schedule, kind, {samples, cycles_per_derivative, forward_cycles}, draws, outcome);
+        simulate(schedule, kind, {samples, cycles_per_derivative, forward_cycles}, draws, outcome, threads);
     }
     return py::make_tuple(runtime, decode_times, values_sent);
 }
@@ -82,7 +82,7 @@ void bind_schedule(py::module_& module) {
              "Cumulative cycles (V,) of each worker at the end of each of its visits, nothing skipped.")
         .def("simulate", &simulate_draws, py::arg("feedback"), py::arg("samples"),
              py::arg("cycles_per_derivative"), py::arg("forward_cycles"), py::arg("cycle_times").noconvert(),
-             py::arg("delays").noconvert(), py::arg("latency"), py::arg("details"),
+             py::arg("delays").noconvert(), py::arg("latency"), py::arg("details"), py::arg("threads") = 1,
              "Runtime (S,), decode times (S, cells) and values sent (S, workers) of draws (S, workers); "
              "the last two have no rows unless `details`.");
 }

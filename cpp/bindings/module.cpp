@@ -7,6 +7,7 @@
 namespace cgc::bindings {
 void bind_boundary_crossing(pybind11::module_& module);
 void bind_build_info(pybind11::module_& module);
+void bind_circular_walks(pybind11::module_& module);
 void bind_partition(pybind11::module_& module);
 void bind_sample_average(pybind11::module_& module);
 void bind_codes(pybind11::module_& module);
@@ -38,5 +39,6 @@ PYBIND11_MODULE(_core, module) {
     bind_combine(module);            // weighted sums of rows
     bind_linear_model(module);       // coded partial derivatives of generalised linear models
     bind_schedule(module);           // costs of visits, simulation
+    bind_circular_walks(module);     // blocks walked around from several starts
     bind_signal(module);             // the shared-memory signal between master and workers
 }

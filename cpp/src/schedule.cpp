@@ -106,11 +106,14 @@ void CompiledSchedule::cut_segments(const Walks& walks) {
 }
 
 CompiledSchedule::Touched::Touched(const CompiledSchedule& schedule)
-    : schedule_(schedule), next_(schedule.segment_lengths_.size()) {
+    : schedule_(schedule), next_(schedule.segment_lengths_.size()), left_(next_.size()) {
     clear();
 }
 
-void CompiledSchedule::Touched::clear() { std::iota(next_.begin(), next_.end(), Index{0}); }
+void CompiledSchedule::Touched::clear() {
+    std::iota(next_.begin(), next_.end(), Index{0});
+    left_ = schedule_.segment_lengths_;
+}
 
 Index CompiledSchedule::Touched::find(Index segment) {
     while (next_[segment] != segment) {
@@ -120,12 +123,27 @@ Index CompiledSchedule::Touched::find(Index segment) {
     return segment;
 }
 
-double CompiledSchedule::Touched::touch(Index visit) {
+double CompiledSchedule::Touched::untouched(Index visit) {
+    double fraction = 0.0;
+    for (Index i = schedule_.interval_offsets_[visit]; i < schedule_.interval_offsets_[visit + 1]; ++i) {
+        const auto [first, last] = schedule_.interval_segments_[i];
+        for (Index segment = find(first); segment < last; segment = find(segment + 1))
+            fraction += left_[segment];
+    }
+    return fraction;
+}
+
+double CompiledSchedule::Touched::touch(Index visit, double most) {
     double fraction = 0.0;
     for (Index i = schedule_.interval_offsets_[visit]; i < schedule_.interval_offsets_[visit + 1]; ++i) {
         const auto [first, last] = schedule_.interval_segments_[i];
         for (Index segment = find(first); segment < last; segment = find(segment)) {
-            fraction += schedule_.segment_lengths_[segment];
+            const double room = most - fraction;
+            if (left_[segment] > room) {
+                left_[segment] -= room;
+                return most;
+            }
+            fraction += left_[segment];
             next_[segment] = segment + 1;
         }
     }
@@ -138,7 +156,9 @@ void CompiledSchedule::arrival_cycles(const CostModel& cost, View<double> out) c
     for (Index worker = 0; worker < workers(); ++worker) {
         double cycles = 0.0;
         for (Index visit = walk_begin(worker); visit < walk_end(worker); ++visit) {
-            cycles += visit_cycles(visit, cost, touched);
+            cycles += derivative_cycles(visit, cost);
+            if (cost.forward_cycles > 0.0)
+                cycles += cost.forward_cycles * (touched.touch(visit) * cost.samples);
             out[visit] = cycles;
         }
     }

@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 #include <limits>
+#include <memory>
 #include <stdexcept>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -52,7 +56,9 @@ class WithoutFeedback {
     double run(const Iteration& draw) {
         if (draw.decode_times) std::fill_n(draw.decode_times, schedule_.cells(), 0.0);
         double runtime = 0.0;
-        for (const Index cell : others_) runtime = std::max(runtime, decode(cell, draw));
+        for (const Index cell : others_)
+            if (draw.decode_times || !decoded_by(cell, runtime, draw))
+                runtime = std::max(runtime, decode(cell, draw));
         if (!shared_.empty()) runtime = decode_shared(runtime, draw);
         if (draw.values_sent) count_values(runtime, draw);
         return runtime;
@@ -115,6 +121,22 @@ class WithoutFeedback {
         return runtime;
     }
 
+    // Whether any one row decodes the cell and one has arrived by then: most cells do not need more. Whoever
+    // was there in time in the last cell most likely is in the next one.
+    bool decoded_by(Index cell, double time, const Iteration& draw) {
+        if (schedule_.required_rows(cell) > 1) return false;
+        const auto visits = schedule_.visits_to(cell);
+        const auto in_time = [&](Index visit) {
+            const Index worker = schedule_.worker_of(visit);
+            return seconds(draw.cycle_times[worker], cycles_[visit]) + draw.delays[worker] <= time;
+        };
+        if (likely_ < visits.size() && in_time(visits[likely_])) return true;
+        const auto found = std::find_if(visits.begin(), visits.end(), in_time);
+        if (found == visits.end()) return false;
+        likely_ = found - visits.begin();
+        return true;
+    }
+
     double decode(Index cell, const Iteration& draw) {
         arrivals_.clear();
         Index slot = nobody;
@@ -156,6 +178,7 @@ class WithoutFeedback {
     std::vector<Ranked> ranking_;
     std::vector<Index> others_;
     std::vector<double> arrivals_;
+    std::size_t likely_ = 0;  // among the visits to a cell
 };
 
 // Events in the order of time; at one instant in the order of `kind`, then of `index`, so that the outcome
@@ -192,15 +215,38 @@ class EventQueue {
     std::vector<Event> heap_;
 };
 
-struct Worker {
-    Index visit;           // under way or next
-    Index generation = 0;  // counts what it started and what it abandoned
-    bool busy = false;
+// The visit that a worker is in: forward pass over new samples first, then the partial derivatives.
+class VisitUnderWay {
+  public:
+    explicit VisitUnderWay(double cycle_time = 0.0) : cycle_time_(cycle_time) {}
+
+    // Seconds that it will take.
+    double start(const CompiledSchedule& schedule, Index visit, const CostModel& cost,
+                 CompiledSchedule::Touched& touched, double now) {
+        visit_ = visit;
+        started_ = now;
+        const double derivatives = schedule.derivative_cycles(visit, cost);
+        if (cost.forward_cycles == 0.0) return seconds(cycle_time_, derivatives);
+        return seconds(cycle_time_,
+                       derivatives + cost.forward_cycles * (touched.untouched(visit) * cost.samples));
+    }
+    void finish(const CostModel& cost, CompiledSchedule::Touched& touched) const {
+        if (cost.forward_cycles > 0.0) touched.touch(visit_);
+    }
+    // The forward pass counts as far as it went.
+    void abandon(const CostModel& cost, CompiledSchedule::Touched& touched, double now) const {
+        if (cost.forward_cycles == 0.0 || now <= started_) return;
+        touched.touch(visit_, (now - started_) / cycle_time_ / (cost.forward_cycles * cost.samples));
+    }
+
+  private:
+    double cycle_time_;
+    Index visit_ = nobody;
+    double started_ = 0.0;
 };
 
 // The master announces every cell that it decodes; `latency` later the workers know. They skip such a cell
-// when they come to it and abandon it where they are in it, then go on at that very moment. What a started
-// visit touches counts as touched even when the visit is abandoned.
+// when they come to it and abandon it where they are in it, then go on at that very moment.
 class WithAnnouncements {
   public:
     WithAnnouncements(const CompiledSchedule& schedule, const CostModel& cost, double latency)
@@ -227,7 +273,7 @@ class WithAnnouncements {
                     if (receive(event.index, event.time, draw) && --open_ == 0) runtime = event.time;
                     break;
                 case announcement:
-                    announce(event.index, event.time, draw);
+                    announce(event.index, event.time);
                     break;
                 case finish:
                     finish_visit(event, draw);
@@ -251,31 +297,40 @@ class WithAnnouncements {
             if (draw.decode_times) draw.decode_times[cell] = missing_[cell] == 0 ? 0.0 : infinity;
         }
         for (Index worker = 0; worker < schedule_.workers(); ++worker) {
-            workers_[worker] = {schedule_.walk_begin(worker)};
+            workers_[worker] = {schedule_.walk_begin(worker), 0, false,
+                                VisitUnderWay(draw.cycle_times[worker])};
             if (draw.values_sent) draw.values_sent[worker] = 0.0;
-            go_on(worker, 0.0, draw);
+            go_on(worker, 0.0);
         }
     }
 
-    void go_on(Index index, double now, const Iteration& draw) {
+    struct Worker {
+        Index visit;       // under way or next
+        Index generation;  // counts what it started and what it abandoned
+        bool busy;
+        VisitUnderWay under_way;
+    };
+
+    void go_on(Index index, double now) {
         Worker& worker = workers_[index];
         ++worker.generation;
         while (worker.visit < schedule_.walk_end(index) && announced_[schedule_.cell_of(worker.visit)])
             ++worker.visit;
         worker.busy = worker.visit < schedule_.walk_end(index);
         if (!worker.busy) return;
-        const double cycles = schedule_.visit_cycles(worker.visit, cost_, touched_);
-        events_.push({now + seconds(draw.cycle_times[index], cycles), finish, index, worker.generation});
+        const double duration = worker.under_way.start(schedule_, worker.visit, cost_, touched_, now);
+        events_.push({now + duration, finish, index, worker.generation});
     }
 
     void finish_visit(const Event& event, const Iteration& draw) {
         Worker& worker = workers_[event.index];
         if (event.generation != worker.generation) return;  // abandoned
+        worker.under_way.finish(cost_, touched_);
         const Index visit = worker.visit++;
         if (draw.values_sent)
             draw.values_sent[event.index] += static_cast<double>(schedule_.width(schedule_.cell_of(visit)));
         events_.push({event.time + draw.delays[event.index], arrival, visit, 0});
-        go_on(event.index, event.time, draw);
+        go_on(event.index, event.time);
     }
 
     // Whether this row was the last that its cell was missing.
@@ -289,11 +344,14 @@ class WithAnnouncements {
         return true;
     }
 
-    void announce(Index cell, double now, const Iteration& draw) {
+    void announce(Index cell, double now) {
         announced_[cell] = true;
         for (const Index visit : schedule_.visits_to(cell)) {
-            const Index worker = schedule_.worker_of(visit);
-            if (workers_[worker].busy && workers_[worker].visit == visit) go_on(worker, now, draw);
+            const Index index = schedule_.worker_of(visit);
+            const Worker& worker = workers_[index];
+            if (!worker.busy || worker.visit != visit) continue;
+            worker.under_way.abandon(cost_, touched_, now);
+            go_on(index, now);
         }
     }
 
@@ -308,12 +366,15 @@ class WithAnnouncements {
     Index open_ = 0, open_at_start_ = 0;             // cells not decoded
 };
 
-// A worker asks for the first cell of its walk that nobody has claimed. The claim holds from the moment that
-// it asks, the answer takes `latency`. When all are claimed it is given the uncommitted one with the fewest
-// claimants (the first such in its walk): this is how the claims of a dead worker are made good. Whoever
-// finishes a cell first commits it, and `latency` later the other claimants know and abandon it. When all
-// cells of its walk are committed, the answer says so and the worker sends the sum of those that it
-// committed; they are decoded when that one message arrives. Any one row decodes.
+// The first cell of a walk is its worker's own from the start (of several workers with the same first cell,
+// the lowest number has it). A worker asks for more so early that the answer, which takes `latency`, comes
+// when it has done what it holds, and for so much that this lasts until the answer to the next request can be
+// there: the first cells of its walk that nobody has claimed, which are then claimed at once. When all are
+// claimed it is given the uncommitted one, among those that it does not hold itself, with the fewest
+// claimants (the first such in its walk): this is how the claims of dead and slow workers are made good.
+// Whoever finishes a cell first commits it, and `latency` later the other claimants know and drop it, done or
+// not. `latency` after all cells of its walk are committed a worker knows that too and sends the sum of those
+// that it committed; they are decoded when that one message arrives. Any one row decodes.
 class WithClaims {
   public:
     WithClaims(const CompiledSchedule& schedule, const CostModel& cost, double latency)
@@ -322,24 +383,41 @@ class WithClaims {
           latency_(latency),
           touched_(schedule),
           workers_(schedule.workers()),
-          next_unclaimed_(schedule.workers()),
           sent_at_(schedule.workers()),
           claimants_(schedule.cells()),
           committed_by_(schedule.cells()),
+          committed_at_(schedule.cells()),
+          known_(schedule.cells()),
           counted_for_(schedule.ranges()) {
         for (Index cell = 0; cell < schedule.cells(); ++cell)
             if (schedule.required_rows(cell) > 1)
                 throw std::invalid_argument("claim: expected cells of which any one row decodes");
+        for (Index worker = 0; worker < schedule.workers(); ++worker) {
+            const std::size_t visits = schedule.walk_end(worker) - schedule.walk_begin(worker);
+            workers_[worker].held.reserve(visits);
+            workers_[worker].open.reserve(visits);
+        }
     }
 
     double run(const Iteration& draw) {
         begin(draw);
         while (!events_.empty()) {
             const Event event = events_.pop();
-            if (event.kind == notice)
-                abandon(event.index, event.time, draw);
-            else if (event.generation == workers_[event.index].generation)
-                finish_visit(event.index, event.time, draw);
+            switch (event.kind) {
+                case notice:
+                    learn(event.index, event.time, draw);
+                    break;
+                case grant:
+                    receive(event.index, event.time, draw);
+                    break;
+                case finish:
+                    if (event.generation == workers_[event.index].generation)
+                        finish_visit(event.index, event.time, draw);
+                    break;
+                case request:
+                    if (event.generation == workers_[event.index].wish) ask(event.index, event.time, draw);
+                    break;
+            }
         }
         double runtime = 0.0;
         for (Index cell = 0; cell < schedule_.cells(); ++cell) {
@@ -356,7 +434,20 @@ class WithClaims {
     }
 
   private:
-    enum Kind { notice, finish };  // in the order in which they happen at one instant
+    enum Kind { notice, grant, finish, request };  // in the order in which they happen at one instant
+
+    struct Worker {
+        std::vector<Index> held;  // claimed visits; [0, granted) are known to it, [0, next) started
+        std::size_t next = 0, granted = 0;
+        std::vector<Index> open;  // once all is claimed: its visits to cells that may not be committed
+        Index unclaimed = 0;      // the first visit of its walk that may be
+        Index generation = 0;     // counts what it started and what it dropped
+        Index wish = 0;           // counts the requests that it meant to make
+        bool busy = false, waiting = false, all_claimed = false;
+        double finish = 0.0;       // of the visit under way
+        double last_commit = 0.0;  // among the cells of its walk, that it found out
+        VisitUnderWay under_way;
+    };
 
     void begin(const Iteration& draw) {
         events_.clear();
@@ -364,58 +455,144 @@ class WithClaims {
         std::fill(sent_at_.begin(), sent_at_.end(), infinity);
         std::fill(claimants_.begin(), claimants_.end(), 0);
         std::fill(committed_by_.begin(), committed_by_.end(), nobody);
-        for (Index worker = 0; worker < schedule_.workers(); ++worker) {
-            workers_[worker] = {nobody};
-            next_unclaimed_[worker] = schedule_.walk_begin(worker);
+        std::fill(known_.begin(), known_.end(), false);
+        for (Index index = 0; index < schedule_.workers(); ++index) {
+            Worker& worker = workers_[index];
+            worker.held.clear();
+            worker.open.clear();
+            worker.next = worker.granted = 0;
+            worker.unclaimed = schedule_.walk_begin(index);
+            worker.generation = worker.wish = 0;
+            worker.busy = worker.waiting = worker.all_claimed = false;
+            worker.last_commit = 0.0;
+            worker.under_way = VisitUnderWay(draw.cycle_times[index]);
+            const Index first = schedule_.walk_begin(index);
+            if (first == schedule_.walk_end(index) || claimants_[schedule_.cell_of(first)] > 0) continue;
+            claim(worker, first);
+            worker.granted = 1;
         }
-        for (Index worker = 0; worker < schedule_.workers(); ++worker) ask(worker, 0.0, draw);
+        for (Index index = 0; index < schedule_.workers(); ++index) go_on(index, 0.0, draw);
+    }
+
+    void claim(Worker& worker, Index visit) {
+        ++claimants_[schedule_.cell_of(visit)];
+        worker.held.push_back(visit);
+    }
+
+    // Starts the next visit that it holds, if it is free, and sees when to ask for more.
+    void go_on(Index index, double now, const Iteration& draw) {
+        Worker& worker = workers_[index];
+        while (!worker.busy && worker.next < worker.granted) {
+            const Index visit = worker.held[worker.next++];
+            if (known_[schedule_.cell_of(visit)]) continue;
+            worker.busy = true;
+            worker.finish = now + worker.under_way.start(schedule_, visit, cost_, touched_, now);
+            events_.push({worker.finish, finish, index, ++worker.generation});
+        }
+        if (worker.waiting) return;
+        double ask_at = now;
+        if (worker.busy) {
+            double done = worker.finish;
+            for (std::size_t i = worker.next; i < worker.granted; ++i)
+                if (!known_[schedule_.cell_of(worker.held[i])]) done += expected(index, worker.held[i], draw);
+            ask_at = std::max(now, done - latency_);
+        }
+        events_.push({ask_at, request, index, ++worker.wish});
+    }
+
+    // Seconds, if it touches all samples for the first time.
+    double expected(Index worker, Index visit, const Iteration& draw) const {
+        return seconds(draw.cycle_times[worker], schedule_.most_cycles(visit, cost_));
     }
 
     void ask(Index index, double now, const Iteration& draw) {
         Worker& worker = workers_[index];
-        ++worker.generation;
-        worker.visit = unclaimed_visit(index);
-        if (worker.visit == nobody) worker.visit = uncommitted_visit(index);
-        worker.busy = worker.visit != nobody;
-        const double answered = now + latency_;
-        if (!worker.busy) {
-            sent_at_[index] = answered;
-            return;
+        const std::size_t before = worker.held.size();
+        double lasts = 0.0;
+        do {
+            const Index visit = unclaimed_visit(index);
+            if (visit == nobody) break;
+            claim(worker, visit);
+            lasts += expected(index, visit, draw);
+        } while (lasts < latency_);
+        if (worker.held.size() == before) {
+            const Index visit = uncommitted_visit(index);
+            if (visit != nobody) claim(worker, visit);
         }
-        ++claimants_[schedule_.cell_of(worker.visit)];
-        const double cycles = schedule_.visit_cycles(worker.visit, cost_, touched_);
-        events_.push({answered + seconds(draw.cycle_times[index], cycles), finish, index, worker.generation});
+        if (worker.held.size() > before) {
+            worker.waiting = true;
+            events_.push({now + latency_, grant, index, 0});
+        } else if (!worker.busy && worker.open.empty()) {
+            sent_at_[index] = std::max(now, worker.last_commit + latency_);
+        }
     }
 
-    Index unclaimed_visit(Index worker) {
-        Index& visit = next_unclaimed_[worker];  // no claim is ever given back
-        while (visit < schedule_.walk_end(worker) && claimants_[schedule_.cell_of(visit)] > 0) ++visit;
-        return visit < schedule_.walk_end(worker) ? visit : nobody;
+    void receive(Index index, double now, const Iteration& draw) {
+        Worker& worker = workers_[index];
+        worker.waiting = false;
+        worker.granted = worker.held.size();
+        go_on(index, now, draw);
     }
 
-    Index uncommitted_visit(Index worker) const {
-        Index best = nobody;
-        for (Index visit = schedule_.walk_begin(worker); visit < schedule_.walk_end(worker); ++visit) {
+    Index unclaimed_visit(Index index) {
+        Index& visit = workers_[index].unclaimed;  // no claim is ever given back
+        while (visit < schedule_.walk_end(index) && claimants_[schedule_.cell_of(visit)] > 0) ++visit;
+        return visit < schedule_.walk_end(index) ? visit : nobody;
+    }
+
+    Index uncommitted_visit(Index index) {
+        Worker& worker = workers_[index];
+        if (!worker.all_claimed) {
+            worker.all_claimed = true;
+            for (Index visit = schedule_.walk_begin(index); visit < schedule_.walk_end(index); ++visit)
+                worker.open.push_back(visit);
+        }
+        const auto committed = [&](Index visit) {
             const Index cell = schedule_.cell_of(visit);
-            if (committed_by_[cell] != nobody) continue;
-            if (best == nobody || claimants_[cell] < claimants_[schedule_.cell_of(best)]) best = visit;
+            if (committed_by_[cell] == nobody) return false;
+            worker.last_commit = std::max(worker.last_commit, committed_at_[cell]);
+            return true;
+        };
+        std::erase_if(worker.open, committed);
+        Index best = nobody;
+        for (const Index visit : worker.open) {
+            const Index cell = schedule_.cell_of(visit);
+            if (best != nobody && claimants_[cell] >= claimants_[schedule_.cell_of(best)]) continue;
+            if (std::find(worker.held.begin(), worker.held.end(), visit) == worker.held.end()) best = visit;
         }
         return best;
     }
 
-    void finish_visit(Index worker, double now, const Iteration& draw) {
-        const Index cell = schedule_.cell_of(workers_[worker].visit);
+    void finish_visit(Index index, double now, const Iteration& draw) {
+        Worker& worker = workers_[index];
+        const Index cell = schedule_.cell_of(worker.held[worker.next - 1]);
+        worker.under_way.finish(cost_, touched_);
+        worker.busy = false;
         if (committed_by_[cell] == nobody) {
-            committed_by_[cell] = worker;
+            committed_by_[cell] = index;
+            committed_at_[cell] = now;
             if (claimants_[cell] > 1) events_.push({now + latency_, notice, cell, 0});
         }
-        ask(worker, now, draw);
+        go_on(index, now, draw);
     }
 
-    void abandon(Index cell, double now, const Iteration& draw) {
-        for (Index worker = 0; worker < schedule_.workers(); ++worker)
-            if (workers_[worker].busy && schedule_.cell_of(workers_[worker].visit) == cell)
-                ask(worker, now, draw);
+    void learn(Index cell, double now, const Iteration& draw) {
+        known_[cell] = true;
+        for (const Index visit : schedule_.visits_to(cell)) {
+            const Index index = schedule_.worker_of(visit);
+            Worker& worker = workers_[index];
+            if (!worker.busy) continue;
+            const bool in_it = worker.held[worker.next - 1] == visit;
+            if (in_it) {
+                worker.under_way.abandon(cost_, touched_, now);
+                worker.busy = false;
+                ++worker.generation;
+            } else if (std::find(worker.held.begin() + worker.next, worker.held.end(), visit) ==
+                       worker.held.end()) {
+                continue;
+            }
+            go_on(index, now, draw);
+        }
     }
 
     // One sum holds one value for every coordinate that the worker committed cells over.
@@ -440,16 +617,18 @@ class WithClaims {
     CompiledSchedule::Touched touched_;
     EventQueue events_;
     std::vector<Worker> workers_;
-    std::vector<Index> next_unclaimed_;  // visit, by worker
-    std::vector<double> sent_at_;        // by worker
-    std::vector<Index> claimants_;       // by cell; how many ever claimed it
-    std::vector<Index> committed_by_;    // worker, by cell
-    std::vector<Index> counted_for_;     // worker, by coordinate range
+    std::vector<double> sent_at_;      // by worker
+    std::vector<Index> claimants_;     // by cell; how many ever claimed it
+    std::vector<Index> committed_by_;  // worker, by cell
+    std::vector<double> committed_at_;
+    std::vector<std::uint8_t> known_;  // by cell: its claimants know that it is committed
+    std::vector<Index> counted_for_;   // worker, by coordinate range
 };
 
 template <class Simulation>
-void simulate_with(Simulation simulation, const Draws& draws, const Outcome& outcome) {
-    for (Index draw = 0; draw < draws.cycle_times.rows; ++draw) {
+void simulate_range(Simulation& simulation, const Draws& draws, const Outcome& outcome, Index begin,
+                    Index end) {
+    for (Index draw = begin; draw < end; ++draw) {
         outcome.runtime[draw] =
             simulation.run({draws.cycle_times.row(draw), draws.delays.row(draws.delays.rows == 1 ? 0 : draw),
                             outcome.decode_times.rows == 0 ? nullptr : outcome.decode_times.row(draw),
@@ -457,10 +636,43 @@ void simulate_with(Simulation simulation, const Draws& draws, const Outcome& out
     }
 }
 
+// Every draw is simulated on its own, so that the outcome does not depend on who does it.
+template <class Simulation>
+void simulate_with(const CompiledSchedule& schedule, const CostModel& cost, const Draws& draws,
+                   const Outcome& outcome, Index threads) {
+    const Index count = draws.cycle_times.rows;
+    threads = std::clamp<Index>(threads, 1, std::max<Index>(count, 1));
+    // Memory for all first. What may still throw in a thread (a heap that grows) is rethrown here.
+    std::vector<std::unique_ptr<Simulation>> simulations;
+    for (Index i = 0; i < threads; ++i)
+        simulations.push_back(std::make_unique<Simulation>(schedule, cost, draws.latency));
+    std::vector<std::exception_ptr> errors(threads);
+    const auto run = [&](Index i) {
+        try {
+            simulate_range(*simulations[i], draws, outcome, count * i / threads, count * (i + 1) / threads);
+        } catch (...) {
+            errors[i] = std::current_exception();
+        }
+    };
+    std::vector<std::thread> others;
+    others.reserve(threads - 1);
+    Index started = 1;
+    try {
+        for (; started < threads; ++started) others.emplace_back(run, started);
+    } catch (const std::system_error&) {
+        // No more threads to be had: their share is done here.
+    }
+    run(0);
+    for (Index i = started; i < threads; ++i) run(i);
+    for (std::thread& other : others) other.join();
+    for (const std::exception_ptr& error : errors)
+        if (error) std::rethrow_exception(error);
+}
+
 }  // namespace
 
 void simulate(const CompiledSchedule& schedule, Feedback feedback, const CostModel& cost, const Draws& draws,
-              const Outcome& outcome) {
+              const Outcome& outcome, Index threads) {
     const Index count = draws.cycle_times.rows;
     const auto has_shape = [](const auto& matrix, Index rows, Index columns) {
         return matrix.rows == rows && matrix.columns == columns;
@@ -476,11 +688,11 @@ void simulate(const CompiledSchedule& schedule, Feedback feedback, const CostMod
         throw std::invalid_argument("outcome: expected one row a draw");
     switch (feedback) {
         case Feedback::none:
-            return simulate_with(WithoutFeedback(schedule, cost, draws.latency), draws, outcome);
+            return simulate_with<WithoutFeedback>(schedule, cost, draws, outcome, threads);
         case Feedback::announce:
-            return simulate_with(WithAnnouncements(schedule, cost, draws.latency), draws, outcome);
+            return simulate_with<WithAnnouncements>(schedule, cost, draws, outcome, threads);
         case Feedback::claim:
-            return simulate_with(WithClaims(schedule, cost, draws.latency), draws, outcome);
+            return simulate_with<WithClaims>(schedule, cost, draws, outcome, threads);
     }
 }
 

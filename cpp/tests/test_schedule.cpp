@@ -47,6 +47,19 @@ void test_touched_is_cleared() {
     CHECK(touched.touch(2) == 0.75);
 }
 
+void test_samples_are_touched_in_part() {
+    const Example example;
+    const CompiledSchedule schedule(example.walks(), example.table());
+    CompiledSchedule::Touched touched(schedule);
+    CHECK(touched.untouched(2) == 1.0);
+    CHECK(touched.touch(0, 0.125) == 0.125);
+    CHECK(touched.untouched(0) == 0.125);
+    CHECK(touched.untouched(2) == 0.875);
+    CHECK(touched.touch(2, 0.5) == 0.5);
+    CHECK(touched.touch(2) == 0.375);
+    CHECK(touched.untouched(2) == 0.0);
+}
+
 void test_no_work_takes_no_time() {
     CHECK(seconds(INFINITY, 0.0) == 0.0);
     CHECK(seconds(INFINITY, 1e-300) == INFINITY);
@@ -70,6 +83,7 @@ void test_contradictions_are_refused() {
 int main() {
     test_a_sample_is_forwarded_once();
     test_touched_is_cleared();
+    test_samples_are_touched_in_part();
     test_no_work_takes_no_time();
     test_contradictions_are_refused();
     return failures;

@@ -106,9 +106,10 @@ void test_an_outstanding_cell_is_claimed_again() {
         CHECK(result.decode_times == std::vector<double>({3.5, 3.5, 3.5}));
         CHECK(result.values_sent == std::vector<double>({3.0, 0.0}));
     }
-    // With a latency of 1/4 each cell is granted that much later, and so is the word that nothing is left.
+    // With a latency of 1/4 worker 1 waits for b; 0 asks ahead, and only the word that nothing is left is
+    // late.
     const Result late = run(example, Feedback::claim, {1.0, 9.0}, 0.0, 0.25);
-    CHECK(late.runtime[0] == 3 * (1.0 + 0.25) + 0.25);
+    CHECK(late.runtime[0] == 3 * 1.0 + 0.25);
 
     Example coded({2});
     coded.walk({0});
@@ -116,9 +117,41 @@ void test_an_outstanding_cell_is_claimed_again() {
     CHECK_THROWS(run(coded, Feedback::claim, {1.0, 1.0}, 0.0, 0.0), std::invalid_argument);
 }
 
+void test_threads_share_the_draws() {
+    Example example({1, 1, 1, 1});
+    example.walk({0, 1, 2, 3});
+    example.walk({3, 2, 1, 0});
+    example.walk({1, 3, 0, 2});
+    const CompiledSchedule schedule = example.compile();
+    const Index draws = 57, workers = 3, cells = 4;
+    std::vector<double> times, delays(workers, 0.25);
+    for (Index i = 0; i < draws * workers; ++i) times.push_back(1.0 + static_cast<double>(i * 37 % 101));
+    for (const Feedback feedback : {Feedback::none, Feedback::announce, Feedback::claim}) {
+        std::vector<Result> results;
+        for (const Index threads : {1, 2, 5, 100}) {
+            results.push_back({std::vector<double>(draws), std::vector<double>(draws * cells),
+                               std::vector<double>(draws * workers)});
+            Result& result = results.back();
+            simulate(schedule, feedback, {},
+                     {{times.data(), draws, workers, workers}, {delays.data(), 1, workers, workers}, 0.5},
+                     {result.runtime,
+                      {result.decode_times.data(), draws, cells, cells},
+                      {result.values_sent.data(), draws, workers, workers}},
+                     threads);
+        }
+        for (const Result& result : results) {
+            CHECK(result.runtime == results[0].runtime);
+            CHECK(result.decode_times == results[0].decode_times);
+            CHECK(result.values_sent == results[0].values_sent);
+        }
+        CHECK(results[0].runtime[0] > 0.0);
+    }
+}
+
 }  // namespace
 
 int main() {
+    test_threads_share_the_draws();
     test_without_feedback_everything_is_visited();
     test_a_pair_meets();
     test_an_announcement_ends_the_visit_under_way();

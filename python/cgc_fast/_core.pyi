@@ -6,7 +6,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
+__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -102,9 +102,21 @@ class CompiledSchedule:
         """
         Cumulative cycles (V,) of each worker at the end of each of its visits, nothing skipped.
         """
-    def simulate(self, feedback: str, samples: typing.SupportsFloat | typing.SupportsIndex, cycles_per_derivative: typing.SupportsFloat | typing.SupportsIndex, forward_cycles: typing.SupportsFloat | typing.SupportsIndex, cycle_times: numpy.typing.NDArray[numpy.float64], delays: numpy.typing.NDArray[numpy.float64], latency: typing.SupportsFloat | typing.SupportsIndex, details: bool) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
+    def simulate(self, feedback: str, samples: typing.SupportsFloat | typing.SupportsIndex, cycles_per_derivative: typing.SupportsFloat | typing.SupportsIndex, forward_cycles: typing.SupportsFloat | typing.SupportsIndex, cycle_times: numpy.typing.NDArray[numpy.float64], delays: numpy.typing.NDArray[numpy.float64], latency: typing.SupportsFloat | typing.SupportsIndex, details: bool, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
         """
         Runtime (S,), decode times (S, cells) and values sent (S, workers) of draws (S, workers); the last two have no rows unless `details`.
+        """
+class CoverTimes:
+    """
+    When groups of workers have walked around their blocks, without feedback; immutable.
+    """
+    def __init__(self, *, groups: numpy.typing.NDArray[numpy.int64], starts: numpy.typing.NDArray[numpy.float64], backward: numpy.typing.NDArray[numpy.int64]) -> None:
+        """
+        Group, start in [0, 1) and direction (not 0: backward) of every worker at every level (K, N).
+        """
+    def run(self, times: numpy.typing.NDArray[numpy.float64], begin: numpy.typing.NDArray[numpy.float64], around: numpy.typing.NDArray[numpy.float64], slopes: bool) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
+        """
+        Runtime (S,) of times (S, N) when workers set out after `begin` (K, N) cycles and go around in `around` (K, N) more; sums over the draws of its derivatives by these two (K, N), without rows unless `slopes`.
         """
 class Signal:
     """

@@ -306,27 +306,49 @@ class _Worker:
 
     def __init__(self, schedule: Any, walk: Any, cycle_time: float, cost: tuple[float, float, float]) -> None:
         self.heights, self.support = _slabs(schedule)
-        self.touched = np.zeros(self.heights.size, dtype=bool)
+        self.untouched = self.heights.copy()
         self.cells = schedule.cells
         self.visits = list(zip(walk.cells.tolist(), walk.rows.tolist(), strict=True))
         self.cycle_time = cycle_time
         self.cost = cost
         self.cell: int | None = None  # under way, with its row and when it will be finished
         self.row = 0
+        self.started = 0.0
         self.finish = np.inf
 
-    def start(self, visit: tuple[int, int], now: float) -> None:
-        self.cell, self.row = visit
+    def seconds(self, visit: tuple[int, int], untouched: NDArray[np.float64]) -> float:
         samples, cycles_per_derivative, forward_cycles = self.cost
         mask = self.support(*visit)
         cycles = (
-            samples * self.heights[mask].sum() * cycles_per_derivative * self.cells[self.cell].width
-            + forward_cycles * samples * self.heights[mask & ~self.touched].sum()
+            samples * self.heights[mask].sum() * cycles_per_derivative * self.cells[visit[0]].width
+            + forward_cycles * samples * untouched[mask].sum()
         )
-        self.touched |= mask
-        self.finish = now + (self.cycle_time * cycles if cycles else 0.0)
+        return float(self.cycle_time * cycles) if cycles else 0.0
 
-    def stop(self) -> None:
+    def start(self, visit: tuple[int, int], now: float) -> None:
+        self.cell, self.row = visit
+        self.started, self.finish = now, now + self.seconds(visit, self.untouched)
+
+    def done(self) -> None:
+        assert self.cell is not None
+        self.untouched[self.support(self.cell, self.row)] = 0.0
+        self.cell, self.finish = None, np.inf
+
+    def abandon(self, now: float) -> None:
+        """Touch the samples of the visit part by part, as far as its forward pass got."""
+        assert self.cell is not None
+        samples, _, forward_cycles = self.cost
+        if forward_cycles and now > self.started:
+            room = (now - self.started) / self.cycle_time / (forward_cycles * samples)
+            tile = self.cells[self.cell]
+            middles = np.cumsum(self.heights) - self.heights / 2
+            part_of = np.floor((middles - tile.low) / (tile.high - tile.low) * tile.code.parts)
+            inside = (tile.low < middles) & (middles < tile.high)
+            for part in tile.code.support_parts(self.row):
+                for slab in np.flatnonzero(inside & (part_of == part)):
+                    more = min(room, self.untouched[slab])
+                    self.untouched[slab] -= more
+                    room -= more
         self.cell, self.finish = None, np.inf
 
 
@@ -348,7 +370,6 @@ def _simulate_announcements(
     values_sent = np.zeros(len(workers))
 
     def go_on(worker: _Worker, now: float) -> None:
-        worker.stop()
         while worker.visits and worker.visits[0][0] in known:
             worker.visits.pop(0)
         if worker.visits:
@@ -375,12 +396,14 @@ def _simulate_announcements(
             known.add(announcement[1])
             for worker in workers:
                 if worker.cell == announcement[1]:
+                    worker.abandon(now)
                     go_on(worker, now)
         else:
             worker = workers[first]
             assert worker.cell is not None
             values_sent[first] += schedule.cells[worker.cell].width
             messages.append((now + delays[first], worker.cell, worker.row))
+            worker.done()
             go_on(worker, now)
 
 
@@ -391,45 +414,101 @@ def _simulate_claims(
     cost: tuple[float, float, float],
     latency: float,
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """At one instant notices of commitments arrive first, then workers finish visits, in their order."""
+    """At one instant come notices of commitments, answers, finished visits, then requests, in their order."""
     workers = [_Worker(schedule, walk, t, cost) for walk, t in zip(schedule.walks, cycle_times, strict=True)]
     claims = [0] * len(schedule.cells)
     owner: dict[int, int] = {}  # committed cell -> worker
+    committed_at: dict[int, float] = {}
+    noticed: set[int] = set()
     notices: list[tuple[float, int]] = []
+    held: list[list[tuple[int, int]]] = [[] for _ in workers]  # every visit that it ever claimed
+    ready: list[list[tuple[int, int]]] = [[] for _ in workers]  # granted and not begun
+    answers: list[tuple[float, list[tuple[int, int]]] | None] = [None] * len(workers)
+    requests = np.full(len(workers), np.inf)
     sent = np.full(len(workers), np.inf)
+
+    def expected(index: int, visit: tuple[int, int]) -> float:
+        return workers[index].seconds(visit, workers[index].heights)
+
+    def claim(index: int, visit: tuple[int, int]) -> None:
+        claims[visit[0]] += 1
+        held[index].append(visit)
+
+    def go_on(index: int, now: float) -> None:
+        worker = workers[index]
+        while worker.cell is None and ready[index]:
+            visit = ready[index].pop(0)
+            if visit[0] not in noticed:
+                worker.start(visit, now)
+        if answers[index] is None:
+            requests[index] = now
+            if worker.cell is not None:
+                done = worker.finish
+                for visit in ready[index]:
+                    if visit[0] not in noticed:
+                        done += expected(index, visit)
+                requests[index] = max(now, done - latency)
 
     def ask(index: int, now: float) -> None:
         worker = workers[index]
-        worker.stop()
-        open_visits = [visit for visit in worker.visits if visit[0] not in owner]
-        if not open_visits:
-            sent[index] = now + latency
-            return
-        visit = next((v for v in open_visits if claims[v[0]] == 0), None)
-        if visit is None:
-            visit = min(open_visits, key=lambda v: claims[v[0]])  # the first of those that tie
-        claims[visit[0]] += 1
-        worker.start(visit, now + latency)
+        more: list[tuple[int, int]] = []
+        lasts = 0.0
+        for visit in worker.visits:
+            if claims[visit[0]] == 0 and (not more or lasts < latency):
+                claim(index, visit)
+                more.append(visit)
+                lasts += expected(index, visit)
+        others = [v for v in worker.visits if v[0] not in owner and v not in held[index]]
+        if not more and others:
+            more = [min(others, key=lambda v: claims[v[0]])]  # the first of those that tie
+            claim(index, more[0])
+        if more:
+            answers[index] = (now + latency, more)
+        elif worker.cell is None:
+            sent[index] = max([now, *(committed_at[cell] + latency for cell, _ in worker.visits)])
 
+    for index, worker in enumerate(workers):
+        if worker.visits and claims[worker.visits[0][0]] == 0:
+            claim(index, worker.visits[0])
+            ready[index] = [worker.visits[0]]
     for index in range(len(workers)):
-        ask(index, 0.0)
+        go_on(index, 0.0)
     while True:
-        notice = min(notices, default=None)
-        first = min(range(len(workers)), key=lambda index: workers[index].finish)
-        if notice is not None and notice[0] <= workers[first].finish:
-            notices.remove(notice)
-            for index, worker in enumerate(workers):
-                if worker.cell == notice[1]:
-                    ask(index, notice[0])
-        elif workers[first].finish < np.inf:
-            now, cell = workers[first].finish, workers[first].cell
-            assert cell is not None
-            if cell not in owner:
-                owner[cell] = first
-                notices.append((now + latency, cell))
-            ask(first, now)
-        else:
+        events = [(time, 0, cell) for time, cell in notices]
+        events += [(answer[0], 1, index) for index, answer in enumerate(answers) if answer is not None]
+        events += [(worker.finish, 2, index) for index, worker in enumerate(workers)]
+        events += [(time, 3, index) for index, time in enumerate(requests.tolist())]
+        now, kind, which = min(events)
+        if now == np.inf:
             break
+        if kind == 0:
+            notices.remove((now, which))
+            noticed.add(which)
+            for index, worker in enumerate(workers):
+                if worker.cell == which:
+                    worker.abandon(now)
+                    go_on(index, now)
+                elif worker.cell is not None and which in {cell for cell, _ in ready[index]}:
+                    go_on(index, now)
+        elif kind == 1:
+            answer = answers[which]
+            assert answer is not None
+            answers[which] = None
+            ready[which] += answer[1]
+            go_on(which, now)
+        elif kind == 2:
+            finished = workers[which].cell
+            assert finished is not None
+            workers[which].done()
+            if finished not in owner:
+                owner[finished] = which
+                committed_at[finished] = now
+                if claims[finished] > 1:
+                    notices.append((now + latency, finished))
+            go_on(which, now)
+        else:
+            requests[which] = np.inf
+            ask(which, now)
 
     decode_times = np.array(
         [
@@ -579,3 +658,53 @@ def minimise_on_simplex(
         y /= y.sum()
         z, nu = z + length * dz, nu + length * float(step[count])
     return y
+
+
+# --- blocks walked in circles --------------------------------------------------------------------------
+
+
+def cover_runtime(
+    groups: NDArray[np.int64],
+    starts: NDArray[np.float64],
+    backward: NDArray[np.int64],
+    times: NDArray[np.float64],
+    begin: NDArray[np.float64],
+    around: NDArray[np.float64],
+) -> float:
+    """Twin of `CoverTimes.run`, for one draw (N,): all other arrays are (K, N).
+
+    Along an arc between neighbouring starts a worker gets to the point u at a time that is linear in u. The
+    first arrival, the least of these, is largest at an end of the arc or where two lines meet: all are tried.
+    """
+    latest = 0.0
+    for level in range(len(groups)):
+        for group in np.unique(groups[level]):
+            members = np.flatnonzero(groups[level] == group)
+            circle = around[level, members[0]]
+            if circle == 0.0:
+                continue
+            points = np.unique(starts[level, members])
+            ends = np.append(points[1:], points[0] + 1.0)
+            for low, high in zip(points, ends, strict=True):
+                at_low, slope = np.empty(len(members)), np.empty(len(members))
+                for i, w in enumerate(members):
+                    if backward[level, w]:
+                        passed = (starts[level, w] - high) % 1.0 + (high - low)
+                    else:
+                        passed = (low - starts[level, w]) % 1.0
+                    direction = -1.0 if backward[level, w] else 1.0
+                    at_low[i] = times[w] * (begin[level, w] + circle * passed)
+                    slope[i] = times[w] * circle * direction
+                alive = np.isfinite(times[members])
+                at_low, slope = at_low[alive], slope[alive]
+                if not len(slope):
+                    return math.inf
+                candidates = [0.0, high - low]
+                for i in range(len(slope)):
+                    for j in range(i):
+                        if slope[i] != slope[j]:
+                            candidates.append((at_low[j] - at_low[i]) / (slope[i] - slope[j]))
+                for u in candidates:
+                    if 0.0 <= u <= high - low:
+                        latest = max(latest, float((at_low + slope * u).min()))
+    return latest

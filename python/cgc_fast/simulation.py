@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cgc_fast.arguments import Cost, quantity
+from cgc_fast.arguments import Cost, integer, quantity
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.schedule import Schedule
 
@@ -44,6 +45,7 @@ def simulate(
     forward_cycles: float = ...,
     delay: ArrayLike = ...,
     latency: float = ...,
+    threads: int = ...,
     details: Literal[False] = ...,
 ) -> NDArray[np.float64]: ...
 
@@ -58,6 +60,7 @@ def simulate(
     forward_cycles: float = ...,
     delay: ArrayLike = ...,
     latency: float = ...,
+    threads: int = ...,
     details: Literal[True],
 ) -> Simulation: ...
 
@@ -71,6 +74,7 @@ def simulate(
     forward_cycles: float = 0.0,
     delay: ArrayLike = 0.0,
     latency: float = 0.0,
+    threads: int = 1,
     details: bool = False,
 ) -> NDArray[np.float64] | Simulation:
     """Simulate one iteration for every draw of the workers' cycle times.
@@ -88,7 +92,9 @@ def simulate(
     delay : array-like, broadcast to (S, N)
         Seconds that a message of each worker is under way.
     latency : float
-        Seconds that feedback takes; of no effect without feedback.
+        Seconds that feedback takes; of no effect without feedback. Under "claim", from request to answer.
+    threads : int
+        Threads that share the draws, 0 for one a core. The result does not depend on it.
     details : bool
         Return a `Simulation` with decode times and traffic.
 
@@ -110,14 +116,17 @@ def simulate(
     each other visit.
 
     Under "announce" the master announces each cell as it decodes it. A worker knows it `latency` later: it
-    skips such a cell when it comes to it and abandons it when it is in it, going on at that moment. The
-    forward pass of an abandoned visit counts as done.
+    skips such a cell when it comes to it and abandons it when it is in it, going on at that moment. A visit
+    begins with the forward pass over its new samples; of an abandoned one this counts as far as it went.
 
-    Under "claim" a worker asks for the first cell of its walk that nobody has claimed; the claim holds at
-    once, the answer takes `latency`. When all are claimed it gets the uncommitted cell with the fewest
-    claimants so far, so that what a dead worker holds is done by others. Whoever finishes a cell first
-    commits it; `latency` later its other claimants abandon it. A worker whose cells are all committed is
-    told so and sends the sum of those that it committed in one message: they are decoded when it arrives.
+    Under "claim" the first cell of a walk is its worker's own from the start. A worker asks for more so early
+    that the answer is there when it has done what it holds (at its own speed, forward passes included), and
+    for so many cells that they last for a latency at least: the first of its walk that nobody has claimed;
+    the claims hold at once. When all are claimed it gets the uncommitted cell with the fewest claimants so
+    far, so that what a dead or slow worker holds is done by others. Whoever finishes a cell first commits
+    it; `latency` later its other claimants drop it, done or not. `latency` after the last cell of its walk
+    is committed a worker knows, and sends the sum of those that it committed in one message: they are
+    decoded when it arrives.
     """
     if not isinstance(schedule, Schedule):
         raise ArgumentTypeError(f"schedule: expected a Schedule, got {type(schedule).__name__}")
@@ -138,6 +147,7 @@ def simulate(
         _delays(delay, draws.shape),
         quantity("latency", latency),
         details,
+        integer("threads", threads, 0) or os.cpu_count() or 1,
     )
     return Simulation(runtime, decode_times, values_sent) if details else runtime
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "cgc/types.hpp"
@@ -70,26 +71,32 @@ class CompiledSchedule {
     void arrival_cycles(const CostModel& cost, View<double> out) const;
 
     // The samples that each worker has touched in the iteration under way. Every worker's walk cuts [0, 1)
-    // into segments at the ends of its intervals; a union-find leaps over segments touched before.
+    // into segments at the ends of its intervals; a union-find leaps over segments touched before. Of a
+    // segment only how much of it is untouched matters: every visit sums all of it or nothing.
     class Touched {
       public:
         explicit Touched(const CompiledSchedule& schedule);
         void clear();
-        // Marks what the visit touches; returns the fraction of all samples that was new.
-        double touch(Index visit);
+        // The fraction of all samples that the visit would touch first.
+        double untouched(Index visit);
+        // Touches these, in their order, up to `most` of all samples; returns the fraction that was new.
+        double touch(Index visit, double most = std::numeric_limits<double>::infinity());
 
       private:
         Index find(Index segment);
         const CompiledSchedule& schedule_;
-        std::vector<Index> next_;  // next_[i] == i: not touched yet
+        std::vector<Index> next_;   // next_[i] == i: not wholly touched yet
+        std::vector<double> left_;  // of each segment that is not
     };
 
-    // Cycles of one visit, given what its worker has touched so far in this iteration.
-    double visit_cycles(Index visit, const CostModel& cost, Touched& touched) const {
-        const double derivatives = cost.samples * fractions_[visit] * cost.cycles_per_derivative *
-                                   static_cast<double>(widths_[visit_cells_[visit]]);
-        if (cost.forward_cycles == 0.0) return derivatives;
-        return derivatives + cost.forward_cycles * (touched.touch(visit) * cost.samples);
+    // Cycles of one visit: its partial derivatives and, before these, the forward pass of new samples.
+    double derivative_cycles(Index visit, const CostModel& cost) const {
+        return cost.samples * fractions_[visit] * cost.cycles_per_derivative *
+               static_cast<double>(widths_[visit_cells_[visit]]);
+    }
+    // When nothing that it sums has been touched before.
+    double most_cycles(Index visit, const CostModel& cost) const {
+        return derivative_cycles(visit, cost) + cost.forward_cycles * (cost.samples * fractions_[visit]);
     }
 
   private:

@@ -22,8 +22,9 @@ struct Outcome {
 
 // Without feedback O(N log N + cells + visits to cells that not everybody visits) a draw where the cells that
 // everybody visits cost all workers the same (up to rounding), else up to O(visits); with feedback
-// O(visits log visits) a draw.
+// O(visits log visits) a draw, and under claims O(open cells) for every request once all cells are claimed.
+// The draws are shared among threads; the outcome is the same for any number of them.
 void simulate(const CompiledSchedule& schedule, Feedback feedback, const CostModel& cost, const Draws& draws,
-              const Outcome& outcome);
+              const Outcome& outcome, Index threads = 1);
 
 }  // namespace cgc

@@ -13,16 +13,22 @@ from cgc_fast.errors import unknown_name
 from cgc_fast.schedule import Schedule
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+from cgc_fast.schemes.pairs import pairs_schedule
+from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
+from cgc_fast.schemes.walked import walked_schedule
 
 __all__ = [
     "SCHEMES",
     "cyclic_schedule",
     "fractional_repetition_schedule",
+    "pairs_schedule",
     "scheme",
+    "shared_samples_schedule",
     "single_level_schedule",
     "uncoded_schedule",
+    "walked_schedule",
 ]
 
 # Each takes the workers, the coordinates, and what its docstring says.
@@ -31,6 +37,9 @@ SCHEMES: dict[str, Callable[..., Schedule]] = {
     "single_level": single_level_schedule,
     "cyclic": cyclic_schedule,
     "fractional_repetition": fractional_repetition_schedule,
+    "pairs": pairs_schedule,
+    "walked": walked_schedule,
+    "shared_samples": shared_samples_schedule,
 }
 
 

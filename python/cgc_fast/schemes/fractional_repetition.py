@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cgc_fast.arguments import integer
 from cgc_fast.codes import RepetitionCode
+from cgc_fast.errors import ArgumentTypeError
 from cgc_fast.partition import as_block_sizes
 from cgc_fast.schedule import Cell, Schedule, Walk
+from cgc_fast.schemes.circles import Block, circle_schedule
 
 __all__ = ["fractional_repetition_schedule"]
 
 
-def fractional_repetition_schedule(workers: int, coordinates: int, block_sizes: ArrayLike) -> Schedule:
+def fractional_repetition_schedule(
+    workers: int,
+    coordinates: int,
+    block_sizes: ArrayLike | None = None,
+    *,
+    blocks: Sequence[Block | Mapping[str, Any]] | None = None,
+    boundaries: Sequence[int] | None = None,
+) -> Schedule:
     """Fractional repetition blocks: g groups of workers share the samples, each group repeats its g-th.
 
     Level n has g = floor(N / (n + 1)) groups; worker w is in group floor(w g / N), of floor(N / g) or
@@ -28,7 +40,15 @@ def fractional_repetition_schedule(workers: int, coordinates: int, block_sizes: 
         N and L, >= 1.
     block_sizes : array-like of int, shape (N,)
         x: how many coordinates each level gets; sum L. Levels with none are left out.
+    blocks : sequence of Block, or of their JSON forms
+        Instead of `block_sizes`: blocks with any numbers of groups, composed at will.
+    boundaries : sequence of int, optional
+        With `blocks`: where these may begin and end; every cut is moved to the nearest one.
     """
+    if blocks is not None and block_sizes is None:
+        return circle_schedule(workers, coordinates, blocks, boundaries=boundaries)
+    if blocks is not None or block_sizes is None:
+        raise ArgumentTypeError("fractional_repetition: expected either block_sizes or blocks")
     workers, coordinates = integer("workers", workers, 1), integer("coordinates", coordinates, 1)
     sizes = as_block_sizes(block_sizes, workers, coordinates)
     groups_of_level = workers // np.arange(1, workers + 1)

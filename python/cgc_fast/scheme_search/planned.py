@@ -1,0 +1,100 @@
+"""A scheme with its parameters chosen: what a plan needs to keep, and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast.arguments import Cost
+from cgc_fast.schedule import Schedule
+from cgc_fast.schemes import scheme
+from cgc_fast.simulation import simulate
+
+__all__ = ["PlannedScheme", "Score", "score"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean runtime over draws, seconds, and its standard error, the draws taken as independent."""
+
+    runtime: float
+    standard_error: float | None
+    draws: int
+
+    @classmethod
+    def of(cls, runtimes: Array) -> Score:
+        """Score of runtimes (S,)."""
+        count = len(runtimes)
+        mean = float(runtimes.mean())
+        error = float(runtimes.std(ddof=1) / count**0.5) if count > 1 and np.isfinite(mean) else None
+        return cls(mean, error, count)
+
+
+@dataclass(frozen=True)
+class PlannedScheme:
+    """Parameters of a scheme that fit the draws they were chosen on.
+
+    Attributes
+    ----------
+    scheme : str
+        A name in `schemes.SCHEMES`.
+    workers, coordinates : int
+        N and L.
+    parameters : dict
+        What the scheme's function takes besides; JSON-able.
+    in_sample : Score
+        Of the limit of narrow cells, or of the schedule, on the draws that the parameters were chosen on.
+    report : dict
+        What was considered; JSON-able.
+    """
+
+    scheme: str
+    workers: int
+    coordinates: int
+    parameters: dict[str, Any]
+    in_sample: Score
+    report: dict[str, Any]
+
+    def schedule(self) -> Schedule:
+        """Make the schedule."""
+        return scheme(self.scheme, self.workers, self.coordinates, **self.parameters)
+
+    def runtimes(self, times: Array, cost: Cost, *, latency: float = 0.0, threads: int = 1) -> Array:
+        """Simulated runtimes (S,) of draws (S, N), seconds."""
+        return _runtimes(self.schedule(), times, cost, latency, threads)
+
+    def score(self, times: Array, cost: Cost, *, latency: float = 0.0, threads: int = 1) -> Score:
+        """Score on other draws (S, N)."""
+        return Score.of(self.runtimes(times, cost, latency=latency, threads=threads))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> PlannedScheme:
+        """Inverse of `to_dict`."""
+        return cls(**{**form, "in_sample": Score(**form["in_sample"])})
+
+
+def score(schedule: Schedule, times: Array, cost: Cost, *, latency: float = 0.0, threads: int = 1) -> Score:
+    """Simulate a schedule on draws (S, N)."""
+    return Score.of(_runtimes(schedule, times, cost, latency, threads))
+
+
+def _runtimes(schedule: Schedule, times: Array, cost: Cost, latency: float, threads: int) -> Array:
+    return simulate(
+        schedule,
+        times,
+        samples=cost.samples,
+        cycles_per_derivative=cost.cycles_per_derivative,
+        forward_cycles=cost.forward_cycles,
+        latency=latency,
+        threads=threads,
+    )
