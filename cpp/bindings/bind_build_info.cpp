@@ -28,7 +28,8 @@ void bind_build_info(py::module_& module) {
             info["available_instruction_sets"] = available;
             return info;
         },
-        "How the extension module was built (version, compiler, build type, C++ standard, architecture), which "
+        "How the extension module was built (version, compiler, build type, C++ standard, architecture), "
+        "which "
         "instruction set the kernels run with, and which this machine could run, the fastest last.");
 }
 

@@ -80,8 +80,8 @@ Operands<X, Y>& require_operands(py::handle rows, py::handle coefficients, py::h
     return operands;
 }
 
-// work(operands) with the types of `out` and of the first row; without the GIL. coefficients: None for a plain
-// sum.
+// work(operands) with the types of `out` and of the first row; without the GIL. coefficients: None for a
+// plain sum.
 template <class Work>
 auto with_operands(const py::object& rows, const py::object& coefficients, const py::object& out,
                    const Work& work) {
@@ -171,7 +171,8 @@ void bind_combine(py::module_& module) {
             });
         },
         py::arg("rows"), py::arg("coefficients"), py::arg("out"), py::arg("repeats"),
-        "Seconds that one of `repeats` weighted sums takes in here, without what the call from Python costs.");
+        "Seconds that one of `repeats` weighted sums takes in here, without what the call from Python "
+        "costs.");
     module.def(
         "all_finite",
         [](const py::object& values) {

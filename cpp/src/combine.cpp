@@ -14,10 +14,10 @@ namespace cgc {
 
 namespace {
 
-// The rows are added to a chunk of the output, which stays in the second-level cache, a group after the other.
-// Shorter chunks would fit the first level, but break the rows into runs too short for hardware prefetching.
-// More rows at once are slower: large buffers begin at the same place of a page, so that all of them and the
-// output want the same 8 ways of a set of the cache.
+// The rows are added to a chunk of the output, which stays in the second-level cache, a group after the
+// other. Shorter chunks would fit the first level, but break the rows into runs too short for hardware
+// prefetching. More rows at once are slower: large buffers begin at the same place of a page, so that all of
+// them and the output want the same 8 ways of a set of the cache.
 constexpr Index kChunkBytes = 65536;
 constexpr Index kGroup = 6;
 
@@ -146,9 +146,8 @@ void sum_over_threads(View<const X* const> rows, const Y* a, View<Y> out, bool a
     const bool stream = !accumulate && count > 0 && count <= kStreamGroup && moved >= kStreamBytes;
     constexpr Index grain = 16384;  // below, starting a thread takes longer than the sum
     in_parallel(length, threads, grain, [&](Index begin, Index end) {
-        Versions<Sum<X, Y>, void(const X* const*, const Y*, Index, Y*, Index, Index, bool,
-                                           bool)>::run(rows.data(), a, count, out.data(), begin, end,
-                                                       accumulate, stream);
+        Versions<Sum<X, Y>, void(const X* const*, const Y*, Index, Y*, Index, Index, bool, bool)>::run(
+            rows.data(), a, count, out.data(), begin, end, accumulate, stream);
     });
 }
 
@@ -216,7 +215,8 @@ void plain_sum(View<const X* const> rows, View<Y> out, bool accumulate, int thre
 
 template <class T>
 bool all_finite(View<const T> values) {
-    return Versions<AllFinite<T>, bool(const T*, Index)>::run(values.data(), static_cast<Index>(values.size()));
+    return Versions<AllFinite<T>, bool(const T*, Index)>::run(values.data(),
+                                                              static_cast<Index>(values.size()));
 }
 
 template <class T>

@@ -16,8 +16,8 @@
 
 namespace cgc {
 
-// For tests, which run every version in one process: from now on `set`, which must be available. No kernel may
-// run meanwhile.
+// For tests, which run every version in one process: from now on `set`, which must be available. No kernel
+// may run meanwhile.
 void use_instruction_set(InstructionSet set);
 
 template <class Text, class Signature>

@@ -113,7 +113,7 @@ void LinearModel::forward_rows(Index begin, Index end) {
         if (begin == end) return;
         const Index stop = std::find(stamp + begin, stamp + end, iteration_) - stamp;
         kernels::logits({features_.row(begin), stop - begin, features_.columns, features_.row_stride},
-                         theta_.data(), classes_, residuals_.data() + begin * classes_);
+                        theta_.data(), classes_, residuals_.data() + begin * classes_);
         for (Index row = begin; row < stop; ++row) apply_loss(row);
         std::fill(stamp + begin, stamp + stop, iteration_);
         begin = stop;
@@ -183,7 +183,7 @@ void LinearModel::rectangle(Index first_class, Index classes, Index first_featur
                             View<const double> coefficients, double* out, Index out_stride) {
     for (Index c = 0; c < classes; c += tile_classes) {
         const Index tall = std::min(tile_classes, classes - c);
-        const Index tile_features = tile_size / tall;
+        const Index tile_features = tile_size / tall / 16 * 16;  // whole registers
         for (Index f = 0; f < features; f += tile_features) {
             const Index wide = std::min(tile_features, features - f);
             for (std::size_t r = 0; r < rows_.size(); ++r) {

@@ -84,13 +84,15 @@ CGC_INLINE void accumulate_rows(const double* features, Index stride, const doub
         for (Index s = 0; s < S; ++s) sums[j] += residuals[s * residual_stride] * features[s * stride + j];
 }
 
-// The sums of C classes x V registers stay in registers while `samples` pass by.
+// The rest of the classes: the sums of C classes x V registers stay in registers while `samples` pass by.
 template <int Bytes, Index C, Index V>
 CGC_INLINE void accumulate_block(const double* features, Index stride, const double* residuals,
                                  Index residual_stride, Index samples, double* sums, Index sum_stride) {
     constexpr Index width = Bytes / static_cast<Index>(sizeof(double));
     Register<double, Bytes> block[C][V], x[V];
+#pragma GCC unroll 4
     for (Index c = 0; c < C; ++c)
+#pragma GCC unroll 4
         for (Index v = 0; v < V; ++v) load<double, Bytes>(block[c][v], sums + c * sum_stride + v * width);
     for (Index s = 0; s < samples; ++s) {
 #pragma GCC unroll 4
@@ -102,7 +104,9 @@ CGC_INLINE void accumulate_block(const double* features, Index stride, const dou
             for (Index v = 0; v < V; ++v) block[c][v] += r * x[v];
         }
     }
+#pragma GCC unroll 4
     for (Index c = 0; c < C; ++c)
+#pragma GCC unroll 4
         for (Index v = 0; v < V; ++v) store<Bytes>(sums + c * sum_stride + v * width, block[c][v]);
 }
 
@@ -136,17 +140,30 @@ struct Accumulate {
                                           sums.data, n);
             return;
         }
-        constexpr Index width = Bytes / static_cast<Index>(sizeof(double)), pass = 16;
+        // A pass of samples stays in the second-level cache while its columns are visited, and fetches the
+        // next one: rows are far apart, and so many pieces of them are too short for hardware prefetching.
+        constexpr Index width = Bytes / static_cast<Index>(sizeof(double)), pass = 16, line = 8;
         for (Index i = 0; i < features.rows; i += pass) {
             const Index samples = features.rows - i < pass ? features.rows - i : pass;
             const double* x = features.row(i);
             Index j = 0;
-            for (; j + 2 * width <= n; j += 2 * width)
+            const Index next = features.rows - i - samples < pass ? features.rows - i - samples : pass;
+            for (; j + 2 * width <= n; j += 2 * width) {
+                for (Index s = 0; s < next; ++s)
+                    for (Index l = 0; l < 2 * width; l += line)
+                        __builtin_prefetch(x + (samples + s) * stride + j + l);
                 accumulate_column<Bytes, 2>(x + j, stride, residuals, i, samples, sums.data + j,
                                             sums.row_stride, sums.rows);
+            }
+            for (; j + width <= n; j += width)
+                accumulate_column<Bytes, 1>(x + j, stride, residuals, i, samples, sums.data + j,
+                                            sums.row_stride, sums.rows);
             for (; j < n; ++j)
-                for (Index k = 0; k < sums.rows; ++k)
-                    for (Index s = 0; s < samples; ++s) sums(k, j) += residuals(i + s, k) * x[s * stride + j];
+                for (Index k = 0; k < sums.rows; ++k) {
+                    double sum = sums(k, j);
+                    for (Index s = 0; s < samples; ++s) sum += residuals(i + s, k) * x[s * stride + j];
+                    sums(k, j) = sum;
+                }
         }
     }
 };
@@ -155,7 +172,7 @@ struct Accumulate {
 
 void logits(Matrix<const double> features, const double* theta, Index classes, double* out) {
     Versions<Logits, void(const Matrix<const double>&, const double*, Index, double*)>::run(features, theta,
-                                                                                          classes, out);
+                                                                                            classes, out);
 }
 
 void accumulate(Matrix<const double> features, Matrix<const double> residuals, Matrix<double> sums) {

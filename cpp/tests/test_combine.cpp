@@ -35,9 +35,9 @@ void check_weighted_sum() {
                     constexpr T guard = T(7);
                     std::vector<T> out(static_cast<std::size_t>(start + length + 1), guard);
                     cgc::weighted_sum<T, T>(rows, coefficients,
-                                         View<T>(out).subspan(static_cast<std::size_t>(start),
-                                                              static_cast<std::size_t>(length)),
-                                         accumulate);
+                                            View<T>(out).subspan(static_cast<std::size_t>(start),
+                                                                 static_cast<std::size_t>(length)),
+                                            accumulate);
                     bool same = out.back() == guard;
                     for (Index i = 0; i < start; ++i)
                         same = same && out[static_cast<std::size_t>(i)] == guard;

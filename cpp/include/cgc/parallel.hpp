@@ -10,9 +10,9 @@
 
 namespace cgc {
 
-// work(begin, end) over pieces that make up [0, length), each of at least `grain` but for the last, on at most
-// `threads` threads, this one included; 0: one a core. `work` must not throw. Where the system gives no more
-// threads, this one does their pieces.
+// work(begin, end) over pieces that make up [0, length), each of at least `grain` but for the last, on at
+// most `threads` threads, this one included; 0: one a core. `work` must not throw. Where the system gives no
+// more threads, this one does their pieces.
 template <class Work>
 void in_parallel(Index length, int threads, Index grain, const Work& work) {
     if (threads == 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
