@@ -22,9 +22,9 @@ def weighted_sum(
 ) -> None:
     """Compute ``out = Σ_i coefficients[i] * rows[i]``, or add the sum to `out`.
 
-    Values are summed in the order of the rows, with one rounding an operation: the bits are those of the same
-    loop in NumPy, on every instruction set and for every number of threads. Nothing is stacked, and the GIL is
-    released.
+    Values are summed in the order of the rows, with one rounding an operation: the bits are those of the
+    same loop in NumPy, on every instruction set and for every number of threads. Nothing is stacked, and the
+    GIL is released.
 
     Parameters
     ----------
