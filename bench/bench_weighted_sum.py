@@ -2,9 +2,9 @@
 
     python bench/bench_weighted_sum.py [--quick] [--length N ...] [--rows K ...]
 
-Every line is one (data type, k, length); every contender runs in turn, several times round, in one process
-with one thread, and medians are compared. A pass reads k rows and writes one: for each contender
-(k + 1) * length * itemsize bytes are counted, whatever it really moves.
+Every line is one (data type, k, length); every contender runs in turn, several times round, in one
+process with one thread; rates are medians, ratios the medians of those of each round. A pass reads k rows
+and writes one: for each contender (k + 1) * length * itemsize bytes are counted, whatever it really moves.
 
     cgc       weighted_sum: rows in separate buffers
     core      the same, timed inside the core: without the call from Python, whose cost is printed apart
@@ -43,8 +43,11 @@ CORE_BELOW = 100_000
 
 def seconds_per_call(
     functions: dict[str, Callable[[], object]], rounds: int, target_s: float
-) -> dict[str, float]:
-    """Median seconds a call of each function; the functions take turns, so that all see the same machine."""
+) -> dict[str, list[float]]:
+    """Seconds a call of each function in every round; they take turns, so that all see the same machine.
+
+    A function that returns a float has measured itself.
+    """
     repeats = {}
     for name, function in functions.items():
         function()
@@ -56,9 +59,15 @@ def seconds_per_call(
         for name, function in functions.items():
             start = time.perf_counter()
             for _ in range(repeats[name]):
-                function()
-            times[name].append((time.perf_counter() - start) / repeats[name])
-    return {name: statistics.median(values) for name, values in times.items()}
+                measured = function()
+            elapsed = (time.perf_counter() - start) / repeats[name]
+            times[name].append(measured if isinstance(measured, float) else elapsed)
+    return times
+
+
+def paired_ratio(theirs: list[float], ours: list[float]) -> float:
+    """Median of the ratios round by round: a neighbour who takes the memory for a while meets both."""
+    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
 def contenders(
@@ -94,6 +103,7 @@ def contenders(
 
     functions: dict[str, Callable[[], object]] = {
         "cgc": lambda: weighted_sum(rows, coefficients, outs["cgc"]),
+        "core": lambda: core_seconds(rows, coefficients, outs["cgc"], 1),
         "matmul": lambda: np.matmul(factors, stacked, out=outs["matmul"]),
         "einsum": lambda: np.einsum("k,kn->n", factors, stacked, out=outs["einsum"]),
         "mul+add": mul_add,
@@ -143,7 +153,7 @@ def main() -> None:
         call = seconds_per_call(
             {"call": lambda k=k, a=a: weighted_sum(empty[:k], a, empty[0])}, rounds, target_s
         )
-        print(f"call, k = {k}: {call['call'] * 1e6:.2f} us")
+        print(f"call, k = {k}: {statistics.median(call['call']) * 1e6:.2f} us")
     print("GB/s: (k + 1) * length * itemsize bytes a sum; goals: ratio >= 0.9, x matmul >= 1")
     names = ["cgc", "core", *CONTENDERS[1:]]
     print(
@@ -161,18 +171,18 @@ def main() -> None:
                 coefficients = rng.standard_normal(k)
                 functions, outs = contenders(rows, coefficients)
                 heavy = k * length > 2e7
-                seconds = seconds_per_call(functions, 5 if heavy else rounds, target_s)
+                times = seconds_per_call(functions, 7 if heavy else rounds, target_s)
+                seconds = {name: statistics.median(values) for name, values in times.items()}
                 check(rows, coefficients, outs)
-                seconds["core"] = core_seconds(rows, coefficients, outs["cgc"], 5 if heavy else rounds)
                 moved = (k + 1) * length * np.dtype(dtype).itemsize
                 bytes_moved = dict.fromkeys(names, moved) | {
                     "copy": moved // (k + 1) * 2,
                     "copy*": moved // (k + 1) * 2 * k,
                 }
                 rates = {name: bytes_moved[name] / seconds[name] / 1e9 for name in names}
-                ours = rates["core" if length < CORE_BELOW else "cgc"]
-                ratio = ours / max(rates[name] for name in SUMS)
-                beside_matmul = ours / rates["matmul"]
+                ours = times["core" if length < CORE_BELOW else "cgc"]
+                ratio = paired_ratio(times[min(SUMS, key=lambda name: seconds[name])], ours)
+                beside_matmul = paired_ratio(times["matmul"], ours)
                 below += ratio < GOAL
                 slower += beside_matmul < MATMUL_GOAL
                 print(

@@ -102,8 +102,8 @@ def test_derivatives_are_sums_in_order(classes, width):
         np.testing.assert_array_equal(got, expected)
         return
     # The exponentials of NumPy and the C library differ by a few units in the last place, and their K sums
-    # are rounded: a residual is off by less than (8 + K) 2^-52, since a probability is at most 1. That times a
-    # feature, over all samples, and a rounding for each addition.
+    # are rounded: a residual is off by less than (8 + K) 2^-52, since a probability is at most 1. That times
+    # a feature, over all samples, and a rounding for each addition.
     eps = np.finfo(np.float64).eps
     scale = np.tile(np.abs(features).sum(axis=0), classes)
     assert (np.abs(got - expected) <= (8 + classes + samples) * eps * scale).all()
