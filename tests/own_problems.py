@@ -280,3 +280,13 @@ class Touched(Quadratic):
 def make_shard(ranges):
     """A factory: makes the shard in the worker."""
     return Quadratic.random(23, 40).shard(ranges)
+
+
+class SaysInstructionSet(Quadratic):
+    """Every derivative of a sample is 1 where the kernels run with the baseline, and 0 elsewhere."""
+
+    def derivatives(self, start, stop, ranges, coefficients, out):
+        from cgc_fast import build_info
+
+        lengths = np.diff(np.asarray(ranges))[:, 0]
+        out[:] = (build_info()["instruction_set"] == "baseline") * float(np.dot(coefficients, lengths))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgc_fast import reference
-from cgc_fast.combine import all_finite, weighted_sum
+from cgc_fast.combine import all_finite, largest_deviation, plain_sum, weighted_sum
 
 LENGTHS = [0, 1, 2, 3, 7, 8, 9, 63, 1023, 1024, 1025, 8191, 8192, 8193, 16400]
 
@@ -125,12 +125,20 @@ def read_only(array):
             r"rows\[1\]: expected length 3, got 4",
         ),
         (
-            [np.ones(3, np.float32)],
-            np.ones(1),
+            [np.ones(3, np.float32), np.ones(3)],
+            np.ones(2),
             np.ones(3),
             TypeError,
-            r"rows\[0\]: expected a float64 .* float32",
+            r"rows\[1\]: expected a float32 .* float64",
         ),
+        (
+            [np.ones(3), np.ones(3, np.float32)],
+            np.ones(2),
+            np.ones(3),
+            TypeError,
+            r"rows\[1\]: expected a float64 .* float32",
+        ),
+        ([np.ones(3)], None, np.ones(3), TypeError, "coefficients: expected a float64 array, got NoneType"),
         (
             [np.ones(3)],
             np.ones(1),
@@ -181,6 +189,35 @@ def test_an_output_over_a_row_is_refused(start):
         weighted_sum([np.ones(10), buffer[5:15]], np.ones(2), buffer[start : start + 10])
     weighted_sum([buffer[10:20]], np.ones(1), buffer[:10])  # side by side is apart
     assert buffer.sum() == 20.0
+
+
+def test_an_output_over_narrower_rows_is_refused():
+    buffer = np.ones(10)
+    narrow = buffer.view(np.float32)
+    for start in (0, 3, 10):
+        with pytest.raises(ValueError, match=r"rows\[0\]: expected memory apart from out"):
+            weighted_sum([narrow[start : start + 10]], np.ones(1), buffer)
+    plain_sum([narrow[15:]], buffer[:5])
+    with pytest.raises(ValueError, match=r"rows\[0\]: expected memory apart from out"):
+        plain_sum([buffer], buffer)
+
+
+def test_threads_are_checked():
+    with pytest.raises(ValueError, match="threads: expected at least 1, or 0 for one a core, got -1"):
+        weighted_sum([np.ones(3)], np.ones(1), np.ones(3), threads=-1)
+    with pytest.raises(ValueError, match="threads: expected at least 1"):
+        plain_sum([np.ones(3)], np.ones(3), threads=-2)
+
+
+def test_the_residual_of_a_decoding_vector():
+    matrix = np.array([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])
+    row = np.empty(3)
+    weighted_sum(matrix, np.array([1.0, 1.0]), row)
+    assert largest_deviation(row, 1.0) == 0.0
+    weighted_sum(matrix, np.array([1.0, 0.75]), row)
+    assert largest_deviation(row, 1.0) == 0.25
+    with pytest.raises(TypeError, match="values: expected a float64 or float32 array, got int64"):
+        largest_deviation(np.ones(3, np.int64), 1.0)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -1,10 +1,12 @@
 #include <pybind11/typing.h>
 
 #include "array.hpp"
+#include "cgc/instruction_set.hpp"
 
 namespace cgc::bindings {
 
 void bind_build_info(py::module_& module) {
+    instruction_set();  // an import fails if the environment asks for one that is not there
     module.def(
         "build_info",
         [] {
@@ -20,9 +22,15 @@ void bind_build_info(py::module_& module) {
 #else
             info["architecture"] = "other";
 #endif
+            py::list available;
+            for (const InstructionSet set : available_instruction_sets()) available.append(name_of(set));
+            info["instruction_set"] = name_of(instruction_set());
+            info["available_instruction_sets"] = available;
             return info;
         },
-        "How the extension module was built: version, compiler, build type, C++ standard, architecture.");
+        "How the extension module was built (version, compiler, build type, C++ standard, architecture), "
+        "which "
+        "instruction set the kernels run with, and which this machine could run, the fastest last.");
 }
 
 }  // namespace cgc::bindings

@@ -16,8 +16,6 @@ namespace {
 constexpr Index tile_size = 3072;
 constexpr Index tile_classes = 12;
 
-const kernels::LinearModelKernels& fastest() { return kernels::linear_model_kernels().back(); }
-
 std::string show(Index low, Index high) {
     std::string text = "[";
     return text.append(std::to_string(low)).append(", ").append(std::to_string(high)).append(")");
@@ -114,8 +112,8 @@ void LinearModel::forward_rows(Index begin, Index end) {
         begin = std::find_if(stamp + begin, stamp + end, [&](Index s) { return s != iteration_; }) - stamp;
         if (begin == end) return;
         const Index stop = std::find(stamp + begin, stamp + end, iteration_) - stamp;
-        fastest().logits({features_.row(begin), stop - begin, features_.columns, features_.row_stride},
-                         theta_.data(), classes_, residuals_.data() + begin * classes_);
+        kernels::logits({features_.row(begin), stop - begin, features_.columns, features_.row_stride},
+                        theta_.data(), classes_, residuals_.data() + begin * classes_);
         for (Index row = begin; row < stop; ++row) apply_loss(row);
         std::fill(stamp + begin, stamp + stop, iteration_);
         begin = stop;
@@ -185,7 +183,7 @@ void LinearModel::rectangle(Index first_class, Index classes, Index first_featur
                             View<const double> coefficients, double* out, Index out_stride) {
     for (Index c = 0; c < classes; c += tile_classes) {
         const Index tall = std::min(tile_classes, classes - c);
-        const Index tile_features = tile_size / tall;
+        const Index tile_features = tile_size / tall / 16 * 16;  // whole registers
         for (Index f = 0; f < features; f += tile_features) {
             const Index wide = std::min(tile_features, features - f);
             for (std::size_t r = 0; r < rows_.size(); ++r) {
@@ -193,7 +191,7 @@ void LinearModel::rectangle(Index first_class, Index classes, Index first_featur
                 if (samples == 0) continue;
                 const Matrix<double> sums{scratch_.data(), tall, wide, wide};
                 std::fill_n(sums.data, tall * wide, 0.0);
-                fastest().accumulate(
+                kernels::accumulate(
                     {features_.row(begin) + first_feature + f, samples, wide, features_.row_stride},
                     {residuals_.data() + begin * classes_ + first_class + c, samples, tall, classes_}, sums);
                 for (Index k = 0; k < tall; ++k) {

@@ -1,33 +1,34 @@
-// One text of each kernel, compiled for the baseline and, on x86-64, for AVX2. The order of operations on
-// every element is written out, so all versions return the same bits.
+// The order of operations on every element is written out, whatever the instruction set.
 #include "linear_model_kernels.hpp"
 
-#include <cstring>
-#include <iterator>
+#include "dispatch.hpp"
 
 namespace cgc::kernels {
 
 namespace {
 
-// A text takes on the instruction set of the function that it is inlined into.
-#define CGC_INLINE [[gnu::always_inline]] inline
-
 // Four partial sums of a dot product: lane j holds the terms j, j+4, j+8, ...
 constexpr Index lanes = 4;
-typedef double Lanes __attribute__((vector_size(lanes * sizeof(double))));
+constexpr int lanes_bytes = lanes * sizeof(double);
 
 // Dot products of S samples with C classes; every loaded value serves S or C of them.
 template <Index S, Index C>
 CGC_INLINE void dots(const double* features, Index stride, const double* theta, Index length, double* out,
                      Index out_stride) {
+    using Lanes = Register<double, lanes_bytes>;
     Lanes sums[S][C] = {};
     Index j = 0;
     for (; j + lanes <= length; j += lanes) {
-        Lanes x[S], t[C];
-        for (Index s = 0; s < S; ++s) std::memcpy(&x[s], features + s * stride + j, sizeof(Lanes));
-        for (Index c = 0; c < C; ++c) std::memcpy(&t[c], theta + c * length + j, sizeof(Lanes));
-        for (Index s = 0; s < S; ++s)
-            for (Index c = 0; c < C; ++c) sums[s][c] += x[s] * t[c];
+        Lanes t[C];
+#pragma GCC unroll 4
+        for (Index c = 0; c < C; ++c) load<double, lanes_bytes>(t[c], theta + c * length + j);
+#pragma GCC unroll 4
+        for (Index s = 0; s < S; ++s) {
+            Lanes x;
+            load<double, lanes_bytes>(x, features + s * stride + j);
+#pragma GCC unroll 4
+            for (Index c = 0; c < C; ++c) sums[s][c] += x * t[c];
+        }
     }
     for (Index s = 0; s < S; ++s)
         for (Index c = 0; c < C; ++c) {
@@ -47,82 +48,136 @@ CGC_INLINE void logits_of(const double* features, Index stride, const double* th
     if (c < classes) dots<S, 1>(features, stride, theta + c * length, length, out + c, classes);
 }
 
-CGC_INLINE void logits(Matrix<const double> features, const double* theta, Index classes, double* out) {
-    Index i = 0;
-    for (; i + 2 <= features.rows; i += 2)
-        logits_of<2>(features.row(i), features.row_stride, theta, features.columns, classes,
-                     out + i * classes);
-    if (i < features.rows)
-        logits_of<1>(features.row(i), features.row_stride, theta, features.columns, classes,
-                     out + i * classes);
-}
-
-// Four samples a pass, so that a sum is loaded and stored once for four of its terms.
-CGC_INLINE void accumulate(Matrix<const double> features, Matrix<const double> residuals,
-                           Matrix<double> sums) {
-    Index i = 0;
-    for (; i + 4 <= features.rows; i += 4) {
-        const double* __restrict x0 = features.row(i);
-        const double* __restrict x1 = features.row(i + 1);
-        const double* __restrict x2 = features.row(i + 2);
-        const double* __restrict x3 = features.row(i + 3);
-        for (Index k = 0; k < sums.rows; ++k) {
-            const double r0 = residuals(i, k), r1 = residuals(i + 1, k);
-            const double r2 = residuals(i + 2, k), r3 = residuals(i + 3, k);
-            double* __restrict sum = sums.row(k);
-            for (Index j = 0; j < sums.columns; ++j)
-                sum[j] = (((sum[j] + r0 * x0[j]) + r1 * x1[j]) + r2 * x2[j]) + r3 * x3[j];
-        }
+struct Logits {
+    template <int Bytes>
+    CGC_INLINE static void run(const Matrix<const double>& features, const double* theta, Index classes,
+                               double* out) {
+        constexpr Index samples = Bytes < 32 ? 2 : 4;  // as the sums of so many fit the registers
+        Index i = 0;
+        for (; i + samples <= features.rows; i += samples)
+            logits_of<samples>(features.row(i), features.row_stride, theta, features.columns, classes,
+                               out + i * classes);
+        for (; i < features.rows; ++i)
+            logits_of<1>(features.row(i), features.row_stride, theta, features.columns, classes,
+                         out + i * classes);
     }
-    for (; i < features.rows; ++i) {
-        const double* __restrict x = features.row(i);
-        for (Index k = 0; k < sums.rows; ++k) {
-            const double r = residuals(i, k);
-            double* __restrict sum = sums.row(k);
-            for (Index j = 0; j < sums.columns; ++j) sum[j] += r * x[j];
-        }
-    }
-}
-
-void logits_base(Matrix<const double> features, const double* theta, Index classes, double* out) {
-    logits(features, theta, classes, out);
-}
-
-void accumulate_base(Matrix<const double> features, Matrix<const double> residuals, Matrix<double> sums) {
-    accumulate(features, residuals, sums);
-}
-
-#if defined(__x86_64__)
-[[gnu::target("avx2")]] void logits_avx2(Matrix<const double> features, const double* theta, Index classes,
-                                         double* out) {
-    logits(features, theta, classes, out);
-}
-
-[[gnu::target("avx2")]] void accumulate_avx2(Matrix<const double> features, Matrix<const double> residuals,
-                                             Matrix<double> sums) {
-    accumulate(features, residuals, sums);
-}
-#endif
-
-constexpr LinearModelKernels versions[] = {
-    {"baseline", logits_base, accumulate_base},
-#if defined(__x86_64__)
-    {"avx2", logits_avx2, accumulate_avx2},
-#endif
 };
 
-std::size_t count_supported() {
-#if defined(__x86_64__)
-    if (!__builtin_cpu_supports("avx2")) return 1;
-#endif
-    return std::size(versions);
+// S samples a pass, so that a sum is loaded and stored once for S of its terms; the rows of the features are
+// read from end to end. For one class, where memory is the limit.
+template <int Bytes, Index S>
+CGC_INLINE void accumulate_rows(const double* features, Index stride, const double* residuals,
+                                Index residual_stride, double* sums, Index n) {
+    constexpr Index width = Bytes / static_cast<Index>(sizeof(double));
+    Index j = 0;
+    for (; j + width <= n; j += width) {
+        Register<double, Bytes> sum, x;
+        load<double, Bytes>(sum, sums + j);
+#pragma GCC unroll 4
+        for (Index s = 0; s < S; ++s) {
+            load<double, Bytes>(x, features + s * stride + j);
+            sum += residuals[s * residual_stride] * x;
+        }
+        store<Bytes>(sums + j, sum);
+    }
+    for (; j < n; ++j)
+        for (Index s = 0; s < S; ++s) sums[j] += residuals[s * residual_stride] * features[s * stride + j];
 }
+
+// The rest of the classes: the sums of C classes x V registers stay in registers while `samples` pass by.
+template <int Bytes, Index C, Index V>
+CGC_INLINE void accumulate_block(const double* features, Index stride, const double* residuals,
+                                 Index residual_stride, Index samples, double* sums, Index sum_stride) {
+    constexpr Index width = Bytes / static_cast<Index>(sizeof(double));
+    Register<double, Bytes> block[C][V], x[V];
+#pragma GCC unroll 4
+    for (Index c = 0; c < C; ++c)
+#pragma GCC unroll 4
+        for (Index v = 0; v < V; ++v) load<double, Bytes>(block[c][v], sums + c * sum_stride + v * width);
+    for (Index s = 0; s < samples; ++s) {
+#pragma GCC unroll 4
+        for (Index v = 0; v < V; ++v) load<double, Bytes>(x[v], features + s * stride + v * width);
+#pragma GCC unroll 4
+        for (Index c = 0; c < C; ++c) {
+            const double r = residuals[s * residual_stride + c];
+#pragma GCC unroll 4
+            for (Index v = 0; v < V; ++v) block[c][v] += r * x[v];
+        }
+    }
+#pragma GCC unroll 4
+    for (Index c = 0; c < C; ++c)
+#pragma GCC unroll 4
+        for (Index v = 0; v < V; ++v) store<Bytes>(sums + c * sum_stride + v * width, block[c][v]);
+}
+
+template <int Bytes, Index V>
+CGC_INLINE void accumulate_column(const double* features, Index stride, const Matrix<const double>& residuals,
+                                  Index first, Index samples, double* sums, Index sum_stride, Index classes) {
+    Index c = 0;
+    for (; c + 4 <= classes; c += 4)
+        accumulate_block<Bytes, 4, V>(features, stride, residuals.row(first) + c, residuals.row_stride,
+                                      samples, sums + c * sum_stride, sum_stride);
+    for (; c + 2 <= classes; c += 2)
+        accumulate_block<Bytes, 2, V>(features, stride, residuals.row(first) + c, residuals.row_stride,
+                                      samples, sums + c * sum_stride, sum_stride);
+    if (c < classes)
+        accumulate_block<Bytes, 1, V>(features, stride, residuals.row(first) + c, residuals.row_stride,
+                                      samples, sums + c * sum_stride, sum_stride);
+}
+
+struct Accumulate {
+    template <int Bytes>
+    CGC_INLINE static void run(const Matrix<const double>& features, const Matrix<const double>& residuals,
+                               const Matrix<double>& sums) {
+        const Index n = sums.columns, stride = features.row_stride;
+        if (sums.rows == 1) {
+            Index i = 0;
+            for (; i + 4 <= features.rows; i += 4)
+                accumulate_rows<Bytes, 4>(features.row(i), stride, residuals.row(i), residuals.row_stride,
+                                          sums.data, n);
+            for (; i < features.rows; ++i)
+                accumulate_rows<Bytes, 1>(features.row(i), stride, residuals.row(i), residuals.row_stride,
+                                          sums.data, n);
+            return;
+        }
+        // A pass of samples stays in the second-level cache while its columns are visited, and fetches the
+        // next one: rows are far apart, and so many pieces of them are too short for hardware prefetching.
+        constexpr Index width = Bytes / static_cast<Index>(sizeof(double)), pass = 16, line = 8;
+        for (Index i = 0; i < features.rows; i += pass) {
+            const Index samples = features.rows - i < pass ? features.rows - i : pass;
+            const double* x = features.row(i);
+            Index j = 0;
+            const Index next = features.rows - i - samples < pass ? features.rows - i - samples : pass;
+            for (; j + 2 * width <= n; j += 2 * width) {
+                for (Index s = 0; s < next; ++s)
+                    for (Index l = 0; l < 2 * width; l += line)
+                        __builtin_prefetch(x + (samples + s) * stride + j + l);
+                accumulate_column<Bytes, 2>(x + j, stride, residuals, i, samples, sums.data + j,
+                                            sums.row_stride, sums.rows);
+            }
+            for (; j + width <= n; j += width)
+                accumulate_column<Bytes, 1>(x + j, stride, residuals, i, samples, sums.data + j,
+                                            sums.row_stride, sums.rows);
+            for (; j < n; ++j)
+                for (Index k = 0; k < sums.rows; ++k) {
+                    double sum = sums(k, j);
+                    for (Index s = 0; s < samples; ++s) sum += residuals(i + s, k) * x[s * stride + j];
+                    sums(k, j) = sum;
+                }
+        }
+    }
+};
 
 }  // namespace
 
-View<const LinearModelKernels> linear_model_kernels() {
-    static const std::size_t supported = count_supported();
-    return {versions, supported};
+void logits(Matrix<const double> features, const double* theta, Index classes, double* out) {
+    Versions<Logits, void(const Matrix<const double>&, const double*, Index, double*)>::run(features, theta,
+                                                                                            classes, out);
+}
+
+void accumulate(Matrix<const double> features, Matrix<const double> residuals, Matrix<double> sums) {
+    Versions<Accumulate, void(const Matrix<const double>&, const Matrix<const double>&,
+                              const Matrix<double>&)>::run(features, residuals, sums);
 }
 
 }  // namespace cgc::kernels

@@ -197,7 +197,7 @@ def all_finite(values: typing.Any) -> bool:
     """
 def build_info() -> dict[str, typing.Any]:
     """
-    How the extension module was built: version, compiler, build type, C++ standard, architecture.
+    How the extension module was built (version, compiler, build type, C++ standard, architecture), which instruction set the kernels run with, and which this machine could run, the fastest last.
     """
 def cyclic_coefficients(h: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """
@@ -206,6 +206,10 @@ def cyclic_coefficients(h: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.
 def group_times(times: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], cycles: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """
     Per draw and level (D, K), the slowest group's fastest member: times (D, N), groups (K,), cycles (K, N); worker w is in group floor(w g / N). O(D K N).
+    """
+def largest_deviation(values: typing.Any, expected: typing.SupportsFloat | typing.SupportsIndex) -> float:
+    """
+    max |values - expected|; see cgc_fast.combine.
     """
 def leave_with(socket_fd: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
@@ -227,11 +231,19 @@ def monotonic_ns() -> int:
     """
     CLOCK_MONOTONIC in nanoseconds, the same in every process.
     """
+def plain_sum(rows: typing.Any, out: typing.Any, accumulate: bool = False, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
+    """
+    out (+)= sum_i rows[i]; see cgc_fast.combine.
+    """
 def project_onto_simplex(point: numpy.typing.NDArray[numpy.float64], total: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """
     Euclidean projection of point (K,) on {x >= 0, sum x = total}; O(K log K).
     """
-def weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, accumulate: bool = False) -> None:
+def seconds_per_weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex) -> float:
+    """
+    Seconds that one of `repeats` weighted sums takes in here, without what the call from Python costs.
+    """
+def weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, accumulate: bool = False, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
     """
     out (+)= sum_i coefficients[i] * rows[i]; see cgc_fast.combine.
     """

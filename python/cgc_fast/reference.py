@@ -138,7 +138,7 @@ def weighted_sum(
     rows: list[NDArray[Any]], coefficients: NDArray[np.float64], out: NDArray[Any], accumulate: bool = False
 ) -> None:
     """Twin of `_core.weighted_sum`, to the last bit: rows are added one after the other."""
-    terms = [out.dtype.type(a) * row for a, row in zip(coefficients, rows, strict=True)]
+    terms = [out.dtype.type(a) * row.astype(out.dtype) for a, row in zip(coefficients, rows, strict=True)]
     if not accumulate:
         out[:] = terms.pop(0) if terms else 0
     for term in terms:
@@ -708,3 +708,19 @@ def cover_runtime(
                     if 0.0 <= u <= high - low:
                         latest = max(latest, float((at_low + slope * u).min()))
     return latest
+
+
+# --- plain sums and residuals ----------------------------------------------------------------------------
+
+
+def plain_sum(rows: list[NDArray[Any]], out: NDArray[Any], accumulate: bool = False) -> None:
+    """Twin of `_core.plain_sum`, to the last bit."""
+    weighted_sum(rows, np.ones(len(rows)), out, accumulate)
+
+
+def largest_deviation(values: NDArray[Any], expected: float) -> float:
+    """Twin of `_core.largest_deviation`."""
+    if not np.isfinite(values).all():
+        return math.inf
+    with np.errstate(over="ignore"):
+        return float(np.abs(values - values.dtype.type(expected)).max(initial=0.0))
