@@ -1,3 +1,5 @@
+#include <pybind11/stl.h>
+
 #include <memory>
 #include <vector>
 
@@ -58,6 +60,32 @@ View<const Index> decodable_rows(const CyclicDecoder& decoder, const Array<Index
                                     std::to_string(decoder.workers() - decoder.redundancy()) + ", got " +
                                     std::to_string(rows.size()));
     return rows;
+}
+
+py::tuple decode_in_order(const std::vector<const CyclicDecoder*>& codes, const Array<Index>& order_array) {
+    const View<const Index> order = vector(order_array, "order");
+    Index total = 0;
+    for (std::size_t c = 0; c < codes.size(); ++c) {
+        if (!codes[c]) throw std::invalid_argument("codes: expected decoders, got None");
+        require_length(codes[c]->workers(), codes.front()->workers(), "codes: workers of each");
+        const Index rows = codes[c]->workers() - codes[c]->redundancy();
+        if (static_cast<Index>(order.size()) < rows)
+            throw std::invalid_argument("order: expected at least " + std::to_string(rows) + " rows, got " +
+                                        std::to_string(order.size()));
+        total += rows;
+    }
+    std::vector<char> seen;
+    if (!codes.empty()) require_distinct(order, codes.front()->workers(), seen, "order");
+    Array<Index> rows(total);
+    Array<double> vectors(total), errors(static_cast<Index>(codes.size()));
+    const View<Index> rows_out = writable_vector(rows, "rows");
+    const View<double> vectors_out = writable_vector(vectors, "vectors");
+    const View<double> errors_out = writable_vector(errors, "errors");
+    {
+        py::gil_scoped_release release;
+        CyclicDecoder::decode_in_order(codes, order, rows_out, vectors_out, errors_out);
+    }
+    return py::make_tuple(rows, vectors, errors);
 }
 
 }  // namespace
@@ -124,6 +152,10 @@ void bind_codes(py::module_& module) {
             },
             py::arg("stragglers").noconvert(), py::arg("threads") = 1,
             "Predicted error of the decoding vector of all rows but those of each straggler set.");
+
+    module.def("decode_in_order", &decode_in_order, py::arg("codes"), py::arg("order").noconvert(),
+               "Decoding vectors of many decoders for one order of arrival: sorted rows and vectors, one code "
+               "after the other, and predicted errors.");
 }
 
 }  // namespace cgc::bindings
