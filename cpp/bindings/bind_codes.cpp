@@ -118,7 +118,8 @@ void bind_codes(py::module_& module) {
             "The least-norm decoding vector of distinct rows and its predicted error.")
         .def(
             "predicted_error",
-            [](const CyclicDecoder& decoder, const Array<Index>& rows_array, const Array<double>& a) {
+            [](const CyclicDecoder& decoder, const Array<Index>& rows_array, const Array<double>& a,
+               bool single) {
                 const View<const Index> rows = vector(rows_array, "rows");
                 const View<const double> coefficients = vector(a, "vector");
                 std::vector<char> seen;
@@ -127,10 +128,10 @@ void bind_codes(py::module_& module) {
                                "vector");
                 py::gil_scoped_release release;
                 CyclicDecoder::Workspace workspace(decoder.workers());
-                return decoder.predicted_error(rows, coefficients, workspace);
+                return decoder.predicted_error(rows, coefficients, workspace, single);
             },
-            py::arg("rows").noconvert(), py::arg("vector").noconvert(),
-            "Predicted error of decoding float64 payloads of these rows with this vector.")
+            py::arg("rows").noconvert(), py::arg("vector").noconvert(), py::arg("single") = false,
+            "Predicted error of decoding float64, or float32, payloads of these rows with this vector.")
         .def(
             "profile",
             [](const CyclicDecoder& decoder, const Array<Index>& straggler_array, int threads) {
@@ -153,9 +154,10 @@ void bind_codes(py::module_& module) {
             py::arg("stragglers").noconvert(), py::arg("threads") = 1,
             "Predicted error of the decoding vector of all rows but those of each straggler set.");
 
-    module.def("decode_in_order", &decode_in_order, py::arg("codes"), py::arg("order").noconvert(),
-               "Decoding vectors of many decoders for one order of arrival: sorted rows and vectors, one code "
-               "after the other, and predicted errors.");
+    module.def(
+        "decode_in_order", &decode_in_order, py::arg("codes"), py::arg("order").noconvert(),
+        "Decoding vectors of many decoders for one order of arrival: sorted rows and vectors, one code "
+        "after the other, and predicted errors.");
 }
 
 }  // namespace cgc::bindings

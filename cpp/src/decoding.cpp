@@ -214,8 +214,10 @@ void CyclicDecoder::decode_in_order(View<const CyclicDecoder* const> codes, View
 // 41, 2019): by Hoeffding's inequality |sum delta c| > 6 u sqrt(sum c^2) has probability below 2 exp(-18) =
 // 3e-8, and below 2 exp(-54) if rounding errors are spread evenly over their range. For up to 36 terms it is
 // no matter of chance: sum |c| <= sqrt(36 sum c^2).
-double CyclicDecoder::predicted_error(View<const Index> rows, View<const double> vector,
-                                      Workspace& workspace) const {
+//   float32 payloads: u = 2^-24, and the coefficients of rows and vector are rounded, too: two more terms of
+//   the kind of the products, s + 5.
+double CyclicDecoder::predicted_error(View<const Index> rows, View<const double> vector, Workspace& workspace,
+                                      bool single) const {
     const Index n = workers_;
     const Index width = redundancy_ + 1;
     double* sums = workspace.full.data();
@@ -237,16 +239,17 @@ double CyclicDecoder::predicted_error(View<const Index> rows, View<const double>
         if (m > 0)
             for (Index part = 0; part < n; ++part) partial_squares[part] += sums[part] * sums[part];
     }
+    const auto product_terms = static_cast<double>(redundancy_ + (single ? 5 : 3));
     double residual = 0.0;
     double variance = 0.0;
     for (Index part = 0; part < n; ++part) {
         const double deviation = std::fabs(sums[part] - 1.0);
         if (!std::isfinite(deviation)) return std::numeric_limits<double>::infinity();
         residual = std::max(residual, deviation);
-        variance = std::max(
-            variance, static_cast<double>(redundancy_ + 3) * squares[part] + 2.0 * partial_squares[part]);
+        variance = std::max(variance, product_terms * squares[part] + 2.0 * partial_squares[part]);
     }
-    constexpr double unit_roundoff = std::numeric_limits<double>::epsilon() / 2;
+    const double unit_roundoff = single ? static_cast<double>(std::numeric_limits<float>::epsilon()) / 2
+                                        : std::numeric_limits<double>::epsilon() / 2;
     constexpr double deviations = 6.0;
     return residual + deviations * unit_roundoff * std::sqrt(variance);
 }

@@ -13,11 +13,9 @@ for float64 payloads whose part sums have the same bits in every worker that hol
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast import _core
 from cgc_fast.arguments import integer
+from cgc_fast.cyclic_matrices import ChosenMatrix, CodeProfile, choose_matrix, promised_error
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, DecodeError, NumericalError
 
 __all__ = ["Code", "CodeProfile", "CyclicCode", "RepetitionCode"]
@@ -159,36 +158,14 @@ class RepetitionCode(Code):
         return f"RepetitionCode({self.rows})"
 
 
-@dataclass(frozen=True)
-class CodeProfile:
-    """Predicted decoding errors of a cyclic code, measured over straggler sets when its matrix was made.
-
-    Attributes
-    ----------
-    sets : int
-        How many sets of s stragglers were decoded: every one if there are at most 1,000, else all contiguous
-        ones and 1,000 random ones.
-    median, worst : float
-        Of their predicted errors.
-    attempts : int
-        How many matrices were drawn before one was accepted, that one included.
-    """
-
-    sets: int
-    median: float
-    worst: float
-    attempts: int
-
-
 class CyclicCode(Code):
     """The cyclic gradient code [TANDON17]: row w sums the parts w, w+1, ..., w+s (mod N).
 
-    Row w is the unit vector on its parts in the null space of an s × N matrix H, Gaussian but for the last
-    column, which is minus the sum of the others. Then any N − s rows span the all-ones row with probability
-    1, though not always accurately; so a drawn matrix is tested on straggler sets (`CodeProfile`) and
-    replaced by the next draw of the same seed unless all of them keep the promise.
+    Row w is the unit vector on its parts in the null space of an s × N matrix H that holds the all-ones row.
+    Any N − s rows span that row, though not equally accurately: H is chosen from harmonics of the circle by
+    the errors measured on straggler sets (`cgc_fast.cyclic_matrices`, docs/codes.md).
 
-    The matrix is made when it is first needed and travels when a code is pickled: it is never drawn again
+    The matrix is made when it is first needed and travels when a code is pickled: it is never chosen again
     elsewhere. Codes with the same workers, redundancy and seed are equal.
 
     Parameters
@@ -198,19 +175,19 @@ class CyclicCode(Code):
     redundancy : int
         s, in 0..N−1. 0 gives the identity, N−1 the plain sum of all parts, scaled, in every row.
     seed : int
-        Seed of the draws, at least 0.
+        Seed of the draws, at least 0; a code whose matrix needs no draws does not depend on it.
 
     Notes
     -----
-    Making the matrix takes O(N s³) operations, its test O(min(s, N − s)³) for each of about 1,000 + N sets, a
-    decoding vector of k rows O(N min(N − s, N − k)²).
+    Making the matrix takes seconds at most up to 100 workers (`choose_matrix` has the operations), a decoding
+    vector of k rows O(N min(N − s, N − k)² + N²).
     """
 
     def __init__(self, workers: int, redundancy: int, seed: int = 0) -> None:
         self.rows = self.parts = integer("workers", workers, 1)
         self.redundancy = integer("redundancy", redundancy, 0, self.rows - 1)
         self.seed = integer("seed", seed, 0)
-        self._drawn: _Drawn | None = None
+        self._drawn: ChosenMatrix | None = None
         self._matrix: NDArray[np.float64] | None = None
         self._decoder: _core.CyclicDecoder | None = None
         self._vectors: dict[tuple[int, ...], NDArray[np.float64]] = {}
@@ -222,9 +199,9 @@ class CyclicCode(Code):
 
     @property
     def promise(self) -> float:
-        """1e-9 up to 50 workers, 1e-8 up to 100; beyond, the worst of the code's own `profile`."""
-        limit = _promised_error(self.rows)
-        return limit if math.isfinite(limit) else self.profile.worst
+        """1e-9 up to 100 workers; beyond, what random and contiguous sets of its own `profile` need, if more."""
+        limit = promised_error(self.rows)
+        return limit if math.isfinite(limit) else max(1e-9, self.profile.contiguous, self.profile.random)
 
     @property
     def profile(self) -> CodeProfile:
@@ -306,9 +283,9 @@ class CyclicCode(Code):
         coefficients = _coefficient_vector(vector, indices.size)
         return self._make_decoder().predicted_error(indices, coefficients)
 
-    def _draw(self) -> _Drawn:
+    def _draw(self) -> ChosenMatrix:
         if self._drawn is None:
-            self._drawn, self._decoder = _draw_accepted(self.rows, self.redundancy, self.seed)
+            self._drawn, self._decoder = choose_matrix(self.rows, self.redundancy, self.seed)
         return self._drawn
 
     def _make_decoder(self) -> _core.CyclicDecoder:
@@ -333,16 +310,7 @@ class CyclicCode(Code):
         return f"CyclicCode(workers={self.rows}, redundancy={self.redundancy}, seed={self.seed})"
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """What an accepted draw consists of: H (s, N), the coefficients of the rows (N, s+1), its profile."""
-
-    null_matrix: NDArray[np.float64]
-    coefficients: NDArray[np.float64]
-    profile: CodeProfile
-
-
-def _restored(workers: int, redundancy: int, seed: int, drawn: _Drawn) -> CyclicCode:
+def _restored(workers: int, redundancy: int, seed: int, drawn: ChosenMatrix) -> CyclicCode:
     """Unpickle a code with the matrix that it was sent with."""
     code = CyclicCode(workers, redundancy, seed)
     code._drawn = drawn
@@ -350,63 +318,8 @@ def _restored(workers: int, redundancy: int, seed: int, drawn: _Drawn) -> Cyclic
     return code
 
 
-_RANDOM_SETS = 1_000
 # Decoding vectors that a code keeps.
 _MOST_VECTORS = 256
-# At N <= 100 between one draw in ten and nearly all pass; 200 in a row all fail with probability below 1e-9.
-_MOST_ATTEMPTS = 200
-_TEST_THREADS = 2
-
-
-def _promised_error(workers: int) -> float:
-    """Return what every cyclic code of N workers promises; infinity where it is measured instead."""
-    if workers <= 50:
-        return 1e-9
-    return 1e-8 if workers <= 100 else math.inf
-
-
-def _draw_accepted(workers: int, redundancy: int, seed: int) -> tuple[_Drawn, _core.CyclicDecoder]:
-    """Draw matrices until one passes the test; return it with its decoder."""
-    limit = _promised_error(workers)
-    best = math.inf
-    for attempt in range(_MOST_ATTEMPTS):
-        generator = np.random.default_rng([seed, workers, redundancy, attempt])
-        null_matrix = _null_matrix(workers, redundancy, generator)
-        coefficients = _core.cyclic_coefficients(null_matrix)
-        decoder = _core.CyclicDecoder(null_matrix, coefficients)
-        errors = decoder.profile(_test_sets(workers, redundancy, generator), threads=_TEST_THREADS)
-        worst = float(errors.max())
-        best = min(best, worst)
-        if worst <= limit and math.isfinite(worst):
-            null_matrix.flags.writeable = coefficients.flags.writeable = False
-            profile = CodeProfile(errors.size, float(np.median(errors)), worst, attempt + 1)
-            return _Drawn(null_matrix, coefficients, profile), decoder
-    raise NumericalError(
-        f"no cyclic code for N = {workers} workers and redundancy s = {redundancy} keeps the promised error "
-        f"of {limit:.1e}: the best of {_MOST_ATTEMPTS} draws of seed {seed} has {best:.1e}; try another seed"
-    )
-
-
-def _null_matrix(workers: int, redundancy: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Draw H (s, N): Gaussian, the last column minus the sum of the others.
-
-    The draws are rounded to multiples of 2^-32: then the sums are exact, and so is H·1 = 0.
-    """
-    null_matrix = np.empty((redundancy, workers))
-    draws = generator.standard_normal((redundancy, workers - 1))
-    null_matrix[:, :-1] = np.rint(draws * 2.0**32) / 2.0**32
-    null_matrix[:, -1] = -null_matrix[:, :-1].sum(axis=1)
-    return null_matrix
-
-
-def _test_sets(workers: int, redundancy: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Straggler sets (sets, s) on which a matrix is tested."""
-    if math.comb(workers, redundancy) <= _RANDOM_SETS:
-        return np.array(list(itertools.combinations(range(workers), redundancy)), dtype=np.int64)
-    contiguous = (np.arange(workers)[:, None] + np.arange(redundancy)) % workers
-    orders = np.tile(np.arange(workers), (_RANDOM_SETS, 1))
-    random = generator.permuted(orders, axis=1)[:, :redundancy]
-    return np.concatenate([contiguous, random]).astype(np.int64)
 
 
 def _row_index(row: int, count: int) -> int:

@@ -49,10 +49,11 @@ class CyclicDecoder {
     static void decode_in_order(View<const CyclicDecoder* const> codes, View<const Index> order,
                                 View<Index> rows, View<double> vectors, View<double> errors);
 
-    // What decoding float64 payloads with this vector may be off by, relative to the sum over the parts of
-    // the magnitudes of their derivatives; derived in the source. Infinity if the vector is not finite.
-    // O(k N) operations.
-    double predicted_error(View<const Index> rows, View<const double> vector, Workspace& workspace) const;
+    // What decoding payloads with this vector may be off by, relative to the sum over the parts of the
+    // magnitudes of their derivatives; derived in the source. Infinity if the vector is not finite.
+    // single: payloads, and all that is done with them, in float32. O(k N) operations.
+    double predicted_error(View<const Index> rows, View<const double> vector, Workspace& workspace,
+                           bool single = false) const;
 
     // predicted_error of the decoding vector of all rows but those of each straggler set.
     // stragglers: (sets, m), distinct in each row, m <= s; errors: (sets,). One thread, or two.
