@@ -328,6 +328,46 @@ def test_a_matrix_that_cannot_decode_predicts_an_infinite_error():
     assert errors.min() < 1e-14
 
 
+@pytest.mark.parametrize("workers", [1, 2, 7, 20])
+def test_the_vectors_of_all_levels_are_those_of_each(workers):
+    rng = np.random.default_rng(workers)
+    order = rng.permutation(workers)
+    family = [CyclicCode(workers, s) for s in range(workers)] + [RepetitionCode(workers)]
+    for code, result in zip(family, codes.decoding_vectors(family, order), strict=True):
+        rows, vector = result
+        assert rows == tuple(sorted(order[: code.required_rows].tolist()))
+        assert code.decoding_vector(rows) is vector or isinstance(code, RepetitionCode)
+        fresh, _ = code._make_decoder().decode(np.array(rows)) if code.parts > 1 else (vector, 0)
+        np.testing.assert_array_equal(vector, fresh)  # the same operations
+    assert codes.decoding_vectors([], order) == []
+
+
+def test_a_level_beyond_its_promise_is_told_apart(monkeypatch):
+    family = [CyclicCode(20, 3), CyclicCode(20, 10)]
+    order = np.random.default_rng(0).permutation(20)
+    errors = _core.decode_in_order([code._make_decoder() for code in family], order)[2]
+    assert errors[0] != errors[1]
+    monkeypatch.setattr(codes, "promised_error", lambda workers: float(errors.mean()))
+    results = codes.decoding_vectors(family, order)
+    refused = int(errors.argmax())
+    assert isinstance(results[refused], NumericalError)
+    assert isinstance(results[1 - refused], tuple)
+
+
+def test_orders_that_do_not_fit_are_refused():
+    with pytest.raises(ArgumentValueError, match=r"same number of rows in each, got \[4, 5\]"):
+        codes.decoding_vectors([CyclicCode(4, 1), CyclicCode(5, 1)], range(4))
+    with pytest.raises(ArgumentValueError, match="order: expected at least 3 rows, got 2"):
+        codes.decoding_vectors([CyclicCode(4, 1)], [0, 1])
+    decoder = CyclicCode(4, 1)._make_decoder()
+    with pytest.raises(ValueError, match="order: expected at least 3 rows, got 2"):
+        _core.decode_in_order([decoder], np.array([0, 1]))
+    with pytest.raises(ValueError, match="order: expected distinct"):
+        _core.decode_in_order([decoder], np.array([0, 1, 1]))
+    with pytest.raises(ValueError, match="codes: expected decoders, got None"):
+        _core.decode_in_order([None], np.array([0, 1, 2]))
+
+
 # --- the numerical guard --------------------------------------------------------------------------------
 
 
@@ -378,6 +418,80 @@ def test_the_predicted_error_bounds_the_measured_one(workers, redundancy, kind):
         exact = [sum(map(Fraction, column)) for column in sums.T.tolist()]
         errors = [abs(float(Fraction(d) - e)) for d, e in zip(decoded.tolist(), exact, strict=True)]
         assert max(errors) <= predicted * np.abs(sums).sum(axis=0).max()
+
+
+def decoded_errors(code: CyclicCode, rows, vector, sums: np.ndarray) -> np.ndarray:
+    """Errors of decoding part sums (parts, L) in their own data type, relative to the sums of magnitudes."""
+    payloads = []
+    for row in rows:
+        parts, coefficients = code.support(row)
+        payload = np.zeros(sums.shape[1], sums.dtype)
+        for part, coefficient in zip(parts, coefficients.astype(sums.dtype), strict=True):
+            payload += coefficient * sums[part]
+        payloads.append(payload)
+    decoded = np.empty(sums.shape[1], sums.dtype)
+    _core.weighted_sum(payloads, vector, decoded)
+    exact = [sum(map(Fraction, column)) for column in sums.T.tolist()]
+    errors = [abs(float(Fraction(d) - e)) for d, e in zip(decoded.tolist(), exact, strict=True)]
+    return np.array(errors) / np.abs(sums.astype(np.float64)).sum(axis=0)
+
+
+def one_heavy_part(parts: int, rng: np.random.Generator, dtype: type) -> np.ndarray:
+    """Part sums (parts, 6 parts): each part in turn has nearly all the weight, and every addition rounds."""
+    sums = rng.uniform(-1e-3, 1e-3, (parts, 6 * parts))
+    sums[np.arange(6 * parts) % parts, np.arange(6 * parts)] = rng.uniform(1, 2, 6 * parts)
+    return sums.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("workers", "redundancy"), [(8, 3), (20, 4), (20, 12), (50, 10), (50, 30)])
+def test_the_prediction_bounds_the_error_and_is_tight_on_typical_sets(workers, redundancy, dtype):
+    rng = np.random.default_rng([workers, redundancy])
+    code = CyclicCode(workers, redundancy)
+    ratios = []
+    for _ in range(5):
+        rows = np.sort(rng.permutation(workers)[: code.required_rows])
+        vector = code.decoding_vector(rows)
+        measured = decoded_errors(code, rows, vector, one_heavy_part(workers, rng, dtype)).max()
+        ratios.append(code.predicted_error(rows, vector, dtype) / measured)
+    assert min(ratios) >= 1.0
+    assert np.median(ratios) <= 10.0
+
+
+def test_the_promise_for_float32_holds_or_names_the_alternative():
+    rng = np.random.default_rng(0)
+    for workers, redundancy in [(6, 2), (10, 3), (20, 3)]:
+        code = CyclicCode(workers, redundancy)
+        promise = code.promise_for(np.float32)
+        assert 1e-7 < promise <= 1e-3
+        sets = [(w + np.arange(code.required_rows)) % workers for w in range(3)]
+        sets += [rng.permutation(workers)[: code.required_rows] for _ in range(3)]
+        for rows in sets:
+            vector = code.decoding_vector(rows)
+            errors = decoded_errors(code, rows, vector, one_heavy_part(workers, rng, np.float32))
+            assert errors.max() <= code.predicted_error(rows, vector, np.float32)
+            # Sets of the profile, or as good as: what the promise is made of.
+            assert errors.max() <= promise
+    with pytest.raises(NumericalError, match=r"float32 .* use float64 payloads, or a repetition code"):
+        CyclicCode(50, 25).promise_for(np.float32)
+    assert CyclicCode(50, 25).promise_for(np.float64) == 1e-9
+    assert RepetitionCode(4).promise_for("float32") == 1e-5
+    assert RepetitionCode(4).predicted_error([1], np.ones(1), np.float32) <= 1e-5
+    with pytest.raises(ArgumentTypeError, match="dtype: expected float64 or float32, got int64"):
+        RepetitionCode(4).promise_for(np.int64)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_the_predicted_error_agrees_with_its_twin(single):
+    code = CyclicCode(20, 7)
+    rows = np.array([3, 19, 4, 0, 8, 12, 13, 2, 7, 17, 1, 5, 11])
+    vector, _ = code._make_decoder().decode(rows)
+    expected = reference.predicted_error(code.matrix[rows], vector, 7, single)
+    # The residual of two orders of summation; float32 roundings outweigh it.
+    tolerance = 1e-6 if single else 1.0
+    assert code._make_decoder().predicted_error(rows, vector, single) == pytest.approx(
+        expected, rel=tolerance
+    )
 
 
 def test_the_predicted_error_of_a_wrong_vector_shows_its_residual():

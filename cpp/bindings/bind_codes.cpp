@@ -1,6 +1,8 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "array.hpp"
@@ -62,7 +64,8 @@ View<const Index> decodable_rows(const CyclicDecoder& decoder, const Array<Index
     return rows;
 }
 
-py::tuple decode_in_order(const std::vector<const CyclicDecoder*>& codes, const Array<Index>& order_array) {
+std::tuple<Array<Index>, Array<double>, Array<double>> decode_in_order(
+    const std::vector<const CyclicDecoder*>& codes, const Array<Index>& order_array) {
     const View<const Index> order = vector(order_array, "order");
     Index total = 0;
     for (std::size_t c = 0; c < codes.size(); ++c) {
@@ -85,7 +88,7 @@ py::tuple decode_in_order(const std::vector<const CyclicDecoder*>& codes, const 
         py::gil_scoped_release release;
         CyclicDecoder::decode_in_order(codes, order, rows_out, vectors_out, errors_out);
     }
-    return py::make_tuple(rows, vectors, errors);
+    return {std::move(rows), std::move(vectors), std::move(errors)};
 }
 
 }  // namespace

@@ -8,7 +8,8 @@ predicted error keeps the code's promise. Errors are measured in the norm
 
     max_l |decoded_l - g_l| <= promise * max_l Σ_parts |∂_l f_part|,
 
-for float64 payloads whose part sums have the same bits in every worker that holds the part.
+for payloads whose part sums have the same bits in every worker that holds the part. Payloads are float64
+unless float32 is said.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cgc_fast import _core
 from cgc_fast.arguments import integer
 from cgc_fast.cyclic_matrices import ChosenMatrix, CodeProfile, choose_matrix, promised_error
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, DecodeError, NumericalError
 
-__all__ = ["Code", "CodeProfile", "CyclicCode", "RepetitionCode"]
+__all__ = ["Code", "CodeProfile", "CyclicCode", "RepetitionCode", "decoding_vectors"]
 
 _UNIT_ROUNDOFF = float(np.finfo(np.float64).eps) / 2
+_SINGLE_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
+# Beyond it float32 payloads of a cyclic code are refused.
+_MOST_SINGLE_ERROR = 1e-3
 
 
 class Code(ABC):
@@ -58,6 +62,21 @@ class Code(ABC):
     def promise(self) -> float:
         """Largest predicted error of a decoding vector that is handed out (float64 payloads)."""
 
+    def promise_for(self, dtype: DTypeLike) -> float:
+        """`promise` for payloads of this type: float64, or float32 with all sums in float32.
+
+        Raises
+        ------
+        NumericalError
+            Too little would be left of float32 payloads; the message names the alternatives.
+        """
+        return self._single_promise() if _is_single(dtype) else self.promise
+
+    def _single_promise(self) -> float:
+        raise NumericalError(
+            f"{self!r}: no bound for float32 payloads is known; use float64 payloads, or a repetition code"
+        )
+
     @abstractmethod
     def support(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Parts (k,) that `row` sums, and their coefficients (k,)."""
@@ -83,8 +102,13 @@ class Code(ABC):
         """
 
     @abstractmethod
-    def predicted_error(self, rows: Sequence[int] | NDArray[np.int64], vector: NDArray[np.float64]) -> float:
-        """Error to expect when float64 payloads of `rows` (k,) are decoded with `vector` (k,).
+    def predicted_error(
+        self,
+        rows: Sequence[int] | NDArray[np.int64],
+        vector: NDArray[np.float64],
+        dtype: DTypeLike = np.float64,
+    ) -> float:
+        """Error to expect when payloads of `rows` (k,), of this type, are decoded with `vector` (k,).
 
         ‖aᵀB − 1ᵀ‖_∞ and the rounding of payloads and decoding, in the norm of this module.
         """
@@ -116,6 +140,9 @@ class RepetitionCode(Code):
         """1e-12: a decoded value is the payload itself."""
         return 1e-12
 
+    def _single_promise(self) -> float:
+        return 1e-5
+
     def support(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Part 0 with coefficient 1."""
         return self.support_parts(row), np.ones(1)
@@ -140,13 +167,22 @@ class RepetitionCode(Code):
         vector[0] = 1.0
         return vector
 
-    def predicted_error(self, rows: Sequence[int] | NDArray[np.int64], vector: NDArray[np.float64]) -> float:
+    def predicted_error(
+        self,
+        rows: Sequence[int] | NDArray[np.int64],
+        vector: NDArray[np.float64],
+        dtype: DTypeLike = np.float64,
+    ) -> float:
         """|Σ a − 1| and, for each row that is used, one rounding of a product and one of a sum."""
         indices = _distinct_row_indices(rows, self.rows)
         coefficients = _coefficient_vector(vector, indices.size)
         used = coefficients[coefficients != 0.0]
         residual = abs(math.fsum(used) - 1.0)
-        return residual + float(used.size * _UNIT_ROUNDOFF * np.abs(used).sum())
+        # Of float32 payloads the coefficients are rounded, too.
+        roundings = (
+            used.size * _UNIT_ROUNDOFF if not _is_single(dtype) else (used.size + 1) * _SINGLE_ROUNDOFF
+        )
+        return residual + float(roundings * np.abs(used).sum())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RepetitionCode) and self.rows == other.rows
@@ -199,9 +235,19 @@ class CyclicCode(Code):
 
     @property
     def promise(self) -> float:
-        """1e-9 up to 100 workers; beyond, what random and contiguous sets of its own `profile` need, if more."""
+        """1e-9 up to 100 workers; beyond, the worst random or contiguous set of `profile`, if more."""
         limit = promised_error(self.rows)
         return limit if math.isfinite(limit) else max(1e-9, self.profile.contiguous, self.profile.random)
+
+    def _single_promise(self) -> float:
+        # sqrt((s + 5) / (s + 3)) <= 1.3: by how much more than the unit roundoff the rounding terms grow.
+        bound = 1.3 * _SINGLE_ROUNDOFF / _UNIT_ROUNDOFF * max(self.profile.contiguous, self.profile.random)
+        if bound > _MOST_SINGLE_ERROR:
+            raise NumericalError(
+                f"{self!r}: decoding float32 payloads may be off by {bound:.1e}, more than "
+                f"{_MOST_SINGLE_ERROR}; use float64 payloads, or a repetition code, which loses nothing"
+            )
+        return bound
 
     @property
     def profile(self) -> CodeProfile:
@@ -260,9 +306,18 @@ class CyclicCode(Code):
         if indices.size < self.required_rows:
             raise DecodeError(f"{self!r} decodes from {self.required_rows} distinct rows; got {indices.size}")
         vector, error = self._make_decoder().decode(indices)
+        accepted = self._accept(rows if isinstance(rows, tuple) else indices.tolist(), vector, error)
+        if isinstance(accepted, NumericalError):
+            raise accepted
+        return vector
+
+    def _accept(
+        self, rows: tuple[int, ...] | list[int], vector: NDArray[np.float64], error: float
+    ) -> tuple[tuple[int, ...], NDArray[np.float64]] | NumericalError:
+        """Return rows and vector, which is kept if the rows are a tuple; or why it may not be used."""
         if not error <= self.promise:
-            raise NumericalError(
-                f"{self!r}: predicted error {error:.1e} of decoding from rows {indices.tolist()} exceeds the "
+            return NumericalError(
+                f"{self!r}: predicted error {error:.1e} of decoding from rows {list(rows)} exceeds the "
                 f"promised {self.promise:.1e}; wait for one more row"
             )
         vector.flags.writeable = False
@@ -270,10 +325,15 @@ class CyclicCode(Code):
             if len(self._vectors) >= _MOST_VECTORS:
                 del self._vectors[next(iter(self._vectors))]  # the oldest
             self._vectors[rows] = vector
-        return vector
+        return tuple(rows), vector
 
-    def predicted_error(self, rows: Sequence[int] | NDArray[np.int64], vector: NDArray[np.float64]) -> float:
-        """Error to expect when float64 payloads of `rows` (k,) are decoded with `vector` (k,).
+    def predicted_error(
+        self,
+        rows: Sequence[int] | NDArray[np.int64],
+        vector: NDArray[np.float64],
+        dtype: DTypeLike = np.float64,
+    ) -> float:
+        """Error to expect when payloads of `rows` (k,), of this type, are decoded with `vector` (k,).
 
         The residual ‖aᵀB − 1ᵀ‖_∞, and a bound on the rounding of payloads and decoding in the norm of this
         module: certain for up to 36 rounding errors, beyond that with probability 1 − 3e-8 if they are
@@ -281,7 +341,7 @@ class CyclicCode(Code):
         """
         indices = _distinct_row_indices(rows, self.rows)
         coefficients = _coefficient_vector(vector, indices.size)
-        return self._make_decoder().predicted_error(indices, coefficients)
+        return self._make_decoder().predicted_error(indices, coefficients, _is_single(dtype))
 
     def _draw(self) -> ChosenMatrix:
         if self._drawn is None:
@@ -320,6 +380,69 @@ def _restored(workers: int, redundancy: int, seed: int, drawn: ChosenMatrix) -> 
 
 # Decoding vectors that a code keeps.
 _MOST_VECTORS = 256
+
+
+def decoding_vectors(
+    codes: Sequence[Code], order: Sequence[int] | NDArray[np.int64]
+) -> list[tuple[tuple[int, ...], NDArray[np.float64]] | NumericalError]:
+    """Rows and decoding vectors of many codes of the same workers for one order of arrival.
+
+    Each code decodes from the first `required_rows` rows of `order`; cyclic codes are solved in one call, and
+    keep their vectors as `decoding_vector` does.
+
+    Parameters
+    ----------
+    codes : sequence of C codes
+        With the same number of rows, e.g. those of all levels.
+    order : sequence of int or int64 array (k,)
+        Distinct rows as they arrive, k no less than any code's required rows.
+
+    Returns
+    -------
+    list of C entries
+        The sorted rows and their vector; or the error of a code that should wait for one more row.
+
+    Raises
+    ------
+    ArgumentValueError
+        Different numbers of rows, or too few rows in `order`.
+    """
+    counts = {code.rows for code in codes}
+    if len(counts) > 1:
+        raise ArgumentValueError(f"codes: expected the same number of rows in each, got {sorted(counts)}")
+    if not codes:
+        return []
+    indices = _distinct_row_indices(order, codes[0].rows)
+    needed = max(code.required_rows for code in codes)
+    if indices.size < needed:
+        raise ArgumentValueError(f"order: expected at least {needed} rows, got {indices.size}")
+    cyclic = [code for code in codes if isinstance(code, CyclicCode)]
+    rows, vectors, errors = _core.decode_in_order([code._make_decoder() for code in cyclic], indices)
+    solved = []
+    start = 0
+    for code, error in zip(cyclic, errors.tolist(), strict=True):
+        stop = start + code.required_rows
+        solved.append(code._accept(tuple(rows[start:stop].tolist()), vectors[start:stop].copy(), error))
+        start = stop
+    results = iter(solved)
+    return [
+        next(results)
+        if isinstance(code, CyclicCode)
+        else _sorted_and_solved(code, indices[: code.required_rows].tolist())
+        for code in codes
+    ]
+
+
+def _sorted_and_solved(code: Code, rows: list[int]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    key = tuple(sorted(rows))
+    return key, code.decoding_vector(key)
+
+
+def _is_single(dtype: DTypeLike) -> bool:
+    kind = np.dtype(dtype)
+    if kind not in (np.float64, np.float32):
+        raise ArgumentTypeError(f"dtype: expected float64 or float32, got {kind}")
+    return bool(kind == np.float32)
 
 
 def _row_index(row: int, count: int) -> int:

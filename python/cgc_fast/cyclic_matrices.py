@@ -1,6 +1,6 @@
 """Matrices of cyclic codes, chosen for the accuracy of decoding: which are tried, how they are tested.
 
-A cyclic code is its null space matrix H (s, N); `_core.cyclic_coefficients` has the rest. Two kinds are tried:
+A cyclic code is its null space matrix H (s, N); `_core.cyclic_coefficients` has the rest. Two kinds:
 
 - The s highest harmonics of the circle, row by row cos and sin of k·2πj/N: the real cyclic MDS code
   [RAVIV20]. The null space is the trigonometric polynomials of degree t = (N−s−1)/2, of which N − s points
@@ -36,10 +36,10 @@ _RANDOM_SETS = 1_000
 # Draws are compared on so many random sets (and others); the best of them are then tested on all.
 _SCREENING_SETS = 100
 _DRAWN_DEVIATION = 0.01
-# A matrix with errors below this on every set tried is taken without looking at others: a tenth of the promise.
+# A matrix with errors below this on every set tried is taken at once: a tenth of the promise.
 _GOOD_ERROR = 1e-10
-# Rounds of draws until one keeps the promise on random and contiguous sets. The first has always sufficed; two
-# more are made for the sake of adversarial sets.
+# Rounds of draws until one keeps the promise on random and contiguous sets. The first has always sufficed;
+# two more are made for the sake of adversarial sets.
 _MOST_ROUNDS = 8
 _ADVERSARIAL_ROUNDS = 3
 _TEST_THREADS = 2
@@ -52,15 +52,15 @@ class CodeProfile:
     Attributes
     ----------
     sets : int
-        How many straggler sets were decoded: every one if there are at most 1,000, else all contiguous ones and
-        1,000 random ones; those of the search for adversarial ones not counted.
+        How many straggler sets were decoded: every one if there are at most 1,000, else all contiguous ones
+        and 1,000 random ones; those of the search for adversarial ones not counted.
     median : float
         Of the predicted errors.
     contiguous, random : float
         The largest predicted error of the contiguous sets, and of the others.
     adversarial : float
-        The largest that a greedy search finds: from the worst random, contiguous and equally spaced sets on, as
-        long as exchanging one straggler makes the set worse. At most 1,000 sets: all there are.
+        The largest that a greedy search finds: from the worst random, contiguous and equally spaced sets on,
+        as long as exchanging one straggler makes the set worse. At most 1,000 sets: all there are.
     attempts : int
         How many matrices had been compared when this one was found the best.
     """
@@ -96,7 +96,8 @@ def choose_matrix(workers: int, redundancy: int, seed: int) -> tuple[ChosenMatri
     """Compare matrices and return the best, with its decoder.
 
     O(N s³ + N³) operations a matrix for at most 24 of them (16 beyond 100 workers, 3 beyond 200), and
-    O(min(s, N − s)³ + N²) for each of some 20,000 decoded sets. Two more rounds if adversarial sets ask for them.
+    O(min(s, N − s)³ + N²) for each of some 20,000 decoded sets. Two more rounds if adversarial sets ask
+    for them.
 
     Raises
     ------
@@ -138,8 +139,8 @@ def choose_matrix(workers: int, redundancy: int, seed: int) -> tuple[ChosenMatri
             return best
     raise NumericalError(
         f"no cyclic code for N = {workers} workers and redundancy s = {redundancy} keeps the promised error "
-        f"of {limit:.1e}: the best of {attempts * _MOST_ROUNDS} matrices of seed {seed} has {closest:.1e}; try "
-        "another seed"
+        f"of {limit:.1e}: the best of {attempts * _MOST_ROUNDS} matrices of seed {seed} has {closest:.1e}; "
+        "try another seed"
     )
 
 
@@ -175,7 +176,7 @@ def _highest_harmonics(workers: int, redundancy: int) -> NDArray[np.float64]:
 
 
 def _drawn_harmonics(workers: int, redundancy: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Return cos and sin of drawn harmonics; an odd s takes the alternating row (N even) or half a harmonic."""
+    """Drawn harmonics, cos and sin; an odd s takes the alternating row (N even) or half a harmonic."""
     angles = 2 * np.pi * np.arange(workers) / workers
     harmonics = generator.permutation(np.arange(1, (workers + 1) // 2)).tolist()
     rows = []
@@ -269,7 +270,7 @@ def _random_sets(
 
 
 def _spaced_sets(workers: int, redundancy: int) -> NDArray[np.int64]:
-    """For every step d the stragglers 0, d, 2d, ... (mod N), each time from the next free one when it closes."""
+    """For every step d the stragglers 0, d, 2d, ... (mod N), from the next free one when it closes."""
     sets = []
     for step in range(2, workers // 2 + 1):
         cosets = np.arange(math.gcd(step, workers))[:, None]

@@ -129,7 +129,9 @@ def predicted_error(
     """Twin of `_core.CyclicDecoder.predicted_error`, for the rows `matrix` (k, N) and `vector` (k,)."""
     terms = vector[:, None] * matrix
     partial_sums = np.cumsum(terms, axis=0)
-    variance = (redundancy + (5 if single else 3)) * (terms**2).sum(axis=0) + 2 * (partial_sums[1:] ** 2).sum(axis=0)
+    variance = (redundancy + (5 if single else 3)) * (terms**2).sum(axis=0) + 2 * (partial_sums[1:] ** 2).sum(
+        axis=0
+    )
     residual = np.abs(partial_sums[-1] - 1.0).max()
     unit_roundoff = np.finfo(np.float32 if single else np.float64).eps / 2
     return float(residual + 6 * float(unit_roundoff) * np.sqrt(variance.max()))
