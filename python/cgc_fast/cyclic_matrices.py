@@ -105,7 +105,7 @@ def choose_matrix(workers: int, redundancy: int, seed: int) -> tuple[ChosenMatri
         None keeps the promise on random and contiguous sets.
     """
     limit = promised_error(workers)
-    attempts, finalists = (24, 4) if workers <= 100 else (16, 2) if workers <= 200 else (3, 1)
+    attempts, finalists = _most_attempts(workers)
     if math.comb(workers, redundancy) == 1 or redundancy in (1, workers - 1):
         attempts = 1 + (redundancy == 1 and workers % 2 == 1)
     closest = math.inf
@@ -142,6 +142,15 @@ def choose_matrix(workers: int, redundancy: int, seed: int) -> tuple[ChosenMatri
         f"of {limit:.1e}: the best of {attempts * _MOST_ROUNDS} matrices of seed {seed} has {closest:.1e}; "
         "try another seed"
     )
+
+
+def _most_attempts(workers: int) -> tuple[int, int]:
+    """How many draws are compared in a round, and how many of them are tested in full."""
+    if workers <= 50:
+        return 24, 8
+    if workers <= 100:
+        return 24, 4
+    return (16, 2) if workers <= 200 else (3, 1)
 
 
 def _null_matrix(
