@@ -8,10 +8,10 @@
     chebyshev    polynomials at Chebyshev nodes (Reed-Solomon), real
     complex      complex cyclic MDS [RAVIV20]: the powers 0 .. N-s-1 of the roots of unity
 
-The error is what `predicted_error` bounds, residual and rounding of float64 (or float32) payloads in the norm
-of docs/notation.md, which the tests keep within 1 .. 10 times the measured one. median and random: of 300 random
-straggler sets; contiguous: all N; adversarial: a greedy search by exchanges, up to N = 100 stronger than the one that
-the codes are chosen with, and with other random numbers; for the complex code its contiguous sets and a few exchanges.
+The error is what `predicted_error` bounds: residual and rounding of float64 (or float32) payloads in the norm
+of docs/notation.md; the tests keep it within 1 .. 10 times the measured one. median and random: of 300 random
+straggler sets; contiguous: all N; adversarial: a greedy search by exchanges, with other random numbers than
+those that the codes are chosen with, and up to N = 100 stronger; for the complex code a few exchanges.
 
 refused: share of random straggler sets on which `decoding_vector` asks for one more row (float64), of 20,000.
 """

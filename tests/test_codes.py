@@ -259,6 +259,25 @@ def test_larger_codes_decode_or_ask_for_one_more_row(workers, levels):
     assert refused <= 0.01 * decoded
 
 
+@given(st.integers(9, 30), st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_rows_of_any_level_decode_within_the_promise_or_raise(workers, data):
+    redundancy = data.draw(st.integers(0, workers - 1))
+    rows = np.array(data.draw(st.permutations(range(workers))), dtype=np.int64)
+    code = CyclicCode(workers, redundancy)
+    rows = rows[: data.draw(st.integers(0, workers))]
+    if rows.size < code.required_rows:
+        with pytest.raises(DecodeError):
+            code.decoding_vector(rows)
+        return
+    try:
+        vector = code.decoding_vector(rows)
+    except NumericalError:
+        assert not code._make_decoder().decode(rows)[1] <= code.promise
+    else:
+        assert_decodes(code, rows, vector)
+
+
 @given(st.integers(1, 24), st.data())
 @settings(max_examples=60, deadline=None)
 def test_decoding_vectors_agree_with_their_twin(workers, data):
