@@ -359,6 +359,8 @@ def test_the_vectors_of_all_levels_are_those_of_each(workers):
         fresh, _ = code._make_decoder().decode(np.array(rows)) if code.parts > 1 else (vector, 0)
         np.testing.assert_array_equal(vector, fresh)  # the same operations
     assert codes.decoding_vectors([], order) == []
+    ((rows, vector),) = codes.decoding_vectors([RepetitionCode(workers)], order)
+    assert (rows, vector.tolist()) == ((order[0],), [1.0])
 
 
 def test_a_level_beyond_its_promise_is_told_apart(monkeypatch):
@@ -489,8 +491,8 @@ def test_the_promise_for_float32_holds_or_names_the_alternative():
             vector = code.decoding_vector(rows)
             errors = decoded_errors(code, rows, vector, one_heavy_part(workers, rng, np.float32))
             assert errors.max() <= code.predicted_error(rows, vector, np.float32)
-            # Sets of the profile, or as good as: what the promise is made of.
             assert errors.max() <= promise
+            np.testing.assert_array_equal(code.decoding_vector(tuple(rows.tolist()), np.float32), vector)
     with pytest.raises(NumericalError, match=r"float32 .* use float64 payloads, or a repetition code"):
         CyclicCode(50, 25).promise_for(np.float32)
     assert CyclicCode(50, 25).promise_for(np.float64) == 1e-9
@@ -498,6 +500,19 @@ def test_the_promise_for_float32_holds_or_names_the_alternative():
     assert RepetitionCode(4).predicted_error([1], np.ones(1), np.float32) <= 1e-5
     with pytest.raises(ArgumentTypeError, match="dtype: expected float64 or float32, got int64"):
         RepetitionCode(4).promise_for(np.int64)
+
+
+def test_float32_vectors_are_refused_where_float64_ones_are_not(monkeypatch):
+    code = CyclicCode(10, 3)
+    rows = (0, 1, 2, 3, 4, 5, 6)
+    vector = code.decoding_vector(rows)
+    assert code.decoding_vector(rows, np.float32).tolist() == vector.tolist()
+    monkeypatch.setattr(code, "_single_promise", lambda: 0.9 * code.predicted_error(rows, vector, "float32"))
+    with pytest.raises(NumericalError, match="wait for one more row"):
+        code.decoding_vector(rows, np.float32)
+    assert code.decoding_vector(rows).tolist() == vector.tolist()
+    with pytest.raises(NumericalError, match="float32"):
+        CyclicCode(50, 25).decoding_vector(range(25), "float32")
 
 
 @pytest.mark.parametrize("single", [False, True])

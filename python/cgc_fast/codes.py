@@ -90,8 +90,10 @@ class Code(ABC):
         """Whether the all-ones row is in the span of these rows."""
 
     @abstractmethod
-    def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """Coefficients a (len(rows),) with aᵀ B[rows] = 1ᵀ.
+    def decoding_vector(
+        self, rows: Sequence[int] | NDArray[np.int64], dtype: DTypeLike = np.float64
+    ) -> NDArray[np.float64]:
+        """Coefficients a (len(rows),) with aᵀ B[rows] = 1ᵀ, for payloads of this type (`promise_for`).
 
         Raises
         ------
@@ -156,7 +158,9 @@ class RepetitionCode(Code):
         """Whether there is a row at all."""
         return _row_indices(rows, self.rows).size > 0
 
-    def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+    def decoding_vector(
+        self, rows: Sequence[int] | NDArray[np.int64], dtype: DTypeLike = np.float64
+    ) -> NDArray[np.float64]:
         """(1, 0, ..., 0): the first of the rows, as it is."""
         if isinstance(rows, tuple) and len(rows) == 1 and 0 <= rows[0] < self.rows:  # the master's only case
             return _ONE
@@ -283,7 +287,9 @@ class CyclicCode(Code):
         """Whether there are N − s distinct rows: fewer practically never span the all-ones row."""
         return len(set(_row_indices(rows, self.rows).tolist())) >= self.required_rows
 
-    def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+    def decoding_vector(
+        self, rows: Sequence[int] | NDArray[np.int64], dtype: DTypeLike = np.float64
+    ) -> NDArray[np.float64]:
         """The shortest coefficients a (k,) with aᵀ B[rows] = 1ᵀ, read-only.
 
         Parameters
@@ -291,6 +297,8 @@ class CyclicCode(Code):
         rows : sequence of int or int64 array (k,)
             Distinct rows, in the order in which their payloads will be summed. The vectors of the last tuples
             are kept: where the same workers are slow for hours, nothing is solved again.
+        dtype : dtype
+            Of the payloads: float64, or float32 where `promise_for` it is not an error.
 
         Raises
         ------
@@ -300,32 +308,33 @@ class CyclicCode(Code):
             The predicted error exceeds the promise; one more row may help.
         """
         known = self._vectors.get(rows) if isinstance(rows, tuple) else None
-        if known is not None:
+        if known is not None and dtype is np.float64:  # the master's every-day case
             return known
+        single = _is_single(dtype)
         indices = _distinct_row_indices(rows, self.rows)
         if indices.size < self.required_rows:
             raise DecodeError(f"{self!r} decodes from {self.required_rows} distinct rows; got {indices.size}")
-        vector, error = self._make_decoder().decode(indices)
-        accepted = self._accept(rows if isinstance(rows, tuple) else indices.tolist(), vector, error)
-        if isinstance(accepted, NumericalError):
-            raise accepted
+        decoder = self._make_decoder()
+        vector, error = decoder.decode(indices)
+        if single:
+            self._require(decoder.predicted_error(indices, vector, True), self._single_promise(), indices)
+        self._require(error, self.promise, indices)
+        self._keep(rows, vector)
         return vector
 
-    def _accept(
-        self, rows: tuple[int, ...] | list[int], vector: NDArray[np.float64], error: float
-    ) -> tuple[tuple[int, ...], NDArray[np.float64]] | NumericalError:
-        """Return rows and vector, which is kept if the rows are a tuple; or why it may not be used."""
-        if not error <= self.promise:
-            return NumericalError(
-                f"{self!r}: predicted error {error:.1e} of decoding from rows {list(rows)} exceeds the "
-                f"promised {self.promise:.1e}; wait for one more row"
+    def _require(self, error: float, promise: float, rows: NDArray[np.int64]) -> None:
+        if not error <= promise:
+            raise NumericalError(
+                f"{self!r}: predicted error {error:.1e} of decoding from rows {rows.tolist()} exceeds the "
+                f"promised {promise:.1e}; wait for one more row"
             )
+
+    def _keep(self, rows: object, vector: NDArray[np.float64]) -> None:
         vector.flags.writeable = False
         if isinstance(rows, tuple):
             if len(self._vectors) >= _MOST_VECTORS:
                 del self._vectors[next(iter(self._vectors))]  # the oldest
             self._vectors[rows] = vector
-        return tuple(rows), vector
 
     def predicted_error(
         self,
@@ -418,24 +427,25 @@ def decoding_vectors(
         raise ArgumentValueError(f"order: expected at least {needed} rows, got {indices.size}")
     cyclic = [code for code in codes if isinstance(code, CyclicCode)]
     rows, vectors, errors = _core.decode_in_order([code._make_decoder() for code in cyclic], indices)
-    solved = []
-    start = 0
-    for code, error in zip(cyclic, errors.tolist(), strict=True):
-        stop = start + code.required_rows
-        solved.append(code._accept(tuple(rows[start:stop].tolist()), vectors[start:stop].copy(), error))
-        start = stop
-    results = iter(solved)
-    return [
-        next(results)
-        if isinstance(code, CyclicCode)
-        else _sorted_and_solved(code, indices[: code.required_rows].tolist())
-        for code in codes
-    ]
-
-
-def _sorted_and_solved(code: Code, rows: list[int]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    key = tuple(sorted(rows))
-    return key, code.decoding_vector(key)
+    ends = np.cumsum([code.required_rows for code in cyclic], dtype=np.int64)[:-1]
+    solved = zip(np.split(rows, ends), np.split(vectors, ends), errors.tolist(), strict=True)
+    results: list[tuple[tuple[int, ...], NDArray[np.float64]] | NumericalError] = []
+    for code in codes:
+        if not isinstance(code, CyclicCode):
+            key = tuple(sorted(indices[: code.required_rows].tolist()))
+            results.append((key, code.decoding_vector(key)))
+            continue
+        code_rows, vector, error = next(solved)
+        try:
+            code._require(error, code.promise, code_rows)
+        except NumericalError as refusal:
+            results.append(refusal)
+        else:
+            key = tuple(code_rows.tolist())
+            vector = vector.copy()
+            code._keep(key, vector)
+            results.append((key, vector))
+    return results
 
 
 def _is_single(dtype: DTypeLike) -> bool:
