@@ -215,11 +215,11 @@ def draw(table, numbers, file):
             axis.semilogy(numbers[workers], worst, color=colour, marker=".", label=f"{names[family]}, worst")
             axis.semilogy(numbers[workers], errors[:, 0], ":", color=colour, label=f"{names[family]}, median")
         axis.axhline(GOAL, color="k", linewidth=0.8)
-        axis.annotate("promise", (workers / 2, GOAL), ha="center", va="bottom", fontsize=8)
+        axis.annotate("1e-9", (workers / 2, GOAL), ha="center", va="bottom", fontsize=8)
         axis.set_title(f"N = {workers}")
         axis.set_xlabel("stragglers s")
         axis.set_ylim(1e-15, 2)
-    axes[0].set_ylabel("relative decoding error, float64 (1: no digit)")
+    axes[0].set_ylabel("relative error, float64")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     figure.savefig(file, dpi=110)
 
