@@ -19,6 +19,7 @@ PACKAGE = Path(cgc_fast.__file__).parent
 LAYERS = [
     ["_core", "errors", "interrupts"],
     ["arguments", "partition"],
+    ["cyclic_matrices"],
     ["codes", "combine", "memory", "mixtures"],
     ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called
     ["schemes", "straggler_models"],

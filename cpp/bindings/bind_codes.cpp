@@ -1,4 +1,8 @@
+#include <pybind11/stl.h>
+
 #include <memory>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "array.hpp"
@@ -60,6 +64,33 @@ View<const Index> decodable_rows(const CyclicDecoder& decoder, const Array<Index
     return rows;
 }
 
+std::tuple<Array<Index>, Array<double>, Array<double>> decode_in_order(
+    const std::vector<const CyclicDecoder*>& codes, const Array<Index>& order_array) {
+    const View<const Index> order = vector(order_array, "order");
+    Index total = 0;
+    for (std::size_t c = 0; c < codes.size(); ++c) {
+        if (!codes[c]) throw std::invalid_argument("codes: expected decoders, got None");
+        require_length(codes[c]->workers(), codes.front()->workers(), "codes: workers of each");
+        const Index rows = codes[c]->workers() - codes[c]->redundancy();
+        if (static_cast<Index>(order.size()) < rows)
+            throw std::invalid_argument("order: expected at least " + std::to_string(rows) + " rows, got " +
+                                        std::to_string(order.size()));
+        total += rows;
+    }
+    std::vector<char> seen;
+    if (!codes.empty()) require_distinct(order, codes.front()->workers(), seen, "order");
+    Array<Index> rows(total);
+    Array<double> vectors(total), errors(static_cast<Index>(codes.size()));
+    const View<Index> rows_out = writable_vector(rows, "rows");
+    const View<double> vectors_out = writable_vector(vectors, "vectors");
+    const View<double> errors_out = writable_vector(errors, "errors");
+    {
+        py::gil_scoped_release release;
+        CyclicDecoder::decode_in_order(codes, order, rows_out, vectors_out, errors_out);
+    }
+    return {std::move(rows), std::move(vectors), std::move(errors)};
+}
+
 }  // namespace
 
 void bind_codes(py::module_& module) {
@@ -90,7 +121,8 @@ void bind_codes(py::module_& module) {
             "The least-norm decoding vector of distinct rows and its predicted error.")
         .def(
             "predicted_error",
-            [](const CyclicDecoder& decoder, const Array<Index>& rows_array, const Array<double>& a) {
+            [](const CyclicDecoder& decoder, const Array<Index>& rows_array, const Array<double>& a,
+               bool single) {
                 const View<const Index> rows = vector(rows_array, "rows");
                 const View<const double> coefficients = vector(a, "vector");
                 std::vector<char> seen;
@@ -99,10 +131,10 @@ void bind_codes(py::module_& module) {
                                "vector");
                 py::gil_scoped_release release;
                 CyclicDecoder::Workspace workspace(decoder.workers());
-                return decoder.predicted_error(rows, coefficients, workspace);
+                return decoder.predicted_error(rows, coefficients, workspace, single);
             },
-            py::arg("rows").noconvert(), py::arg("vector").noconvert(),
-            "Predicted error of decoding float64 payloads of these rows with this vector.")
+            py::arg("rows").noconvert(), py::arg("vector").noconvert(), py::arg("single") = false,
+            "Predicted error of decoding float64, or float32, payloads of these rows with this vector.")
         .def(
             "profile",
             [](const CyclicDecoder& decoder, const Array<Index>& straggler_array, int threads) {
@@ -124,6 +156,11 @@ void bind_codes(py::module_& module) {
             },
             py::arg("stragglers").noconvert(), py::arg("threads") = 1,
             "Predicted error of the decoding vector of all rows but those of each straggler set.");
+
+    module.def(
+        "decode_in_order", &decode_in_order, py::arg("codes"), py::arg("order").noconvert(),
+        "Decoding vectors of many decoders for one order of arrival: sorted rows and vectors, one code "
+        "after the other, and predicted errors.");
 }
 
 }  // namespace cgc::bindings

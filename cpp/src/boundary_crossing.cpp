@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "dispatch.hpp"
+
 namespace cgc {
 
 namespace {
@@ -64,8 +66,8 @@ constexpr Index kStarts = 4;
 constexpr double kNoise = 1e-13;
 
 // Each of the rows of `paths` (kStarts, n): the probability of reaching k, less the ways there that missed a
-// bound i before. The text takes on the instruction set of the function that it is inlined into.
-[[gnu::always_inline]] inline void first_misses(const double* visits, double* paths, Index begin, Index n) {
+// bound i before.
+CGC_INLINE void first_misses(const double* visits, double* paths, Index begin, Index n) {
     double* __restrict row0 = paths;
     double* __restrict row1 = paths + n;
     double* __restrict row2 = paths + 2 * n;
@@ -85,22 +87,12 @@ constexpr double kNoise = 1e-13;
     }
 }
 
-void first_misses_base(const double* visits, double* paths, Index begin, Index n) {
-    first_misses(visits, paths, begin, n);
-}
-
-#if defined(__x86_64__)
-[[gnu::target("avx2")]] void first_misses_avx2(const double* visits, double* paths, Index begin, Index n) {
-    first_misses(visits, paths, begin, n);
-}
-#endif
-
-auto* choose_first_misses() {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) return first_misses_avx2;
-#endif
-    return first_misses_base;
-}
+struct FirstMisses {
+    template <int Bytes>
+    CGC_INLINE static void run(const double* visits, double* paths, Index begin, Index n) {
+        first_misses(visits, paths, begin, n);
+    }
+};
 
 }  // namespace
 
@@ -307,7 +299,6 @@ BoundaryCrossing::Probabilities BoundaryCrossing::second_order(View<const double
 void BoundaryCrossing::add_coupling(View<const double> bounds, View<const double> dropped,
                                     View<const double> onward, View<const double> scale, double weight,
                                     Matrix<double> total) {
-    static auto* const fastest = choose_first_misses();
     const Index n = total.rows;
     visits_.resize(static_cast<std::size_t>(n * n));
     paths_.resize(static_cast<std::size_t>(kStarts * n));
@@ -338,7 +329,8 @@ void BoundaryCrossing::add_coupling(View<const double> bounds, View<const double
                                       : (k == j + 1 ? 1.0 : 0.0);
             }
         }
-        fastest(visits_.data(), paths_.data(), first + 1, n);
+        Versions<FirstMisses, void(const double*, double*, Index, Index)>::run(visits_.data(), paths_.data(),
+                                                                               first + 1, n);
         for (Index s = 0; s < kStarts && first + s < n; ++s)
             for (Index i = first + s + 1; i < n; ++i) {
                 const double path = paths_[s * n + i];

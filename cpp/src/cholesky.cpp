@@ -4,12 +4,11 @@
 #include <cmath>
 #include <cstring>
 
+#include "dispatch.hpp"
+
 namespace cgc {
 
 namespace {
-
-// A text takes on the instruction set of the function that it is inlined into.
-#define CGC_INLINE [[gnu::always_inline]] inline
 
 constexpr Index kLanes = 4;
 typedef double Lanes __attribute__((vector_size(kLanes * sizeof(double))));
@@ -76,24 +75,17 @@ CGC_INLINE bool factor(Matrix<double> matrix) {
     return true;
 }
 
-bool factor_base(Matrix<double> matrix) { return factor(matrix); }
-
-#if defined(__x86_64__)
-[[gnu::target("avx2")]] bool factor_avx2(Matrix<double> matrix) { return factor(matrix); }
-#endif
-
-auto* choose() {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) return factor_avx2;
-#endif
-    return factor_base;
-}
+struct Factor {
+    template <int Bytes>
+    CGC_INLINE static bool run(const Matrix<double>& matrix) {
+        return factor(matrix);
+    }
+};
 
 }  // namespace
 
 bool cholesky_factor(Matrix<double> matrix) {
-    static auto* const fastest = choose();
-    return fastest(matrix);
+    return Versions<Factor, bool(const Matrix<double>&)>::run(matrix);
 }
 
 void cholesky_solve(Matrix<const double> factor, View<double> b) {

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "cgc/householder.hpp"
+#include "cgc/lu.hpp"
 
 namespace cgc {
 
@@ -37,6 +38,7 @@ CyclicDecoder::Workspace::Workspace(Index workers)
       set_vector(size(workers)),
       missing(size(workers)),
       set_rows(size(workers)),
+      pivots(size(workers)),
       present(size(workers)) {}
 
 CyclicDecoder::CyclicDecoder(Matrix<const double> h, Matrix<const double> coefficients)
@@ -44,17 +46,21 @@ CyclicDecoder::CyclicDecoder(Matrix<const double> h, Matrix<const double> coeffi
       redundancy_(h.rows),
       rank_(h.columns - h.rows),
       coefficients_(coefficients.data, coefficients.data + coefficients.rows * coefficients.columns),
-      row_space_(size(rank_ * workers_), 0.0),
-      triangle_(size(rank_ * workers_), 0.0),
+      solution_map_(size(rank_ * workers_), 0.0),
+      vector_map_(size(workers_ * workers_), 0.0),
+      solution_(size(rank_), 0.0),
+      full_vector_(size(workers_), 0.0),
       range_(size(rank_ * workers_), 0.0),
       complement_(size(workers_ * redundancy_)) {
     const Index n = workers_;
     std::vector<double> scales(size(n));
 
+    double* row_space = solution_map_.data();  // Q' first, solved for in place below
+    std::vector<double> triangle(size(rank_ * n), 0.0);
     std::vector<double> factors(h.data, h.data + h.rows * h.columns);
     lq_factorise({factors.data(), redundancy_, n, n}, scales);
     for (Index i = 0; i < rank_; ++i) {
-        const View<double> column(row_space_.data() + i * n, size(n));
+        const View<double> column(row_space + i * n, size(n));
         column[redundancy_ + i] = 1.0;
         lq_rotate({factors.data(), redundancy_, n, n}, scales, column);
     }
@@ -63,21 +69,33 @@ CyclicDecoder::CyclicDecoder(Matrix<const double> h, Matrix<const double> coeffi
     for (Index i = 0; i < rank_; ++i)
         for (Index w = 0; w < n; ++w) {
             const double* row = coefficients_.data() + w * (redundancy_ + 1);
-            const double* direction = row_space_.data() + i * n;
+            const double* direction = row_space + i * n;
             visit_runs(w, redundancy_ + 1, n, [&](Index part, Index entry, Index length) {
-                triangle_[size(i * n + w)] += dot(row + entry, direction + part, length);
+                triangle[size(i * n + w)] += dot(row + entry, direction + part, length);
             });
         }
-    lq_factorise({triangle_.data(), rank_, n, n}, scales);
+    lq_factorise({triangle.data(), rank_, n, n}, scales);
     std::vector<double> column(size(n));
     for (Index i = 0; i < n; ++i) {
         std::fill(column.begin(), column.end(), 0.0);
         column[size(i)] = 1.0;
-        lq_rotate({triangle_.data(), rank_, n, n}, scales, column);
+        lq_rotate({triangle.data(), rank_, n, n}, scales, column);
         if (i < rank_)
             std::copy(column.begin(), column.end(), range_.begin() + i * n);
         else
             for (Index w = 0; w < n; ++w) complement_[size(w * redundancy_ + i - rank_)] = column[size(w)];
+    }
+
+    const std::vector<double> ones(size(n), 1.0);
+    for (Index i = 0; i < rank_; ++i) {
+        const double* row = triangle.data() + i * n;
+        double* map = solution_map_.data() + i * n;
+        solution_[size(i)] = (dot(map, ones.data(), n) - dot(row, solution_.data(), i)) / row[i];
+        for (Index j = 0; j < i; ++j) add_scaled(-row[j], solution_map_.data() + j * n, map, n);
+        for (Index part = 0; part < n; ++part) map[part] /= row[i];
+        const double* direction = range_.data() + i * n;
+        add_scaled(solution_[size(i)], direction, full_vector_.data(), n);
+        for (Index w = 0; w < n; ++w) add_scaled(direction[w], map, vector_map_.data() + w * n, n);
     }
 }
 
@@ -106,8 +124,18 @@ void CyclicDecoder::decoding_vector(View<const Index> rows, View<double> vector,
         for (Index i = 0; i < rank_; ++i)
             for (Index j = 0; j < present; ++j) system(i, j) = range_[size(i * n + rows[size(j)])];
     }
-    lq_factorise(system, workspace.scales);
+    const bool square = system.rows == system.columns;
+    if (square)
+        lu_factorise(system, workspace.pivots);
+    else
+        lq_factorise(system, workspace.scales);
     const Matrix<const double> factors{system.data, system.rows, system.columns, system.row_stride};
+    const auto solve = [&](View<double> right, View<double> solution) {
+        if (square)
+            lu_solve(factors, workspace.pivots, right, solution);
+        else
+            lq_least_norm(factors, workspace.scales, right, solution);
+    };
 
     const View<double> residual(workspace.residual);
     const View<double> projected(workspace.projected.data(), size(rank_));
@@ -122,25 +150,49 @@ void CyclicDecoder::decoding_vector(View<const Index> rows, View<double> vector,
                     add_scaled(-vector[size(j)], row + entry, residual.data() + part, length);
                 });
             }
-        for (Index i = 0; i < rank_; ++i)
-            projected[size(i)] = dot(row_space_.data() + i * n, residual.data(), n);
-        lq_solve_lower({triangle_.data(), rank_, n, n}, projected);
         if (!by_missing) {
-            lq_least_norm(factors, workspace.scales, projected, unknowns);
+            if (pass == 0)
+                std::copy(solution_.begin(), solution_.end(), projected.begin());
+            else
+                for (Index i = 0; i < rank_; ++i)
+                    projected[size(i)] = dot(solution_map_.data() + i * n, residual.data(), n);
+            solve(projected, unknowns);
             for (Index j = 0; j < present; ++j) vector[size(j)] += unknowns[size(j)];
             continue;
         }
-        std::fill(workspace.full.begin(), workspace.full.end(), 0.0);
-        for (Index i = 0; i < rank_; ++i)
-            add_scaled(projected[size(i)], range_.data() + i * n, workspace.full.data(), n);
+        if (pass == 0)
+            std::copy(full_vector_.begin(), full_vector_.end(), workspace.full.begin());
+        else
+            for (Index w = 0; w < n; ++w)
+                workspace.full[size(w)] = dot(vector_map_.data() + w * n, residual.data(), n);
         for (Index i = 0; i < absent; ++i)
             workspace.right[size(i)] = -workspace.full[size(workspace.missing[size(i)])];
-        lq_least_norm(factors, workspace.scales, View<double>(workspace.right.data(), size(absent)),
-                      unknowns);
+        solve(View<double>(workspace.right.data(), size(absent)), unknowns);
         for (Index j = 0; j < present; ++j)
             vector[size(j)] +=
                 workspace.full[size(rows[size(j)])] +
                 dot(complement_.data() + rows[size(j)] * redundancy_, unknowns.data(), redundancy_);
+    }
+}
+
+void CyclicDecoder::decode_in_order(View<const CyclicDecoder* const> codes, View<const Index> order,
+                                    View<Index> rows, View<double> vectors, View<double> errors) {
+    if (codes.empty()) return;
+    const Index n = codes.front()->workers_;
+    Workspace workspace(n);
+    std::vector<Index> arrival(size(n), n);  // of each row
+    for (std::size_t i = 0; i < order.size(); ++i) arrival[size(order[i])] = static_cast<Index>(i);
+    std::size_t offset = 0;
+    for (std::size_t c = 0; c < codes.size(); ++c) {
+        const std::size_t count = size(codes[c]->rank_);
+        const View<Index> present = rows.subspan(offset, count);
+        const View<double> vector = vectors.subspan(offset, count);
+        std::size_t next = 0;
+        for (Index w = 0; w < n; ++w)
+            if (arrival[size(w)] < codes[c]->rank_) present[next++] = w;
+        codes[c]->decoding_vector(present, vector, workspace);
+        errors[c] = codes[c]->predicted_error(present, vector, workspace);
+        offset += count;
     }
 }
 
@@ -162,8 +214,10 @@ void CyclicDecoder::decoding_vector(View<const Index> rows, View<double> vector,
 // 41, 2019): by Hoeffding's inequality |sum delta c| > 6 u sqrt(sum c^2) has probability below 2 exp(-18) =
 // 3e-8, and below 2 exp(-54) if rounding errors are spread evenly over their range. For up to 36 terms it is
 // no matter of chance: sum |c| <= sqrt(36 sum c^2).
-double CyclicDecoder::predicted_error(View<const Index> rows, View<const double> vector,
-                                      Workspace& workspace) const {
+//   float32 payloads: u = 2^-24, and the coefficients of rows and vector are rounded, too: two more terms of
+//   the kind of the products, s + 5.
+double CyclicDecoder::predicted_error(View<const Index> rows, View<const double> vector, Workspace& workspace,
+                                      bool single) const {
     const Index n = workers_;
     const Index width = redundancy_ + 1;
     double* sums = workspace.full.data();
@@ -185,16 +239,17 @@ double CyclicDecoder::predicted_error(View<const Index> rows, View<const double>
         if (m > 0)
             for (Index part = 0; part < n; ++part) partial_squares[part] += sums[part] * sums[part];
     }
+    const auto product_terms = static_cast<double>(redundancy_ + (single ? 5 : 3));
     double residual = 0.0;
     double variance = 0.0;
     for (Index part = 0; part < n; ++part) {
         const double deviation = std::fabs(sums[part] - 1.0);
         if (!std::isfinite(deviation)) return std::numeric_limits<double>::infinity();
         residual = std::max(residual, deviation);
-        variance = std::max(
-            variance, static_cast<double>(redundancy_ + 3) * squares[part] + 2.0 * partial_squares[part]);
+        variance = std::max(variance, product_terms * squares[part] + 2.0 * partial_squares[part]);
     }
-    constexpr double unit_roundoff = std::numeric_limits<double>::epsilon() / 2;
+    const double unit_roundoff = single ? static_cast<double>(std::numeric_limits<float>::epsilon()) / 2
+                                        : std::numeric_limits<double>::epsilon() / 2;
     constexpr double deviations = 6.0;
     return residual + deviations * unit_roundoff * std::sqrt(variance);
 }

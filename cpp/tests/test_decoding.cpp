@@ -99,6 +99,42 @@ void check_profile() {
     CHECK(std::isinf(decoder.predicted_error(rows, vector, workspace)));
 }
 
+// All levels for one order of arrival are, to the bit, each level by itself.
+void check_order() {
+    const Index n = 11;
+    std::vector<Drawn> drawn;
+    for (Index s = 0; s < n; ++s) drawn.emplace_back(n, s, 5);
+    std::vector<cgc::CyclicDecoder> decoders;
+    std::vector<const cgc::CyclicDecoder*> codes;
+    decoders.reserve(size(n));
+    Index total = 0;
+    for (const Drawn& code : drawn) {
+        decoders.emplace_back(code.h_view(), code.view());
+        codes.push_back(&decoders.back());
+        total += n - code.redundancy;
+    }
+    std::vector<Index> order(size(n)), rows(size(total));
+    std::iota(order.begin(), order.end(), Index{0});
+    std::shuffle(order.begin(), order.end(), std::mt19937_64(2));
+    std::vector<double> vectors(size(total)), errors(size(n));
+    cgc::CyclicDecoder::decode_in_order(codes, order, rows, vectors, errors);
+
+    cgc::CyclicDecoder::Workspace workspace(n);
+    std::size_t offset = 0;
+    for (Index s = 0; s < n; ++s) {
+        std::vector<Index> expected(order.begin(), order.end() - s);
+        std::sort(expected.begin(), expected.end());
+        std::vector<double> vector(expected.size());
+        decoders[size(s)].decoding_vector(expected, vector, workspace);
+        CHECK(std::equal(expected.begin(), expected.end(), rows.begin() + static_cast<Index>(offset)));
+        CHECK(std::equal(vector.begin(), vector.end(), vectors.begin() + static_cast<Index>(offset)));
+        CHECK(decoders[size(s)].predicted_error(expected, vector, workspace) == errors[size(s)]);
+        const double single = decoders[size(s)].predicted_error(expected, vector, workspace, true);
+        CHECK(single > 1e8 * errors[size(s)] && single < 1e9 * errors[size(s)]);
+        offset += expected.size();
+    }
+}
+
 void check_extreme_levels() {
     const Drawn identity(4, 0, 1);
     CHECK(identity.coefficients == std::vector<double>(4, 1.0));
@@ -111,6 +147,7 @@ void check_extreme_levels() {
 int main() {
     check_all_sets();
     check_profile();
+    check_order();
     check_extreme_levels();
     return failures;
 }

@@ -2,11 +2,12 @@
 Compiled core of cgc_fast.
 """
 from __future__ import annotations
+import collections.abc
 import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'group_times', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'project_onto_simplex', 'weighted_sum']
+__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -55,9 +56,9 @@ class CyclicDecoder:
         """
         The least-norm decoding vector of distinct rows and its predicted error.
         """
-    def predicted_error(self, rows: numpy.typing.NDArray[numpy.int64], vector: numpy.typing.NDArray[numpy.float64]) -> float:
+    def predicted_error(self, rows: numpy.typing.NDArray[numpy.int64], vector: numpy.typing.NDArray[numpy.float64], single: bool = False) -> float:
         """
-        Predicted error of decoding float64 payloads of these rows with this vector.
+        Predicted error of decoding float64, or float32, payloads of these rows with this vector.
         """
     def profile(self, stragglers: numpy.typing.NDArray[numpy.int64], threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.float64]:
         """
@@ -202,6 +203,10 @@ def build_info() -> dict[str, typing.Any]:
 def cyclic_coefficients(h: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """
     Encoding coefficients (N, s + 1) of the cyclic code that h (s, N) determines: row w on the parts w, ..., w + s (mod N).
+    """
+def decode_in_order(codes: collections.abc.Sequence[CyclicDecoder], order: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.float64]]:
+    """
+    Decoding vectors of many decoders for one order of arrival: sorted rows and vectors, one code after the other, and predicted errors.
     """
 def group_times(times: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], cycles: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """

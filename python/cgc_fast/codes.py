@@ -8,28 +8,31 @@ predicted error keeps the code's promise. Errors are measured in the norm
 
     max_l |decoded_l - g_l| <= promise * max_l Σ_parts |∂_l f_part|,
 
-for float64 payloads whose part sums have the same bits in every worker that holds the part.
+for payloads whose part sums have the same bits in every worker that holds the part. Payloads are float64
+unless float32 is said.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cgc_fast import _core
 from cgc_fast.arguments import integer
+from cgc_fast.cyclic_matrices import ChosenMatrix, CodeProfile, choose_matrix, promised_error
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, DecodeError, NumericalError
 
-__all__ = ["Code", "CodeProfile", "CyclicCode", "RepetitionCode"]
+__all__ = ["Code", "CodeProfile", "CyclicCode", "RepetitionCode", "decoding_vectors"]
 
 _UNIT_ROUNDOFF = float(np.finfo(np.float64).eps) / 2
+_SINGLE_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
+# Beyond it float32 payloads of a cyclic code are refused.
+_MOST_SINGLE_ERROR = 1e-3
 
 
 class Code(ABC):
@@ -59,6 +62,21 @@ class Code(ABC):
     def promise(self) -> float:
         """Largest predicted error of a decoding vector that is handed out (float64 payloads)."""
 
+    def promise_for(self, dtype: DTypeLike) -> float:
+        """`promise` for payloads of this type: float64, or float32 with all sums in float32.
+
+        Raises
+        ------
+        NumericalError
+            Too little would be left of float32 payloads; the message names the alternatives.
+        """
+        return self._single_promise() if _is_single(dtype) else self.promise
+
+    def _single_promise(self) -> float:
+        raise NumericalError(
+            f"{self!r}: no bound for float32 payloads is known; use float64 payloads, or a repetition code"
+        )
+
     @abstractmethod
     def support(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Parts (k,) that `row` sums, and their coefficients (k,)."""
@@ -72,8 +90,10 @@ class Code(ABC):
         """Whether the all-ones row is in the span of these rows."""
 
     @abstractmethod
-    def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """Coefficients a (len(rows),) with aᵀ B[rows] = 1ᵀ.
+    def decoding_vector(
+        self, rows: Sequence[int] | NDArray[np.int64], dtype: DTypeLike = np.float64
+    ) -> NDArray[np.float64]:
+        """Coefficients a (len(rows),) with aᵀ B[rows] = 1ᵀ, for payloads of this type (`promise_for`).
 
         Raises
         ------
@@ -84,8 +104,13 @@ class Code(ABC):
         """
 
     @abstractmethod
-    def predicted_error(self, rows: Sequence[int] | NDArray[np.int64], vector: NDArray[np.float64]) -> float:
-        """Error to expect when float64 payloads of `rows` (k,) are decoded with `vector` (k,).
+    def predicted_error(
+        self,
+        rows: Sequence[int] | NDArray[np.int64],
+        vector: NDArray[np.float64],
+        dtype: DTypeLike = np.float64,
+    ) -> float:
+        """Error to expect when payloads of `rows` (k,), of this type, are decoded with `vector` (k,).
 
         ‖aᵀB − 1ᵀ‖_∞ and the rounding of payloads and decoding, in the norm of this module.
         """
@@ -117,6 +142,9 @@ class RepetitionCode(Code):
         """1e-12: a decoded value is the payload itself."""
         return 1e-12
 
+    def _single_promise(self) -> float:
+        return 1e-5
+
     def support(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Part 0 with coefficient 1."""
         return self.support_parts(row), np.ones(1)
@@ -130,7 +158,9 @@ class RepetitionCode(Code):
         """Whether there is a row at all."""
         return _row_indices(rows, self.rows).size > 0
 
-    def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+    def decoding_vector(
+        self, rows: Sequence[int] | NDArray[np.int64], dtype: DTypeLike = np.float64
+    ) -> NDArray[np.float64]:
         """(1, 0, ..., 0): the first of the rows, as it is."""
         if isinstance(rows, tuple) and len(rows) == 1 and 0 <= rows[0] < self.rows:  # the master's only case
             return _ONE
@@ -141,13 +171,22 @@ class RepetitionCode(Code):
         vector[0] = 1.0
         return vector
 
-    def predicted_error(self, rows: Sequence[int] | NDArray[np.int64], vector: NDArray[np.float64]) -> float:
+    def predicted_error(
+        self,
+        rows: Sequence[int] | NDArray[np.int64],
+        vector: NDArray[np.float64],
+        dtype: DTypeLike = np.float64,
+    ) -> float:
         """|Σ a − 1| and, for each row that is used, one rounding of a product and one of a sum."""
         indices = _distinct_row_indices(rows, self.rows)
         coefficients = _coefficient_vector(vector, indices.size)
         used = coefficients[coefficients != 0.0]
         residual = abs(math.fsum(used) - 1.0)
-        return residual + float(used.size * _UNIT_ROUNDOFF * np.abs(used).sum())
+        # Of float32 payloads the coefficients are rounded, too.
+        roundings = (
+            used.size * _UNIT_ROUNDOFF if not _is_single(dtype) else (used.size + 1) * _SINGLE_ROUNDOFF
+        )
+        return residual + float(roundings * np.abs(used).sum())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RepetitionCode) and self.rows == other.rows
@@ -159,36 +198,14 @@ class RepetitionCode(Code):
         return f"RepetitionCode({self.rows})"
 
 
-@dataclass(frozen=True)
-class CodeProfile:
-    """Predicted decoding errors of a cyclic code, measured over straggler sets when its matrix was made.
-
-    Attributes
-    ----------
-    sets : int
-        How many sets of s stragglers were decoded: every one if there are at most 1,000, else all contiguous
-        ones and 1,000 random ones.
-    median, worst : float
-        Of their predicted errors.
-    attempts : int
-        How many matrices were drawn before one was accepted, that one included.
-    """
-
-    sets: int
-    median: float
-    worst: float
-    attempts: int
-
-
 class CyclicCode(Code):
     """The cyclic gradient code [TANDON17]: row w sums the parts w, w+1, ..., w+s (mod N).
 
-    Row w is the unit vector on its parts in the null space of an s × N matrix H, Gaussian but for the last
-    column, which is minus the sum of the others. Then any N − s rows span the all-ones row with probability
-    1, though not always accurately; so a drawn matrix is tested on straggler sets (`CodeProfile`) and
-    replaced by the next draw of the same seed unless all of them keep the promise.
+    Row w is the unit vector on its parts in the null space of an s × N matrix H that holds the all-ones row.
+    Any N − s rows span that row, though not equally accurately: H is chosen from harmonics of the circle by
+    the errors measured on straggler sets (`cgc_fast.cyclic_matrices`, docs/codes.md).
 
-    The matrix is made when it is first needed and travels when a code is pickled: it is never drawn again
+    The matrix is made when it is first needed and travels when a code is pickled: it is never chosen again
     elsewhere. Codes with the same workers, redundancy and seed are equal.
 
     Parameters
@@ -198,19 +215,19 @@ class CyclicCode(Code):
     redundancy : int
         s, in 0..N−1. 0 gives the identity, N−1 the plain sum of all parts, scaled, in every row.
     seed : int
-        Seed of the draws, at least 0.
+        Seed of the draws, at least 0; a code whose matrix needs no draws does not depend on it.
 
     Notes
     -----
-    Making the matrix takes O(N s³) operations, its test O(min(s, N − s)³) for each of about 1,000 + N sets, a
-    decoding vector of k rows O(N min(N − s, N − k)²).
+    Making the matrix takes seconds at most up to 100 workers (`choose_matrix` has the operations), a decoding
+    vector of k rows O(N min(N − s, N − k)² + N²).
     """
 
     def __init__(self, workers: int, redundancy: int, seed: int = 0) -> None:
         self.rows = self.parts = integer("workers", workers, 1)
         self.redundancy = integer("redundancy", redundancy, 0, self.rows - 1)
         self.seed = integer("seed", seed, 0)
-        self._drawn: _Drawn | None = None
+        self._drawn: ChosenMatrix | None = None
         self._matrix: NDArray[np.float64] | None = None
         self._decoder: _core.CyclicDecoder | None = None
         self._vectors: dict[tuple[int, ...], NDArray[np.float64]] = {}
@@ -222,9 +239,19 @@ class CyclicCode(Code):
 
     @property
     def promise(self) -> float:
-        """1e-9 up to 50 workers, 1e-8 up to 100; beyond, the worst of the code's own `profile`."""
-        limit = _promised_error(self.rows)
-        return limit if math.isfinite(limit) else self.profile.worst
+        """1e-9 up to 100 workers; beyond, the worst random or contiguous set of `profile`, if more."""
+        limit = promised_error(self.rows)
+        return limit if math.isfinite(limit) else max(1e-9, self.profile.contiguous, self.profile.random)
+
+    def _single_promise(self) -> float:
+        # sqrt((s + 5) / (s + 3)) <= 1.3: by how much more than the unit roundoff the rounding terms grow.
+        bound = 1.3 * _SINGLE_ROUNDOFF / _UNIT_ROUNDOFF * max(self.profile.contiguous, self.profile.random)
+        if bound > _MOST_SINGLE_ERROR:
+            raise NumericalError(
+                f"{self!r}: decoding float32 payloads may be off by {bound:.1e}, more than "
+                f"{_MOST_SINGLE_ERROR}; use float64 payloads, or a repetition code, which loses nothing"
+            )
+        return bound
 
     @property
     def profile(self) -> CodeProfile:
@@ -260,7 +287,9 @@ class CyclicCode(Code):
         """Whether there are N − s distinct rows: fewer practically never span the all-ones row."""
         return len(set(_row_indices(rows, self.rows).tolist())) >= self.required_rows
 
-    def decoding_vector(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+    def decoding_vector(
+        self, rows: Sequence[int] | NDArray[np.int64], dtype: DTypeLike = np.float64
+    ) -> NDArray[np.float64]:
         """The shortest coefficients a (k,) with aᵀ B[rows] = 1ᵀ, read-only.
 
         Parameters
@@ -268,6 +297,8 @@ class CyclicCode(Code):
         rows : sequence of int or int64 array (k,)
             Distinct rows, in the order in which their payloads will be summed. The vectors of the last tuples
             are kept: where the same workers are slow for hours, nothing is solved again.
+        dtype : dtype
+            Of the payloads: float64, or float32 where `promise_for` it is not an error.
 
         Raises
         ------
@@ -277,26 +308,41 @@ class CyclicCode(Code):
             The predicted error exceeds the promise; one more row may help.
         """
         known = self._vectors.get(rows) if isinstance(rows, tuple) else None
-        if known is not None:
+        if known is not None and dtype is np.float64:  # the master's every-day case
             return known
+        single = _is_single(dtype)
         indices = _distinct_row_indices(rows, self.rows)
         if indices.size < self.required_rows:
             raise DecodeError(f"{self!r} decodes from {self.required_rows} distinct rows; got {indices.size}")
-        vector, error = self._make_decoder().decode(indices)
-        if not error <= self.promise:
+        decoder = self._make_decoder()
+        vector, error = decoder.decode(indices)
+        if single:
+            self._require(decoder.predicted_error(indices, vector, True), self._single_promise(), indices)
+        self._require(error, self.promise, indices)
+        self._keep(rows, vector)
+        return vector
+
+    def _require(self, error: float, promise: float, rows: NDArray[np.int64]) -> None:
+        if not error <= promise:
             raise NumericalError(
-                f"{self!r}: predicted error {error:.1e} of decoding from rows {indices.tolist()} exceeds the "
-                f"promised {self.promise:.1e}; wait for one more row"
+                f"{self!r}: predicted error {error:.1e} of decoding from rows {rows.tolist()} exceeds the "
+                f"promised {promise:.1e}; wait for one more row"
             )
+
+    def _keep(self, rows: object, vector: NDArray[np.float64]) -> None:
         vector.flags.writeable = False
         if isinstance(rows, tuple):
             if len(self._vectors) >= _MOST_VECTORS:
                 del self._vectors[next(iter(self._vectors))]  # the oldest
             self._vectors[rows] = vector
-        return vector
 
-    def predicted_error(self, rows: Sequence[int] | NDArray[np.int64], vector: NDArray[np.float64]) -> float:
-        """Error to expect when float64 payloads of `rows` (k,) are decoded with `vector` (k,).
+    def predicted_error(
+        self,
+        rows: Sequence[int] | NDArray[np.int64],
+        vector: NDArray[np.float64],
+        dtype: DTypeLike = np.float64,
+    ) -> float:
+        """Error to expect when payloads of `rows` (k,), of this type, are decoded with `vector` (k,).
 
         The residual ‖aᵀB − 1ᵀ‖_∞, and a bound on the rounding of payloads and decoding in the norm of this
         module: certain for up to 36 rounding errors, beyond that with probability 1 − 3e-8 if they are
@@ -304,11 +350,11 @@ class CyclicCode(Code):
         """
         indices = _distinct_row_indices(rows, self.rows)
         coefficients = _coefficient_vector(vector, indices.size)
-        return self._make_decoder().predicted_error(indices, coefficients)
+        return self._make_decoder().predicted_error(indices, coefficients, _is_single(dtype))
 
-    def _draw(self) -> _Drawn:
+    def _draw(self) -> ChosenMatrix:
         if self._drawn is None:
-            self._drawn, self._decoder = _draw_accepted(self.rows, self.redundancy, self.seed)
+            self._drawn, self._decoder = choose_matrix(self.rows, self.redundancy, self.seed)
         return self._drawn
 
     def _make_decoder(self) -> _core.CyclicDecoder:
@@ -333,16 +379,7 @@ class CyclicCode(Code):
         return f"CyclicCode(workers={self.rows}, redundancy={self.redundancy}, seed={self.seed})"
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """What an accepted draw consists of: H (s, N), the coefficients of the rows (N, s+1), its profile."""
-
-    null_matrix: NDArray[np.float64]
-    coefficients: NDArray[np.float64]
-    profile: CodeProfile
-
-
-def _restored(workers: int, redundancy: int, seed: int, drawn: _Drawn) -> CyclicCode:
+def _restored(workers: int, redundancy: int, seed: int, drawn: ChosenMatrix) -> CyclicCode:
     """Unpickle a code with the matrix that it was sent with."""
     code = CyclicCode(workers, redundancy, seed)
     code._drawn = drawn
@@ -350,63 +387,72 @@ def _restored(workers: int, redundancy: int, seed: int, drawn: _Drawn) -> Cyclic
     return code
 
 
-_RANDOM_SETS = 1_000
 # Decoding vectors that a code keeps.
 _MOST_VECTORS = 256
-# At N <= 100 between one draw in ten and nearly all pass; 200 in a row all fail with probability below 1e-9.
-_MOST_ATTEMPTS = 200
-_TEST_THREADS = 2
 
 
-def _promised_error(workers: int) -> float:
-    """Return what every cyclic code of N workers promises; infinity where it is measured instead."""
-    if workers <= 50:
-        return 1e-9
-    return 1e-8 if workers <= 100 else math.inf
+def decoding_vectors(
+    codes: Sequence[Code], order: Sequence[int] | NDArray[np.int64]
+) -> list[tuple[tuple[int, ...], NDArray[np.float64]] | NumericalError]:
+    """Rows and decoding vectors of many codes of the same workers for one order of arrival.
 
+    Each code decodes from the first `required_rows` rows of `order`; cyclic codes are solved in one call, and
+    keep their vectors as `decoding_vector` does.
 
-def _draw_accepted(workers: int, redundancy: int, seed: int) -> tuple[_Drawn, _core.CyclicDecoder]:
-    """Draw matrices until one passes the test; return it with its decoder."""
-    limit = _promised_error(workers)
-    best = math.inf
-    for attempt in range(_MOST_ATTEMPTS):
-        generator = np.random.default_rng([seed, workers, redundancy, attempt])
-        null_matrix = _null_matrix(workers, redundancy, generator)
-        coefficients = _core.cyclic_coefficients(null_matrix)
-        decoder = _core.CyclicDecoder(null_matrix, coefficients)
-        errors = decoder.profile(_test_sets(workers, redundancy, generator), threads=_TEST_THREADS)
-        worst = float(errors.max())
-        best = min(best, worst)
-        if worst <= limit and math.isfinite(worst):
-            null_matrix.flags.writeable = coefficients.flags.writeable = False
-            profile = CodeProfile(errors.size, float(np.median(errors)), worst, attempt + 1)
-            return _Drawn(null_matrix, coefficients, profile), decoder
-    raise NumericalError(
-        f"no cyclic code for N = {workers} workers and redundancy s = {redundancy} keeps the promised error "
-        f"of {limit:.1e}: the best of {_MOST_ATTEMPTS} draws of seed {seed} has {best:.1e}; try another seed"
-    )
+    Parameters
+    ----------
+    codes : sequence of C codes
+        With the same number of rows, e.g. those of all levels.
+    order : sequence of int or int64 array (k,)
+        Distinct rows as they arrive, k no less than any code's required rows.
 
+    Returns
+    -------
+    list of C entries
+        The sorted rows and their vector; or the error of a code that should wait for one more row.
 
-def _null_matrix(workers: int, redundancy: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Draw H (s, N): Gaussian, the last column minus the sum of the others.
-
-    The draws are rounded to multiples of 2^-32: then the sums are exact, and so is H·1 = 0.
+    Raises
+    ------
+    ArgumentValueError
+        Different numbers of rows, or too few rows in `order`.
     """
-    null_matrix = np.empty((redundancy, workers))
-    draws = generator.standard_normal((redundancy, workers - 1))
-    null_matrix[:, :-1] = np.rint(draws * 2.0**32) / 2.0**32
-    null_matrix[:, -1] = -null_matrix[:, :-1].sum(axis=1)
-    return null_matrix
+    counts = {code.rows for code in codes}
+    if len(counts) > 1:
+        raise ArgumentValueError(f"codes: expected the same number of rows in each, got {sorted(counts)}")
+    if not codes:
+        return []
+    indices = _distinct_row_indices(order, codes[0].rows)
+    needed = max(code.required_rows for code in codes)
+    if indices.size < needed:
+        raise ArgumentValueError(f"order: expected at least {needed} rows, got {indices.size}")
+    cyclic = [code for code in codes if isinstance(code, CyclicCode)]
+    rows, vectors, errors = _core.decode_in_order([code._make_decoder() for code in cyclic], indices)
+    ends = np.cumsum([code.required_rows for code in cyclic], dtype=np.int64)[:-1]
+    solved = zip(np.split(rows, ends), np.split(vectors, ends), errors.tolist(), strict=True)
+    results: list[tuple[tuple[int, ...], NDArray[np.float64]] | NumericalError] = []
+    for code in codes:
+        if not isinstance(code, CyclicCode):
+            key = tuple(sorted(indices[: code.required_rows].tolist()))
+            results.append((key, code.decoding_vector(key)))
+            continue
+        code_rows, vector, error = next(solved)
+        try:
+            code._require(error, code.promise, code_rows)
+        except NumericalError as refusal:
+            results.append(refusal)
+        else:
+            key = tuple(code_rows.tolist())
+            vector = vector.copy()
+            code._keep(key, vector)
+            results.append((key, vector))
+    return results
 
 
-def _test_sets(workers: int, redundancy: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Straggler sets (sets, s) on which a matrix is tested."""
-    if math.comb(workers, redundancy) <= _RANDOM_SETS:
-        return np.array(list(itertools.combinations(range(workers), redundancy)), dtype=np.int64)
-    contiguous = (np.arange(workers)[:, None] + np.arange(redundancy)) % workers
-    orders = np.tile(np.arange(workers), (_RANDOM_SETS, 1))
-    random = generator.permuted(orders, axis=1)[:, :redundancy]
-    return np.concatenate([contiguous, random]).astype(np.int64)
+def _is_single(dtype: DTypeLike) -> bool:
+    kind = np.dtype(dtype)
+    if kind not in (np.float64, np.float32):
+        raise ArgumentTypeError(f"dtype: expected float64 or float32, got {kind}")
+    return bool(kind == np.float32)
 
 
 def _row_index(row: int, count: int) -> int:

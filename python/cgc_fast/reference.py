@@ -125,13 +125,18 @@ def decoding_vector(matrix: NDArray[np.float64], rows: NDArray[np.int64], rank: 
     return solution
 
 
-def predicted_error(matrix: NDArray[np.float64], vector: NDArray[np.float64], redundancy: int) -> float:
+def predicted_error(
+    matrix: NDArray[np.float64], vector: NDArray[np.float64], redundancy: int, single: bool = False
+) -> float:
     """Twin of `_core.CyclicDecoder.predicted_error`, for the rows `matrix` (k, N) and `vector` (k,)."""
     terms = vector[:, None] * matrix
     partial_sums = np.cumsum(terms, axis=0)
-    variance = (redundancy + 3) * (terms**2).sum(axis=0) + 2 * (partial_sums[1:] ** 2).sum(axis=0)
+    variance = (redundancy + (5 if single else 3)) * (terms**2).sum(axis=0) + 2 * (partial_sums[1:] ** 2).sum(
+        axis=0
+    )
     residual = np.abs(partial_sums[-1] - 1.0).max()
-    return float(residual + 6 * np.finfo(np.float64).eps / 2 * np.sqrt(variance.max()))
+    unit_roundoff = np.finfo(np.float32 if single else np.float64).eps / 2
+    return float(residual + 6 * float(unit_roundoff) * np.sqrt(variance.max()))
 
 
 def weighted_sum(
