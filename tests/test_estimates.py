@@ -105,6 +105,10 @@ def test_standard_errors_are_the_scatter_over_seeds(model, scheme):
 def test_exact_values_have_no_error():
     assert cgc.estimate_runtime(SIZES, LAWS[0]).standard_error == 0
     assert cgc.estimate_completion(SIZES, LAWS[0], 5.0).standard_error == 0
+    for law in (cgc.Never(stats.expon(), 0.1), cgc.Mixture([stats.expon(), stats.uniform(1, 2)], [0.5, 0.5])):
+        assert cgc.estimate_completion(SIZES, law, 5.0) == cgc.Estimate(
+            cgc.completion_probability(SIZES, law, 5.0), 0.0
+        )
     assert cgc.estimate_runtime([1, 0], stats.pareto(1)) == cgc.Estimate(np.inf, 0.0)
 
 

@@ -257,7 +257,7 @@ def estimate_completion(
     inside, _ = completion_and_failure(sizes, cycle_time, given, cost, scheme=scheme, draws=draws, seed=seed)
     value = float(inside)
     model = as_straggler_model(cycle_time, len(sizes))
-    if isinstance(model, Trace) or (scheme == "cyclic" and exactly_solvable(model)):
+    if isinstance(model, Trace) or (scheme == "cyclic" and completion_solvable(model)):
         return Estimate(value, 0.0)
     likely = (value * draws + 1.0) / (draws + 2.0)
     return Estimate(value, float(np.sqrt(likely * (1.0 - likely) / draws)))
