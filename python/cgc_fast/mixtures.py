@@ -16,6 +16,7 @@ from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 __all__ = [
     "Mixture",
     "Never",
+    "check_frozen",
     "has_density",
     "has_smooth_quantiles",
     "kinks",
@@ -371,8 +372,8 @@ def bisect(reached: Any, low: Array, high: Array) -> Array:
         low = np.where(inside & ~below, middle, low)
 
 
-def _check(law: Any, what: str) -> None:
-    """Refuse what is not a frozen law of one variable; that it is positive, a model checks."""
+def check_frozen(law: Any, what: str, instead_of_arrays: str = "") -> None:
+    """Refuse what is not a frozen law of one variable with scalar parameters."""
     if isinstance(law, stats.rv_continuous | stats.rv_discrete):
         raise ArgumentTypeError(
             f"{what}: expected a frozen law; {law.name} has no parameters yet: call it, for example "
@@ -381,6 +382,11 @@ def _check(law: Any, what: str) -> None:
     if not isinstance(law, rv_frozen):
         raise ArgumentTypeError(f"{what}: expected a frozen scipy.stats law, got {type(law).__name__}")
     if any(np.ndim(value) for value in (*law.args, *law.kwds.values())):
-        raise ArgumentValueError(f"{what}: expected scalar parameters, got arrays")
+        raise ArgumentValueError(f"{what}: expected scalar parameters, got arrays{instead_of_arrays}")
+
+
+def _check(law: Any, what: str) -> None:
+    """Refuse what is not a frozen law of one variable; that it is positive, a model checks."""
+    check_frozen(law, what)
     if np.isnan(law.support()).any():
         raise ArgumentValueError(f"{what}: {law.dist.name} has impossible parameters")

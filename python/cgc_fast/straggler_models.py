@@ -21,7 +21,7 @@ from scipy.stats.distributions import rv_frozen
 
 from cgc_fast.arguments import numbers
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
-from cgc_fast.mixtures import Mixture, Never, law_text, never_probability, without_never
+from cgc_fast.mixtures import Mixture, Never, check_frozen, law_text, never_probability, without_never
 
 __all__ = [
     "AtMostNever",
@@ -423,17 +423,7 @@ def _continuous_laws() -> list[str]:
 
 def _check_law(law: Any, what: str) -> None:
     """Refuse what is not a frozen law of one positive variable."""
-    if isinstance(law, stats.rv_continuous | stats.rv_discrete):
-        raise ArgumentTypeError(
-            f"{what}: expected a frozen law; {law.name} has no parameters yet: call it, for example "
-            f"{law.name}(..., loc=..., scale=...)"
-        )
-    if not isinstance(law, rv_frozen):
-        raise ArgumentTypeError(f"{what}: expected a frozen scipy.stats law, got {type(law).__name__}")
-    if any(np.ndim(value) for value in (*law.args, *law.kwds.values())):
-        raise ArgumentValueError(
-            f"{what}: expected scalar parameters, got arrays; give one law per worker as a sequence of laws"
-        )
+    check_frozen(law, what, "; give one law per worker as a sequence of laws")
     with np.errstate(invalid="ignore"):
         low, high = law.support()
     if np.isnan(low) or np.isnan(high) or low == np.inf:
