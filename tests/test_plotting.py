@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from cgc_fast.codes import RepetitionCode
 from cgc_fast.errors import ArgumentTypeError
-from cgc_fast.plotting import plot_schedule, redundancy_colours
+from cgc_fast.plotting import _tolerances, plot_schedule, tolerance_colours
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes import cyclic_schedule, fractional_repetition_schedule, uncoded_schedule
 
@@ -88,15 +88,16 @@ def test_cells_are_coloured_by_tolerance():
     assert len(colours) == len(made.cells) == 15
     assert len(set(colours[:8])) == 1
     assert len(set(colours)) == 8
-    np.testing.assert_array_equal(redundancy_colours(made), colours)
-    strong = redundancy_colours(made, strong=True)
+    np.testing.assert_array_equal(tolerance_colours(_tolerances(made)), colours)
+    strong = tolerance_colours(_tolerances(made), strong=True)
     assert len({tuple(colour) for colour in strong}) == 8
     assert not np.isclose(strong, colours).all(axis=1).any()
 
 
 def test_colours_are_by_cell_empty_or_not():
     cells = [Cell(0, 4, 0.5, 0.5, RepetitionCode(1)), Cell(0, 4, 0, 1, RepetitionCode(1))]
-    assert redundancy_colours(Schedule(1, 4, cells, [Walk([1], [0])])).shape == (2, 4)
+    made = Schedule(1, 4, cells, [Walk([1], [0])])
+    assert tolerance_colours(_tolerances(made)).shape == (2, 4)
 
 
 def test_walks_run_at_the_height_of_their_rows():

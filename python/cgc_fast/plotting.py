@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import BoundaryNorm, Colormap
 
-__all__ = ["import_pyplot", "plot_schedule", "redundancy_colours", "tolerance_colours"]
+__all__ = ["import_pyplot", "plot_schedule", "tolerance_colours"]
 
 _MOST_WALKS = 8  # more are not told apart
 _MOST_EDGES = 300  # more cells than this would be all edges
@@ -87,11 +87,6 @@ def import_pyplot() -> ModuleType:
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'cgc_fast[plot]'") from error
     return plt
-
-
-def redundancy_colours(schedule: Schedule, *, strong: bool = False) -> NDArray[np.float64]:
-    """Colours (C, 4) of all cells by their tolerance, as in `plot_schedule`, or stronger ones."""
-    return tolerance_colours(_tolerances(schedule), strong=strong)
 
 
 def tolerance_colours(tolerances: NDArray[np.int64], *, strong: bool = False) -> NDArray[np.float64]:
