@@ -37,6 +37,7 @@ LAYERS = [
     ["supervisor"],
     ["reports"],
     ["engines"],
+    ["ordinary"],
     ["master"],
     ["cluster"],
     ["training", "datasets", "timeline", "experiment", "comparison", "published"],

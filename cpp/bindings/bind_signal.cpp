@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "array.hpp"
+#include "bound_signal.hpp"
 #include "cgc/signal.hpp"
 
 namespace cgc::bindings {
@@ -11,14 +12,6 @@ namespace cgc::bindings {
 namespace {
 
 using ArrivalTuple = py::typing::Tuple<py::int_, py::int_, py::int_, py::bool_, py::float_, py::float_>;
-
-// Keeps the mapped memory alive for as long as the view over it.
-struct BoundSignal {
-    py::buffer memory;
-    Signal signal;
-    std::unique_ptr<bool[]> ready;
-    std::size_t ready_size = 0;
-};
 
 std::unique_ptr<BoundSignal> make_signal(py::buffer memory, Index workers, Index capacity) {
     const py::buffer_info info = memory.request(/*writable=*/true);
@@ -125,17 +118,22 @@ void bind_signal(py::module_& module) {
         .def(
             "progress",
             [](BoundSignal& self, bool reset) {
-                py::typing::List<py::typing::Tuple<py::int_, py::int_, py::int_>> found;
-                for (Index w = 0; w < self.signal.workers(); ++w) {
-                    const Progress progress = self.signal.progress(w, reset);
-                    found.append(py::make_tuple(progress.seen_ns, progress.longest_ns, progress.iteration));
-                }
+                py::typing::List<ProgressTuple> found;
+                for (Index w = 0; w < self.signal.workers(); ++w)
+                    found.append(as_tuple(self.signal.progress(w, reset)));
                 return found;
             },
             py::arg("reset"),
             "Signs of life of each worker: when it was last seen (or until when it said that it sleeps), "
             "the longest time between two of them since the last reset, and the last iteration that it took "
             "up.")
+        .def(
+            "walks",
+            [](const BoundSignal& self, Index worker) {
+                check_worker(self.signal, worker);
+                return self.signal.walks(worker);
+            },
+            py::arg("worker"), "How many iterations a worker has begun in the compiled core.")
         .def(
             "renew",
             [](BoundSignal& self, Index worker) {

@@ -11,11 +11,13 @@ void bind_circular_walks(pybind11::module_& module);
 void bind_partition(pybind11::module_& module);
 void bind_sample_average(pybind11::module_& module);
 void bind_codes(pybind11::module_& module);
+void bind_collector(pybind11::module_& module);
 void bind_combine(pybind11::module_& module);
 void bind_linear_model(pybind11::module_& module);
 void bind_schedule(pybind11::module_& module);
 void bind_signal(pybind11::module_& module);
 void bind_simplex_quadratic(pybind11::module_& module);
+void bind_walker(pybind11::module_& module);
 }  // namespace cgc::bindings
 
 PYBIND11_MODULE(_core, module) {
@@ -41,4 +43,6 @@ PYBIND11_MODULE(_core, module) {
     bind_schedule(module);           // costs of visits, simulation
     bind_circular_walks(module);     // blocks walked around from several starts
     bind_signal(module);             // the shared-memory signal between master and workers
+    bind_collector(module);          // the master's side of an ordinary iteration
+    bind_walker(module);             // a worker's side of it
 }

@@ -53,6 +53,7 @@ struct Signal::Lane {
     std::atomic<std::int64_t> seen_ns;
     std::atomic<std::int64_t> longest_ns;
     std::atomic<std::uint64_t> taken_up;
+    std::atomic<std::uint64_t> walks;
     alignas(line) std::atomic<std::uint64_t> tail;  // written by the master
     std::atomic<std::uint64_t> orders;
     std::atomic<double> cycle_time[2];  // of even and of odd iterations
@@ -193,6 +194,12 @@ bool Signal::with_value(std::uint64_t iteration) const {
 std::uint64_t Signal::published() const { return shared_->published.load(); }
 
 std::uint64_t Signal::orders(Index worker) const { return lane(worker).orders.load(); }
+
+std::uint64_t Signal::walks(Index worker) const {
+    return lane(worker).walks.load(std::memory_order_relaxed);
+}
+
+void Signal::count_walk(Index worker) { lane(worker).walks.fetch_add(1, std::memory_order_relaxed); }
 
 void Signal::seen(Lane& lane, std::int64_t now_ns) {
     // Only the worker writes, but for the master's reset of the longest time.

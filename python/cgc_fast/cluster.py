@@ -95,8 +95,11 @@ class _Iteration:
         with self._lock:
             self._end()
 
-    def next_block(self, until_s: float | None = None) -> Block | None:
-        """Next block; None when there is none, be it for a moment of the iteration that has come."""
+    def next_block(self, until_s: float | None = None, *, each: bool = True) -> Block | None:
+        """Next block; None when there is none, be it for a moment of the iteration that has come.
+
+        Without `each` some blocks may be left out, before the iteration is over.
+        """
         if self._cluster.forked:
             raise ClusterClosed(_FORKED)
         with self._lock:
@@ -113,7 +116,7 @@ class _Iteration:
                     if until_s is not None and self._master.engine.elapsed_s() >= until_s:
                         return None
                     # The next in line comes first.
-                    self._blocks = self._master.step(until_s)[::-1]
+                    self._blocks = self._master.step(until_s, each_block=each)[::-1]
                 return self._blocks.pop()
             except BaseException:
                 self._end()
@@ -506,7 +509,7 @@ class Cluster:
     @staticmethod
     def _run(iteration: _Iteration) -> None:
         try:
-            while iteration.next_block() is not None:
+            while iteration.next_block(each=False) is not None:
                 pass
         finally:
             iteration.close()

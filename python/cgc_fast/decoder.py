@@ -154,6 +154,11 @@ class Decoder:
         for worker in absent:
             self.give_up(worker)
 
+    def skip(self, iteration: int) -> None:
+        """Take note that this iteration was carried out, or given up, without the decoder."""
+        self.cancel()
+        self.iteration = iteration
+
     def cancel(self) -> None:
         """Give up the iteration: no cell is open any more."""
         self._open[:] = bytes(len(self._open))

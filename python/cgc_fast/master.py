@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from cgc_fast._core import all_finite, weighted_sum
 from cgc_fast.arguments import Cost
 from cgc_fast.decoder import DecodeCell, Decoder
-from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready
+from cgc_fast.engines import Collecting, Delivered, Engine, Event, Lost, Ready
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
+from cgc_fast.ordinary import Left, OrdinaryIterations
 from cgc_fast.reports import (
     Delivery,
     EventLog,
@@ -33,6 +34,8 @@ from cgc_fast.worker import Visit, visit_of
 __all__ = ["Block", "Master", "slot_widths"]
 
 logger = logging.getLogger(__name__)
+
+_NOTHING = Left()
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,19 @@ class Master:
         self._cell_of_slot = np.repeat(np.arange(len(schedule.cells)), np.diff(self._offsets)).tolist()
         self._held: dict[tuple[int, int, int], bool] = {}
         self._losses: dict[int, Lost] = {}
-        self._walk_length = [len(walk) for walk in walks]
+        self._walk_length = np.array([len(walk) for walk in walks])
         self._measured = MeasuredTimes([{v.slot: v.arrival_cycles for v in walk} for walk in walks])
         count = schedule.workers
-        self._delivered, self._abandoned, self._non_finite = ([0] * count for _ in range(3))
-        self._delivered_now = [0] * count
+        self._delivered, self._abandoned, self._non_finite, self._delivered_now = (
+            np.zeros(count, dtype=np.int64) for _ in range(4)
+        )
+        self._ordinary: OrdinaryIterations | None = None
+        if isinstance(engine, Collecting) and schedule.feedback == "none":
+            self._ordinary = OrdinaryIterations(schedule, engine)
+        self._is_ordinary = False  # the iteration under way
+        self._all_well = True  # at the end of the last iteration
+        self._skipped = 0  # ordinary iterations that the supervisor knows nothing of
+        self._left = _NOTHING
         self._can_hang = False
         self._check_at_s: float | None = None
         self._under_way = False
@@ -126,16 +137,18 @@ class Master:
         with_value: bool = False,
     ) -> None:
         """Publish theta; `gradient` (L,) is filled by `step`."""
-        engine, supervisor = self.engine, self._supervisor
         self.finish()  # what was dropped without a word
-        gradient[:] = 0.0
         self._gradient = gradient
         self._with_value = with_value
         self.loss = 0.0
         self.iteration += 1
+        if cycle_times is None and self._begin_ordinary(theta):
+            return
+        engine, supervisor = self.engine, self._supervisor
+        gradient[:] = 0.0
         report = self.report = IterationReport(self.iteration)
         self._under_way = True
-        self._delivered_now = [0] * self.schedule.workers
+        self._delivered_now[:] = 0
         self._measured.begin()
         for event in engine.wait(0.0):  # what happened meanwhile
             self._take(event)
@@ -146,7 +159,8 @@ class Master:
         # The workers are at it while the master opens its accounts.
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
-        supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
+        supervisor.begin(report.iteration, engine.clock_s(), silent, signs, self._skipped)
+        self._skipped = 0
         self._can_hang = signs is not None
         self._act()
         self._next_check()
@@ -154,13 +168,19 @@ class Master:
     @property
     def done(self) -> bool:
         """Whether the gradient is complete."""
+        if self._is_ordinary:
+            assert self._ordinary is not None
+            return self._ordinary.done
         return self._decoder.done
 
-    def step(self, until_s: float | None = None) -> list[Block]:
+    def step(self, until_s: float | None = None, *, each_block: bool = True) -> list[Block]:
         """Wait for the next thing to happen, or until a moment of the iteration; blocks that it completed.
 
         Raises if the gradient can never be complete; with `until_s` only when nothing more of it can come.
+        Without `each_block` it may go on to the end, and may leave blocks out.
         """
+        if self._is_ordinary:
+            return self._step_ordinary(until_s, each_block)
         engine = self.engine
         if until_s is None or self._supervisor.nothing_can_come:
             self._raise_if_hopeless()
@@ -172,17 +192,9 @@ class Master:
         elif timeout_s is None and engine.is_idle():
             raise DecodeError("no worker can deliver anything any more, but cells are still open")
         events = engine.wait(timeout_s)
-        blocks: list[Block] = []
-        error: CgcError | None = None
-        changed = False  # whether other workers may be waited for than before
-        for event in events:
-            try:
-                blocks += self._take(event)
-            except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
-                error = caught
-            changed = changed or isinstance(event, Ready)
-        if error is not None:
-            raise error
+        blocks = self._take_all(events)
+        # Whether other workers may be waited for than before.
+        changed = any(isinstance(event, Ready) for event in events)
         if self._check_at_s is not None and not self.done:
             now_s = engine.clock_s()
             if now_s >= self._check_at_s:
@@ -208,14 +220,79 @@ class Master:
         self.engine.finish(report.iteration)
         report.elapsed_s = self.engine.elapsed_s()
         report.complete = self.done
-        self._broken_off = not self.done
-        self._decoder.cancel()
-        if report.deliveries:
-            self._measured.finish(report.elapsed_s)
-        for worker, delivered in enumerate(self._delivered_now):
-            self._abandoned[worker] += max(0, self._walk_length[worker] - delivered)
+        if self._is_ordinary:
+            self._finish_ordinary(report)
+        else:
+            self._broken_off = not self.done
+            self._decoder.cancel()
+            if report.deliveries:
+                self._measured.finish(report.elapsed_s)
+            self._all_well = self._supervisor.all_well
+        self._abandoned += np.maximum(self._walk_length - self._delivered_now, 0)
         if self._log is not None:
             self._log.iteration(report)
+
+    # --- ordinary iterations --------------------------------------------------------------------------
+
+    def _begin_ordinary(self, theta: NDArray[np.float64]) -> bool:
+        """Have the compiled core carry the iteration out, if all was well and is."""
+        ordinary = self._ordinary
+        if ordinary is None or not self._all_well or self._broken_off:
+            return False
+        self.report = IterationReport.of_record(self.iteration, ordinary.record)
+        self._is_ordinary = self._under_way = True
+        if not ordinary.begin(self.iteration, theta, self._gradient, self._with_value):
+            self._is_ordinary = self._under_way = False
+        return self._is_ordinary
+
+    def _step_ordinary(self, until_s: float | None, each_block: bool) -> list[Block]:
+        assert self._ordinary is not None
+        complete = self._ordinary.step(until_s, each_block)
+        if complete is None:
+            return self._leave_ordinary()
+        return [self._block(c.block, c.workers, c.at_s) for c in complete]
+
+    def _leave_ordinary(self) -> list[Block]:
+        """Something unusual happened: go on with the state machines, which go through the record."""
+        ordinary, report = self._ordinary, self.report
+        assert ordinary is not None
+        assert report is not None
+        left, complete = ordinary.leave()
+        began_s = self.engine.clock_s() - self.engine.elapsed_s()
+        self._supervisor.begin(report.iteration, began_s, (), left.signs, self._skipped)
+        self._skipped = 0
+        self._can_hang = self._broken_off = True
+        self._is_ordinary = False
+        self._left = left
+        self.loss = left.loss
+        self._delivered_now[:] = 0
+        self._measured.begin()
+        report.leave_record()
+        blocks = [self._block(c.block, c.workers, c.at_s) for c in complete]
+        blocks += self._take_all(left.events)
+        self._left = _NOTHING
+        if not self.done:
+            self._act()
+            self._next_check()
+        return blocks
+
+    def _finish_ordinary(self, report: IterationReport) -> None:
+        ordinary = self._ordinary
+        assert ordinary is not None
+        found = ordinary.finish(report.iteration)
+        if found is None:
+            report.leave_record()
+            self._delivered_now[:] = 0
+        else:
+            report.close_record(found.record)
+            self._delivered_now = found.delivered
+            self._delivered += found.delivered
+            if found.delivered.any():
+                self._measured.walked(found.delivered, found.ended_s, report.elapsed_s)
+            self.loss = found.loss
+        self._decoder.skip(report.iteration)
+        self._skipped += 1
+        self._is_ordinary = False
 
     # --- over all iterations --------------------------------------------------------------------------
 
@@ -233,9 +310,9 @@ class Master:
                     process_id=process_ids[worker],
                     cycle_time_s=float(times[worker]),
                     relative_time=float(times[worker] / median),
-                    delivered=self._delivered[worker],
-                    abandoned=self._abandoned[worker],
-                    non_finite=self._non_finite[worker],
+                    delivered=int(self._delivered[worker]),
+                    abandoned=int(self._abandoned[worker]),
+                    non_finite=int(self._non_finite[worker]),
                     deaths=record.deaths,
                     suspicions=record.suspicions,
                 )
@@ -248,6 +325,18 @@ class Master:
         return self._measured.table()
 
     # --- events ---------------------------------------------------------------------------------------
+
+    def _take_all(self, events: Sequence[Event]) -> list[Block]:
+        blocks: list[Block] = []
+        error: CgcError | None = None
+        for event in events:
+            try:
+                blocks += self._take(event)
+            except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
+                error = caught
+        if error is not None:
+            raise error
+        return blocks
 
     def _take(self, event: Event) -> list[Block]:
         if isinstance(event, Delivered):
@@ -292,12 +381,22 @@ class Master:
             logger.warning("worker %d sent non-finite values for cell %d", worker, cell)
             self._note(worker, "non-finite", f"cell {cell}, row {row}")
         blocks = []
+        left = self._left  # what the compiled core has done of the instructions already
         for instruction in instructions:
             if isinstance(instruction, DecodeCell):
-                self._decode(instruction)
-                report.decoded_s[instruction.cell] = self.engine.elapsed_s()
+                index = instruction.cell
+                if index not in left.decoded_s:
+                    self._decode(instruction)
+                elif left.contributors[index] != instruction.workers:
+                    raise RuntimeError(
+                        f"cell {index}: decoded from workers {left.contributors[index]}, and should have been "
+                        f"from {instruction.workers}"
+                    )
+                report.decoded_s[index] = left.decoded_s.get(index, self.engine.elapsed_s())
+            elif instruction.block in left.blocks_s:  # handed over already
+                report.blocks_s[instruction.block] = left.blocks_s[instruction.block]
             else:
-                blocks.append(self._block(instruction.block, instruction.workers))
+                blocks.append(self._block(instruction.block, instruction.workers, self.engine.elapsed_s()))
         return blocks
 
     def _decode(self, instruction: DecodeCell) -> None:
@@ -314,7 +413,7 @@ class Master:
             payloads = [payload[: cell.width] for payload in payloads]
         weighted_sum(payloads, instruction.vector, self._gradient[cell.start : cell.stop], True)
 
-    def _block(self, block: int, workers: tuple[int, ...]) -> Block:
+    def _block(self, block: int, workers: tuple[int, ...], at_s: float) -> Block:
         report = self.report
         assert report is not None
         start, stop = self.schedule.blocks[block]
@@ -325,9 +424,9 @@ class Master:
             )
         values = values.view()
         values.flags.writeable = False
-        now_s = self.engine.elapsed_s()
-        report.blocks_s[block] = now_s
-        return Block(slice(start, stop), values, now_s, workers)
+        if not self._is_ordinary:
+            report.blocks_s[block] = at_s
+        return Block(slice(start, stop), values, at_s, workers)
 
     # --- workers that do not deliver ------------------------------------------------------------------
 
@@ -384,6 +483,8 @@ class Master:
     @property
     def failure(self) -> CgcError | None:
         """Why the gradient can never be complete; None as long as it may."""
+        if self._is_ordinary:
+            return None
         failure = self._supervisor.failure
         return None if failure is None else self._error(failure)
 

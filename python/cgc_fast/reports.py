@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, NamedTuple
 
@@ -26,6 +26,7 @@ __all__ = [
     "LoggedCell",
     "LoggedSchedule",
     "MeasuredTimes",
+    "Record",
     "WorkerEvent",
     "WorkerHealth",
     "read_events",
@@ -64,9 +65,64 @@ class WorkerEvent:
     rows: int = 0
 
 
+class Record(NamedTuple):
+    """What the compiled core took down of an iteration; moments in nanoseconds of CLOCK_MONOTONIC.
+
+    Attributes
+    ----------
+    arrivals : ndarray of int64 (A, 6)
+        In their order: iteration, worker, slot, whether finite, when it was begun and completed.
+    decoded_ns : ndarray of int64 (C,)
+        When each cell was decoded; 0: not.
+    blocks_ns : ndarray of int64 (B,)
+        When each block was complete; 0: not.
+    began_ns : int
+    row_offsets : ndarray of int64 (C + 1,)
+        First slot of each cell.
+    """
+
+    arrivals: NDArray[np.int64]
+    decoded_ns: NDArray[np.int64]
+    blocks_ns: NDArray[np.int64]
+    began_ns: int
+    row_offsets: NDArray[np.int64]
+
+    def deliveries(self, iteration: int) -> list[Delivery]:
+        """Payloads of this iteration."""
+        cells = np.searchsorted(self.row_offsets, self.arrivals[:, 2], side="right") - 1
+        rows = self.arrivals[:, 2] - self.row_offsets[cells]
+        return [
+            Delivery(worker, cell, row, self.seconds(began_ns), self.seconds(ended_ns), bool(finite))
+            for (of, worker, _, finite, began_ns, ended_ns), cell, row in zip(
+                self.arrivals.tolist(), cells.tolist(), rows.tolist(), strict=True
+            )
+            if of == iteration
+        ]
+
+    def decoded_s(self) -> dict[int, float]:
+        """Cell -> when it was decoded, in that order."""
+        return self._moments(self.decoded_ns)
+
+    def blocks_s(self) -> dict[int, float]:
+        """Block -> when it was complete, in that order."""
+        return self._moments(self.blocks_ns)
+
+    def seconds(self, moment_ns: int) -> float:
+        """Since the iteration began."""
+        return 1e-9 * (moment_ns - self.began_ns)
+
+    def _moments(self, moments_ns: NDArray[np.int64]) -> dict[int, float]:
+        known = np.flatnonzero(moments_ns)
+        known = known[np.argsort(moments_ns[known], kind="stable")]
+        return {i: self.seconds(ns) for i, ns in zip(known.tolist(), moments_ns[known].tolist(), strict=True)}
+
+
 @dataclass
 class IterationReport:
-    """What happened in one iteration; times in seconds since it began."""
+    """What happened in one iteration; times in seconds since it began.
+
+    `compiled`: whether the compiled core alone carried it out, because nothing unusual happened.
+    """
 
     iteration: int
     elapsed_s: float = 0.0
@@ -75,11 +131,55 @@ class IterationReport:
     decoded_s: dict[int, float] = field(default_factory=dict)  # cell -> when
     blocks_s: dict[int, float] = field(default_factory=dict)  # block -> when
     events: list[WorkerEvent] = field(default_factory=list)
+    compiled: bool = field(default=False, compare=False)
+    _record: Record | Callable[[], Record | None] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     @property
     def lost(self) -> list[int]:
         """Workers that were lost, in order."""
         return [event.worker for event in self.events if event.what == "lost"]
+
+    @classmethod
+    def of_record(cls, iteration: int, record: Callable[[], Record | None]) -> IterationReport:
+        """Report what the compiled core takes down, read from its record as late as somebody looks.
+
+        `record` may answer None: not now. `close_record` has the last word.
+        """
+        report = object.__new__(cls)
+        report.iteration, report.elapsed_s, report.complete, report.compiled = iteration, 0.0, False, True
+        report.events = []
+        report._record = record
+        return report
+
+    def leave_record(self) -> None:
+        """Begin anew without a record, which somebody else goes through."""
+        self._record, self.compiled = None, False
+        self.deliveries, self.decoded_s, self.blocks_s = [], {}, {}
+
+    def close_record(self, record: Record) -> None:
+        """Take the record as it is now for the last one."""
+        self._record = record
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what `of_record` left out comes here.
+        record = self.__dict__.get("_record")
+        if record is None or name not in ("deliveries", "decoded_s", "blocks_s"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if isinstance(record, Record):
+            self.deliveries = record.deliveries(self.iteration)
+            self.decoded_s, self.blocks_s = record.decoded_s(), record.blocks_s()
+            self._record = None
+            return self.__dict__[name]
+        so_far = record()  # the iteration is under way: nothing of it is kept
+        if so_far is None:
+            return [] if name == "deliveries" else {}
+        return so_far.deliveries(self.iteration) if name == "deliveries" else getattr(so_far, name)()
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = {name: getattr(self, name) for name in ("deliveries", "decoded_s", "blocks_s")}
+        return {**self.__dict__, **made, "_record": None}
 
 
 @dataclass(frozen=True)
@@ -150,11 +250,18 @@ class MeasuredTimes:
 
     def __init__(self, arrival_cycles: Sequence[dict[int, float]]) -> None:
         self._arrival_cycles = arrival_cycles
+        # The same by how many visits are delivered, as an array: 0 before the first.
+        self._cycles_done = np.zeros((len(arrival_cycles), 1 + max(map(len, arrival_cycles), default=0)))
+        for done, mine in zip(self._cycles_done, arrival_cycles, strict=True):
+            done[1 : 1 + len(mine)] = list(mine.values())
+        self._everybody = np.arange(len(arrival_cycles))
         self._first_cycles = [
             min((c for c in mine.values() if c > 0), default=math.inf) for mine in arrival_cycles
         ]
-        # Plain numbers, as rows end while somebody waits: cycle times, and which of them are bounds.
-        self._rows: deque[tuple[tuple[float, ...], tuple[bool, ...]]] = deque(maxlen=_MOST_ITERATIONS)
+        self._first = np.array(self._first_cycles)
+        # Cycle times, and which of them are bounds.
+        self._rows: deque[tuple[Sequence[float] | NDArray[np.float64], Sequence[bool] | NDArray[np.bool_]]]
+        self._rows = deque(maxlen=_MOST_ITERATIONS)
         self._now: list[float | None] = [None] * len(arrival_cycles)
         # What a worker was ordered to visit besides, slot -> cycles; and the cycles of what it did of that.
         self._orders: list[dict[int, float]] = [{} for _ in arrival_cycles]
@@ -190,6 +297,25 @@ class MeasuredTimes:
         ]
         # A worker without any work took longer than nothing.
         self._rows.append((tuple(times), tuple([now is None for now in self._now])))
+
+    def walked(
+        self, delivered: NDArray[np.int64], ended_s: NDArray[np.float64], elapsed_s: float
+    ) -> None:
+        """Add a row of workers that did their walks and nothing else.
+
+        Parameters
+        ----------
+        delivered : ndarray of int64 (N,)
+            So many visits of its walk each has delivered.
+        ended_s : ndarray of float64 (N,)
+            When the last of them was complete.
+        elapsed_s : float
+            As in `finish`.
+        """
+        cycles = self._cycles_done[self._everybody, delivered]
+        unknown = cycles == 0
+        bounds = elapsed_s / self._first
+        self._rows.append((np.divide(ended_s, cycles, out=bounds, where=~unknown), unknown))
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""

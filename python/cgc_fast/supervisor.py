@@ -20,6 +20,8 @@ from cgc_fast.decoder import Decoder
 from cgc_fast.errors import DecodeError, NumericalError
 
 __all__ = [
+    "FORGET",
+    "SUSPECT_S",
     "Action",
     "Failure",
     "Kill",
@@ -42,7 +44,7 @@ KILL_S = 10.0
 # A successor is killed if its start takes so many times the slowest first start, and not before `START_S`.
 START_S = 60.0
 # The longest silence is forgotten by this factor an iteration, so that one hiccup does not blind for ever.
-_FORGET = 0.95
+FORGET = 0.95
 # Deaths without a delivery in between after which a worker is not started again, but in a later iteration
 # that cannot do without it.
 MOST_DEATHS = 3
@@ -159,6 +161,7 @@ class Supervisor:
         now_s: float,
         silent: Iterable[int] = (),
         signs: Sequence[SignOfLife] | None = None,
+        skipped: int = 0,
     ) -> None:
         """Start the decoder's iteration; nothing is expected of the workers that are not there.
 
@@ -172,13 +175,16 @@ class Supervisor:
             Workers that are known never to answer in this iteration.
         signs : sequence of SignOfLife, optional
             Of each worker, on that clock; None where no worker can hang.
+        skipped : int
+            So many iterations since the last call went by without the supervisor, because all was well.
         """
+        forget = FORGET ** (1 + skipped)
         self._silent = frozenset(silent)
         # Orders that the end of the iteration before overtook are not for this one.
         self._actions = [action for action in self._actions if not isinstance(action, Order)]
         if signs is not None:
             for record, sign in zip(self.records, signs, strict=True):
-                record.longest_silence_s = max(_FORGET * record.longest_silence_s, sign.longest_s)
+                record.longest_silence_s = max(forget * record.longest_silence_s, sign.longest_s)
                 alive = record.state == "ready" or sign.seen_s > record.waiting_since_s
                 # An announced sleep ended with the iteration.
                 record.waiting_since_s = min(now_s, max(record.waiting_since_s, sign.seen_s))
@@ -278,6 +284,11 @@ class Supervisor:
             record.waiting_since_s += asleep_s
             self._judge(worker, now_s, needed=self._decoder.is_expecting(worker))
             self._judge_start(worker, now_s, asleep_s)
+
+    @property
+    def all_well(self) -> bool:
+        """Whether every worker is there, and nothing is held against it."""
+        return all(r.state == "ready" and not r.killed and r.deaths_in_a_row == 0 for r in self.records)
 
     @property
     def failure(self) -> Failure | None:

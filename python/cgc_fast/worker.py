@@ -19,11 +19,23 @@ from numpy.typing import NDArray
 from cgc_fast.arguments import Cost
 from cgc_fast.schedule import Schedule
 
-__all__ = ["Deliver", "Derive", "Forward", "Idle", "Instruction", "Visit", "Worker", "visit_of", "visits_of"]
+__all__ = [
+    "SLICE_S",
+    "SOON_S",
+    "Deliver",
+    "Derive",
+    "Forward",
+    "Idle",
+    "Instruction",
+    "Visit",
+    "Worker",
+    "visit_of",
+    "visits_of",
+]
 
 SLICE_S = 1e-3
 # A payload that is followed by another within this time leaves it to that one to wake the master.
-_SOON_S = 5e-5
+SOON_S = 5e-5
 
 
 @dataclass(frozen=True)
@@ -200,6 +212,26 @@ class Worker:
         self._late_s = 0.0
         self._due_s = 0.0
 
+    def resume(self, iteration: int, delivered: int, next_coordinate: int) -> None:
+        """Go on with an iteration without an emulated cycle time that somebody else has walked so far.
+
+        Parameters
+        ----------
+        iteration : int
+            Its number.
+        delivered : int
+            So many visits of the walk, from the first on, are delivered.
+        next_coordinate : int
+            Of the visit under way: up to here its payload is computed.
+        """
+        self.begin(iteration)
+        for visit in self.visits[:delivered]:
+            self._visited.add(visit.slot)
+            self._passed.update(visit.pairs)
+        self._next_of_walk = delivered
+        if delivered < len(self.visits) and self._enter():
+            self._next_coordinate = next_coordinate
+
     def order(self, visits: Iterable[Visit], now_s: float = 0.0) -> None:
         """Visit these too, before the rest of the walk, unless they are done already.
 
@@ -281,7 +313,7 @@ class Worker:
         if self.forward and not self._passed.issuperset(visit.pairs):
             return False
         work = visit.height * (visit.stop - visit.start)
-        return self.sliceable and work < self._rate[Derive] * _SOON_S
+        return self.sliceable and work < self._rate[Derive] * SOON_S
 
     def _next_forward(self) -> NDArray[np.int64]:
         low, high = self._forward_queue[0]

@@ -64,6 +64,8 @@ class Signal {
     void announce_orders(Index worker);
     // Reads a worker's signs of life; `reset` begins a new longest time.
     Progress progress(Index worker, bool reset);
+    // How many iterations a worker has begun in a Walker.
+    std::uint64_t walks(Index worker) const;
     // Makes a lane ready for the successor of a worker that is gone.
     void renew(Index worker);
     // Sleeps until an entry is there, one of fds is readable or hung up, or the timeout (< 0: none) is over.
@@ -82,6 +84,7 @@ class Signal {
     // Looks up between two slices, and leaves a sign of life. `orders_seen` is how many were read.
     Look look(Index worker, std::uint64_t iteration, std::uint64_t orders_seen);
     std::uint64_t orders(Index worker) const;
+    void count_walk(Index worker);
     bool is_over(std::uint64_t iteration) const;
     std::uint64_t published() const;
     std::int64_t published_ns(std::uint64_t iteration) const;

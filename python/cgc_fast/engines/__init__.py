@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from cgc_fast.engines.base import Delivered, Engine, Event, Job, Lost, Ready
+from cgc_fast.engines.base import CellOutline, Collecting, Delivered, Engine, Event, Job, Lost, Ready
 
-__all__ = ["ENGINES", "Delivered", "Engine", "Event", "Job", "Lost", "Ready", "make_engine"]
+__all__ = [
+    "ENGINES",
+    "CellOutline",
+    "Collecting",
+    "Delivered",
+    "Engine",
+    "Event",
+    "Job",
+    "Lost",
+    "Ready",
+    "make_engine",
+]
 
 ENGINES = ("processes", "serial")
 

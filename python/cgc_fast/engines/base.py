@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cgc_fast._core import Collector
 from cgc_fast.problems import Problem
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
-__all__ = ["Delivered", "Engine", "Event", "Job", "Lost", "Presence", "Ready"]
+__all__ = ["CellOutline", "Collecting", "Delivered", "Engine", "Event", "Job", "Lost", "Presence", "Ready"]
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,56 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release every process, descriptor and segment; may be called twice."""
+
+
+class CellOutline(NamedTuple):
+    """What the compiled core knows of a cell.
+
+    `required`: rows that any decoding needs; `plain`: any one row decodes, with coefficient 1; `empty`:
+    decoded from the start; `blocks`: those that it lies over.
+    """
+
+    start: int
+    stop: int
+    rows: int
+    required: int
+    plain: bool
+    empty: bool
+    blocks: list[int]
+
+
+@runtime_checkable
+class Collecting(Protocol):
+    """What an engine offers besides if the compiled core can carry out its ordinary iterations.
+
+    Either `start` and then `wait`, as above, or `start_collecting` and then `collect`; what was collected
+    comes out of `collected_events` for whoever goes on with `wait`.
+    """
+
+    def lay_out_collector(self, cells: Sequence[CellOutline], blocks: NDArray[np.int64]) -> None:
+        """Tell what the schedule is like, once; blocks (B, 2)."""
+
+    def running_collector(self) -> Collector:
+        """What `collect` runs: its record, and the cells that wait for their decoding vector."""
+
+    def start_collecting(
+        self, iteration: int, theta: NDArray[np.float64], gradient: NDArray[np.float64], with_value: bool
+    ) -> bool:
+        """Begin an iteration as `start` does; False, and nothing has happened, if it is no ordinary one."""
+
+    def collect(self, until_s: float, each_block: bool) -> str:
+        """Work until a moment of the iteration, or a reason to come back: see `Collector.collect`."""
+
+    def collected_events(self) -> list[Event]:
+        """Everything that arrived in the iteration so far, in its order."""
+
+    def signs_at_start(self) -> Sequence[SignOfLife]:
+        """As `signs_of_life` would have been at `start_collecting`; once."""
+
+    def record(
+        self, *, at_once: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int] | None:
+        """Arrivals, moments of cells and of blocks (`Collector.record`), and when the iteration began.
+
+        None after the end of the engine or, with `at_once`, while another thread collects.
+        """

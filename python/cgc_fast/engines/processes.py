@@ -24,6 +24,7 @@ descriptors it needs and nothing else. The script of the master is not imported 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import threading
@@ -35,19 +36,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import Signal, monotonic_ns
-from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready
+from cgc_fast._core import Collector, Signal, monotonic_ns
+from cgc_fast.engines.base import CellOutline, Delivered, Event, Job, Lost, Presence, Ready
 from cgc_fast.engines.launch import WorkerHandle, launch, pickled_for_worker, wake_descriptors
 from cgc_fast.engines.worker_process import LENGTH_BYTES, WorkerConfiguration, payload_offsets
 from cgc_fast.errors import ClusterClosed, WorkerDied
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.memory import Segment
-from cgc_fast.supervisor import SignOfLife
+from cgc_fast.supervisor import FORGET, SUSPECT_S, SignOfLife
 from cgc_fast.worker import Visit
 
 __all__ = ["ProcessEngine"]
 
 _LEAVE_S = 2.0  # how long a worker may take to leave when asked before it is killed
+_WELL_NS = int(0.5e9 * SUSPECT_S)  # since when a worker that is well has been seen
 
 
 class ProcessEngine:
@@ -64,6 +66,7 @@ class ProcessEngine:
         self._started: deque[tuple[int, WorkerHandle | BaseException]] = deque()
         self._ready_early: set[int] = set()  # ready before its handle was here
         self._waiting = threading.RLock()  # held while a thread waits for events or takes them in
+        self._collector: Collector | None = None
         self._descriptors: list[int] = []
         self._segments: list[Segment] = []
         self._early: list[Event] = []
@@ -112,6 +115,7 @@ class ProcessEngine:
         self._wake_fds = np.full(self._workers, -1, dtype=np.int32)
         self._poll_fds = np.full(1 + self._workers, -1, dtype=np.int32)
         self._poll_fds[0] = self._master_read
+        self._as_fast_as_it_can = np.full(self._workers, np.nan)
 
     def _configuration(self, worker: int, problem: bytes | None = None) -> WorkerConfiguration:
         segment = self._payload_segments[worker]
@@ -167,15 +171,7 @@ class ProcessEngine:
         events: list[Event] = []
         # Arrivals first: what a worker delivered before it died counts.
         for arrival in self._signal.pop_all(self._began_ns):
-            delivered = Delivered._make(arrival)
-            worker = delivered.worker
-            if delivered.iteration > 0:
-                events.append(delivered)
-            elif self._handles[worker] is None:
-                self._ready_early.add(worker)
-            else:
-                self._starting.discard(worker)
-                events.append(Ready(worker))
+            events += self._events_of(Delivered._make(arrival))
         events += [self._bury(index - 1) for index in fired]
         while self._started:
             with interrupts_postponed():
@@ -190,6 +186,16 @@ class ProcessEngine:
                     events.append(Lost(worker, None, f"it could not be started again: {handle}"))
                 self._ready_early.discard(worker)
         return events
+
+    def _events_of(self, arrival: Delivered) -> list[Event]:
+        worker = arrival.worker
+        if arrival.iteration > 0:
+            return [arrival]
+        if self._handles[worker] is None:
+            self._ready_early.add(worker)
+            return []
+        self._starting.discard(worker)
+        return [Ready(worker)]
 
     def _bury(self, worker: int) -> Lost:
         with interrupts_postponed():
@@ -215,7 +221,7 @@ class ProcessEngine:
         self._iteration = iteration
         self._thetas[iteration % 2][:] = theta
         if cycle_times is None:
-            cycle_times = np.full(self._workers, np.nan)
+            cycle_times = self._as_fast_as_it_can
         self._began_ns = monotonic_ns()
         self._signal.publish(
             iteration, np.ascontiguousarray(cycle_times, dtype=np.float64), with_value, self._wake_fds
@@ -271,10 +277,84 @@ class ProcessEngine:
 
     def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
         """As the workers leave them between slices."""
-        return [
-            SignOfLife(seen_ns * 1e-9, longest_ns * 1e-9, iteration)
-            for seen_ns, longest_ns, iteration in self._signal.progress(reset)
-        ]
+        signs = _signs(self._signal.progress(reset))
+        if reset and self._collector is not None:
+            signs = [
+                dataclasses.replace(sign, longest_s=max(sign.longest_s, earlier.longest_s))
+                for sign, earlier in zip(signs, _signs(self._collector.signs()), strict=True)
+            ]
+            self._collector.drop_signs()
+        return signs
+
+    # --- ordinary iterations in the compiled core -----------------------------------------------------
+
+    def lay_out_collector(self, cells: Sequence[CellOutline], blocks: NDArray[np.int64]) -> None:
+        """Make the collector over the workers' memory."""
+        values = self._payload_segments[0].size // 8
+        self._collector = Collector(
+            self._signal,
+            list(cells),
+            blocks,
+            self._offsets[:-1].astype(np.int64),
+            [segment.array(values) for segment in self._read_only],
+            self._thetas[0],
+            self._thetas[1],
+        )
+
+    def running_collector(self) -> Collector:
+        """What `collect` runs."""
+        if self._collector is None:
+            raise ClusterClosed("the cluster was closed while an iteration was under way")
+        return self._collector
+
+    def start_collecting(
+        self, iteration: int, theta: NDArray[np.float64], gradient: NDArray[np.float64], with_value: bool
+    ) -> bool:
+        """Begin an iteration if every process is there and was seen a moment ago."""
+        with self._waiting:
+            collector = self.running_collector()
+            if self._early or self._started or self._starting:
+                return False
+            if not collector.all_well(self._iteration, _WELL_NS, FORGET):
+                return False
+            self._iteration = iteration
+            self._began_ns = collector.begin(iteration, theta, gradient, with_value, self._wake_fds)
+        return True
+
+    def collect(self, until_s: float, each_block: bool) -> str:
+        """Work, without the interpreter, until something is to be done in it."""
+        with self._waiting:
+            why = self.running_collector().collect(self._poll_fds, self._began_ns + int(until_s * 1e9), each_block)
+            if self._closed:  # by another thread, or by a signal handler
+                raise ClusterClosed("the cluster was closed while an iteration was under way")
+        return why
+
+    def collected_events(self) -> list[Event]:
+        """Arrivals of the iteration so far."""
+        arrivals, _, _ = self.running_collector().record()
+        events: list[Event] = []
+        for iteration, worker, slot, finite, began_ns, ended_ns in arrivals.tolist():
+            began_s, ended_s = (1e-9 * (ns - self._began_ns) for ns in (began_ns, ended_ns))
+            events += self._events_of(Delivered(iteration, worker, slot, bool(finite), began_s, ended_s))
+        return events
+
+    def signs_at_start(self) -> Sequence[SignOfLife]:
+        """As they were when `start_collecting` looked."""
+        collector = self.running_collector()
+        signs = _signs(collector.signs())
+        collector.drop_signs()
+        return signs
+
+    def record(
+        self, *, at_once: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int] | None:
+        """What happened so far."""
+        if not self._waiting.acquire(blocking=not at_once):
+            return None
+        try:
+            return None if self._collector is None else (*self._collector.record(), self._began_ns)
+        finally:
+            self._waiting.release()
 
     def presence(self) -> Sequence[Presence]:
         """Whether each worker is there."""
@@ -307,6 +387,9 @@ class ProcessEngine:
 
     def interrupt(self) -> None:
         """Make a `wait` in another thread return now."""
+        collector = self._collector
+        if collector is not None:
+            collector.interrupt()
         if self._descriptors:  # else the number may be somebody else's by now
             with contextlib.suppress(OSError):
                 os.write(self._master_write, (1).to_bytes(8, "little"))
@@ -347,6 +430,7 @@ class ProcessEngine:
             segment.close()
         # The mappings go with what looks into them.
         self._segments.clear()
+        self._collector = None
         for name in (
             "_signal",
             "_control",
@@ -369,6 +453,12 @@ class ProcessEngine:
             if handle is not None:
                 handle.disown()
         self._release()
+
+
+def _signs(progress: Sequence[tuple[int, int, int]]) -> list[SignOfLife]:
+    return [
+        SignOfLife(seen_ns * 1e-9, longest_ns * 1e-9, iteration) for seen_ns, longest_ns, iteration in progress
+    ]
 
 
 _alive: weakref.WeakSet[ProcessEngine] = weakref.WeakSet()

@@ -23,10 +23,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import Signal, all_finite, leave_with, monotonic_ns
+from cgc_fast._core import Signal, Walker, all_finite, leave_with, monotonic_ns
 from cgc_fast.memory import Segment
 from cgc_fast.problems import Problem, check_problem
-from cgc_fast.worker import Deliver, Derive, Forward, Idle, Visit, Worker
+from cgc_fast.worker import SLICE_S, SOON_S, Deliver, Derive, Forward, Idle, Visit, Worker
 
 __all__ = ["LENGTH_BYTES", "WorkerConfiguration", "main", "payload_offsets"]
 
@@ -137,6 +137,31 @@ class _Loop:
         self._last = self._channel.published()  # iteration that was looked at
         self._begun = 0  # iteration that `problem.begin` was called for
         self._waiting: list[tuple[int, list[Visit]]] = []  # orders for an iteration not looked at yet
+        self._walker = self._make_walker(configuration.walk)
+
+    def _make_walker(self, walk: list[Visit]) -> Walker | None:
+        """What serves ordinary iterations without the interpreter, if the problem has a compiled kernel."""
+        compiled = getattr(self._problem, "compiled_kernel", None)
+        kernel = None if compiled is None else compiled()
+        if kernel is None:
+            return None
+        visits = [
+            (v.slot, v.start, v.stop, v.ranges, v.coefficients, self._payload(v.slot))
+            for v in walk
+        ]
+        return Walker(
+            self._channel,
+            kernel,
+            self._index,
+            self._thetas[0],
+            self._thetas[1],
+            visits,
+            SLICE_S,
+            SOON_S,
+            self._wake,
+            self._inbox.descriptor,
+            self._master,
+        )
 
     def run(self) -> None:
         channel, worker, index = self._channel, self._worker, self._index
@@ -144,14 +169,11 @@ class _Loop:
         while True:
             instruction = worker.next()
             if isinstance(instruction, Idle):
-                why, published = channel.wait_for_iteration(
-                    index, self._last, self._wake, self._inbox.descriptor
-                )
+                why = self._wait_for_work()
                 if why == "stopped":
                     return
                 if why == "iteration":
-                    self._last = published
-                    self._begin(published, walk=True)
+                    self._begin(self._last, walk=True)
                 elif why == "orders":
                     self._take_orders()
                 continue
@@ -174,6 +196,28 @@ class _Loop:
                 worker.abandon()
             elif look == "orders":
                 self._take_orders()
+
+    def _wait_for_work(self) -> str:
+        """Serve ordinary iterations, or merely wait, until something else is to be done here: what."""
+        if self._walker is None or self._waiting:
+            why, published = self._channel.wait_for_iteration(
+                self._index, self._last, self._wake, self._inbox.descriptor
+            )
+            if why == "iteration":
+                self._last = published
+            return why
+        why, self._last, begun, delivered, next_coordinate, over, visit_began_ns = self._walker.serve(
+            self._last, self._orders_seen
+        )
+        if begun > 0:  # what was walked there is gone on with here
+            self._began_ns = self._channel.published_ns(begun)
+            self._with_value = self._channel.with_value(begun)
+            self._begun = begun
+            self._worker.resume(begun, delivered, next_coordinate)
+            self._visit_began_ns = visit_began_ns
+            if over:
+                self._worker.abandon()
+        return why
 
     def _begin(self, iteration: int, *, walk: bool) -> None:
         channel = self._channel

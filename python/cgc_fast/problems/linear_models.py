@@ -78,7 +78,7 @@ class LinearModel:
         self.samples = len(features)
         self.held = HeldSamples([(0, self.samples)])
         self.forward_cycles = _checked_cycles(forward_cycles, self.coordinates)
-        self._kernel: Any = None
+        self._kernel: _core.LinearModel | None = None
 
     @property
     def coordinates(self) -> int:
@@ -166,6 +166,17 @@ class LinearModel:
         coefficients = np.ascontiguousarray(coefficients, dtype=np.float64)
         return float(self._begun().value(as_ranges(ranges), coefficients))
 
+    def compiled_kernel(self) -> _core.LinearModel | None:
+        """The kernel behind `begin`, `forward`, `derivatives` and `value`; None in a subclass of the user's.
+
+        Whoever has it may call it in their place, as the loop of a worker does without the interpreter.
+        """
+        if type(self).__module__ != __name__:  # it may have changed them
+            return None
+        if self._kernel is None:
+            self._kernel = self._make_kernel()
+        return self._kernel
+
     def gradient(self, theta: ArrayLike) -> NDArray[np.float64]:
         """Plain gradient (L,) over the samples held here, in one call; leaves a begun iteration alone.
 
@@ -201,17 +212,17 @@ class LinearModel:
         gram = features @ features.T if features.shape[0] < features.shape[1] else features.T @ features
         return self._curvature * float(np.linalg.eigvalsh(gram)[-1]) if gram.size else 0.0
 
-    def _make_kernel(self) -> Any:
+    def _make_kernel(self) -> _core.LinearModel:
         return _core.LinearModel(self._loss, self.classes, self.features, self.targets, self.held.ranges)
 
-    def _kernel_at(self, theta: ArrayLike) -> Any:
+    def _kernel_at(self, theta: ArrayLike) -> _core.LinearModel:
         array = _finite("theta", theta, dimensions=1)
         _check_vector("theta", array, self.coordinates)
         kernel = self._make_kernel()
         kernel.begin(array)
         return kernel
 
-    def _begun(self) -> Any:
+    def _begun(self) -> _core.LinearModel:
         if self._kernel is None:
             raise CgcError("begin(theta, iteration) comes before forward, derivatives and value")
         return self._kernel

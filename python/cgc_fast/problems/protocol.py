@@ -45,6 +45,8 @@ class Problem(Protocol):
     sliceable : bool, default False
         The cost of `derivatives` is proportional to samples times width, so a worker may ask for a cell's
         coordinates in narrow slices and can abandon it between two of them. Otherwise one call a cell.
+    compiled_kernel() -> object of the compiled core, or None
+        Of the built-in problems: what a worker computes ordinary iterations with, without the interpreter.
     boundaries : sequence of int, default None
         Where the coordinates may be cut: ascending, from 0 to L (the layers of a network, say). None:
         anywhere.

@@ -1,0 +1,218 @@
+#include <pybind11/stl.h>
+#include <pybind11/typing.h>
+
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "array.hpp"
+#include "bound_signal.hpp"
+#include "cgc/collector.hpp"
+
+namespace cgc::bindings {
+
+namespace {
+
+using CellTuple = std::tuple<Index, Index, Index, Index, bool, bool, std::vector<Index>>;
+using PendingTuple = py::typing::Tuple<py::int_, py::tuple, py::tuple>;
+using RecordTuple = py::typing::Tuple<Array<Index>, Array<Index>, Array<Index>>;
+using TallyTuple = py::typing::Tuple<Array<Index>, Array<Index>>;
+
+const char* name_of(Collected why) {
+    switch (why) {
+        case Collected::done:
+            return "done";
+        case Collected::blocks:
+            return "blocks";
+        case Collected::vectors:
+            return "vectors";
+        case Collected::late:
+            return "late";
+        case Collected::interrupted:
+            return "interrupted";
+        case Collected::unusual:
+            return "unusual";
+    }
+    throw std::logic_error("unknown Collected");
+}
+
+// The collector and the arrays that it views.
+struct BoundCollector {
+    std::vector<py::object> views;
+    Collector collector;
+    py::object gradient;
+};
+
+std::unique_ptr<BoundCollector> make_collector(BoundSignal& signal, const std::vector<CellTuple>& cells,
+                                               const Array<Index>& blocks, const Array<Index>& byte_offsets,
+                                               const std::vector<Array<double>>& payloads,
+                                               Array<double> even_theta, Array<double> odd_theta) {
+    CollectorLayout layout;
+    layout.workers = static_cast<Index>(payloads.size());
+    const auto coordinates = static_cast<Index>(even_theta.size());
+    layout.coordinates = coordinates;
+    require_length(odd_theta.size(), coordinates, "odd_theta");
+    layout.thetas[0] = writable_vector(even_theta, "even_theta").data();
+    layout.thetas[1] = writable_vector(odd_theta, "odd_theta").data();
+    const auto bounds = matrix(blocks, "blocks");
+    layout.block_bounds.assign(bounds.data, bounds.data + 2 * bounds.rows);
+    std::vector<Index> widths;
+    for (const auto& [start, stop, rows, required, plain, empty, over] : cells) {
+        layout.cells.push_back({start, stop, rows, required, plain, empty, over});
+        widths.insert(widths.end(), static_cast<std::size_t>(rows),
+                      stop - start + (stop == coordinates ? 1 : 0));
+        for (Index block : over)
+            if (block < 0 || block >= bounds.rows)
+                throw std::invalid_argument("cells: expected blocks below " + std::to_string(bounds.rows) +
+                                            ", got " + std::to_string(block));
+    }
+    const auto offsets = vector(byte_offsets, "byte_offsets");
+    require_length(static_cast<Index>(offsets.size()), static_cast<Index>(widths.size()), "byte_offsets");
+    std::vector<py::object> views{even_theta, odd_theta};
+    for (const Array<double>& payload : payloads) {
+        for (std::size_t slot = 0; slot < widths.size(); ++slot)
+            if (offsets[slot] / 8 + widths[slot] > payload.size())
+                throw std::invalid_argument("payloads: expected room for every row, got " +
+                                            std::to_string(payload.size()) + " values");
+        layout.payloads.push_back(payload.data());
+        views.push_back(payload);
+    }
+    for (Index offset : offsets) layout.offsets.push_back(offset / 8);
+    return std::unique_ptr<BoundCollector>(
+        new BoundCollector{std::move(views), Collector(signal.signal, std::move(layout)), py::none()});
+}
+
+template <class T>
+Array<Index> as_array(const std::vector<T>& values) {
+    static_assert(sizeof(T) % sizeof(Index) == 0);
+    constexpr auto columns = static_cast<py::ssize_t>(sizeof(T) / sizeof(Index));
+    const auto rows = static_cast<py::ssize_t>(values.size());
+    const auto* data = reinterpret_cast<const Index*>(values.data());
+    if constexpr (columns == 1)
+        return Array<Index>(rows, data);
+    else
+        return Array<Index>(std::vector<py::ssize_t>{rows, columns}, data);
+}
+
+py::tuple as_tuple(const std::vector<Index>& values) {
+    py::tuple found(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) found[i] = values[i];
+    return found;
+}
+
+}  // namespace
+
+void bind_collector(py::module_& module) {
+    py::class_<BoundCollector>(
+        module, "Collector",
+        "Receives and decodes an ordinary iteration on the master's side, without Python.")
+        .def(py::init(&make_collector), py::arg("signal"), py::arg("cells"), py::arg("blocks").noconvert(),
+             py::arg("byte_offsets").noconvert(), py::arg("payloads"),
+             py::arg("even_theta").noconvert(), py::arg("odd_theta").noconvert(), py::keep_alive<1, 2>(),
+             "cells: (start, stop, rows, rows required, plain, empty, blocks that it lies over) each; plain: "
+             "any one row\ndecodes with coefficient 1. blocks (B, 2); byte_offsets of the payload of each "
+             "row (S,); payloads of each\nworker; where to put theta (L,) of even and of odd iterations.")
+        .def(
+            "all_well",
+            [](BoundCollector& self, std::uint64_t last, std::int64_t within_ns, double forget) {
+                return self.collector.all_well(last, within_ns, forget);
+            },
+            py::arg("last"), py::arg("within_ns"), py::arg("forget"),
+            "Whether all workers took up iteration `last`, or were seen a moment ago; takes down their signs "
+            "of life\nand begins new longest times.")
+        .def(
+            "signs",
+            [](const BoundCollector& self) {
+                py::typing::List<ProgressTuple> found;
+                for (const Progress& sign : self.collector.signs()) found.append(as_tuple(sign));
+                return found;
+            },
+            "Signs of life as `all_well` found them, as `Signal.progress` gives them.")
+        .def(
+            "drop_signs", [](BoundCollector& self) { self.collector.drop_signs(); },
+            "Forget the longest times so far.")
+        .def(
+            "begin",
+            [](BoundCollector& self, std::uint64_t iteration, const Array<double>& theta,
+               Array<double> gradient, bool with_value, const Array<int>& wake_fds) {
+                const auto fds = vector(wake_fds, "wake_fds");
+                require_length(static_cast<Index>(fds.size()),
+                               static_cast<Index>(self.collector.signs().size()), "wake_fds");
+                const auto out = writable_vector(gradient, "gradient");
+                self.gradient = std::move(gradient);
+                return self.collector.begin(iteration, vector(theta, "theta"), out, with_value, fds);
+            },
+            py::arg("iteration"), py::arg("theta").noconvert(), py::arg("gradient").noconvert(),
+            py::arg("with_value"), py::arg("wake_fds").noconvert(),
+            "Open all cells and publish the iteration at theta (L,); the gradient (L,) is zeroed, and then "
+            "filled. Returns\nwhen that was, in nanoseconds.")
+        .def(
+            "collect",
+            [](BoundCollector& self, const Array<int>& fds, std::int64_t until_ns, bool each_block) {
+                const auto view = vector(fds, "fds");
+                if (view.empty()) throw std::invalid_argument("fds: expected the master's descriptor first");
+                Collected why;
+                {
+                    const py::gil_scoped_release release;  // everything that it views is kept alive here
+                    why = self.collector.collect(view, until_ns, each_block);
+                }
+                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+                return name_of(why);
+            },
+            py::arg("fds").noconvert(), py::arg("until_ns"), py::arg("each_block"),
+            "Receive, decode and sleep until there is a reason to come back: \"done\", \"blocks\" (new ones "
+            "are complete),\n\"vectors\" (cells are pending), \"late\" (the moment has come), "
+            "\"interrupted\" or \"unusual\". A signal handler of\nPython runs before the return.")
+        .def(
+            "interrupt", [](BoundCollector& self) { self.collector.interrupt(); },
+            "Make `collect` in another thread return.")
+        .def(
+            "pending",
+            [](const BoundCollector& self) {
+                py::typing::List<PendingTuple> found;
+                for (const Pending& cell : self.collector.pending())
+                    found.append(py::make_tuple(cell.cell, as_tuple(cell.rows), as_tuple(cell.workers)));
+                return found;
+            },
+            "Cells that wait for their decoding vector: (cell, rows, workers).")
+        .def(
+            "decode",
+            [](BoundCollector& self, const Array<double>& vector_of_rows) {
+                const auto view = vector(vector_of_rows, "vector");
+                const py::gil_scoped_release release;
+                self.collector.decode(view);
+            },
+            py::arg("vector").noconvert(), "Decode the first of them.")
+        .def(
+            "record",
+            [](const BoundCollector& self) {
+                const Collector& from = self.collector;
+                return RecordTuple(py::make_tuple(as_array(from.arrivals()), as_array(from.decoded_ns()),
+                                                  as_array(from.blocks_ns())));
+            },
+            "Copies of what happened so far: arrivals (A, 6) in their order (iteration, worker, slot, "
+            "finite, began_ns,\nended_ns); when each cell (C,) was decoded and each block (B,) complete, 0: "
+            "not yet.")
+        .def(
+            "tally",
+            [](const BoundCollector& self) {
+                return TallyTuple(py::make_tuple(as_array(self.collector.delivered()),
+                                                 as_array(self.collector.last_ended_ns())));
+            },
+            "Of each worker (N,), of this iteration: how many payloads it delivered, when it completed the "
+            "last.")
+        .def(
+            "completed", [](const BoundCollector& self) { return self.collector.completed(); },
+            "Complete blocks, in their order.")
+        .def(
+            "contributors",
+            [](const BoundCollector& self, Index cell) { return self.collector.contributors(cell); },
+            py::arg("cell"), "Workers whose payloads a decoded cell was made of.")
+        .def_property_readonly("iteration",
+                               [](const BoundCollector& self) { return self.collector.iteration(); })
+        .def_property_readonly("loss", [](const BoundCollector& self) { return self.collector.loss(); });
+}
+
+}  // namespace cgc::bindings

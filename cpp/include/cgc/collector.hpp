@@ -1,0 +1,127 @@
+// The master's side of an ordinary iteration: receive, count, decode, and sleep in between.
+//
+// While everybody delivers what its walk says there is little to decide about an arrival, and the collector
+// decides it as the Python `Decoder` does. It hands back whatever else comes up. It is no second account of
+// who is expected to deliver what: all arrivals are recorded in their order, and whoever goes on from there
+// feeds the record to the `Decoder`.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "cgc/signal.hpp"
+#include "cgc/types.hpp"
+
+namespace cgc {
+
+// What the collector knows of a schedule. Slots number the rows of all cells, cell by cell.
+struct CollectorCell {
+    Index start = 0, stop = 0;  // coordinates
+    Index rows = 0;
+    Index required = 0;      // rows that any decoding needs
+    bool plain = false;      // any one row decodes, with coefficient 1
+    bool empty = false;      // decoded from the start
+    std::vector<Index> blocks;  // that it lies over
+};
+
+struct CollectorLayout {
+    Index workers = 0;
+    std::vector<CollectorCell> cells;
+    std::vector<Index> block_bounds;            // start, stop, start, stop, ...
+    std::vector<Index> offsets;                 // of the payload of each slot, in doubles
+    std::vector<const double*> payloads;        // of each worker
+    double* thetas[2] = {nullptr, nullptr};     // of even and of odd iterations
+    Index coordinates = 0;
+};
+
+struct CollectedArrival {
+    std::int64_t iteration, worker, slot, finite, began_ns, ended_ns;
+};
+
+// Rows that decode a cell, with a vector yet to be found.
+struct Pending {
+    Index cell = 0;
+    std::vector<Index> rows;     // ascending
+    std::vector<Index> workers;  // whose payloads they are
+};
+
+// Why `collect` returned.
+enum class Collected {
+    done,         // every cell is decoded
+    blocks,       // some block is complete (if they were asked for)
+    vectors,      // some cells wait for their decoding vector
+    late,         // the moment has come
+    interrupted,  // by another thread, or a signal handler of the process must run
+    unusual       // somebody is gone, a payload is not finite, a sum overflows, a successor is there
+};
+
+class Collector {
+  public:
+    Collector(Signal& signal, CollectorLayout layout);
+
+    // Whether all workers answered the last call, or have been seen less than `within_ns` ago. Takes down
+    // their signs of life; the longest silence before is forgotten by the factor `forget`.
+    bool all_well(std::uint64_t last, std::int64_t within_ns, double forget);
+    // As all_well found them, with the longest silence of the iterations since `drop_signs`.
+    const std::vector<Progress>& signs() const { return signs_; }
+    void drop_signs();
+
+    // Opens all cells and publishes the iteration at theta (L); `gradient` (L) is zeroed and then filled.
+    // Returns when that was.
+    std::int64_t begin(std::uint64_t iteration, View<const double> theta, View<double> gradient,
+                       bool with_value, View<const int> wake_fds);
+    // Works until one of the reasons above; each_block: return for complete blocks too. fds as Signal::wait.
+    Collected collect(View<const int> fds, std::int64_t until_ns, bool each_block);
+    // Makes `collect` in another thread return.
+    void interrupt() { interrupted_.store(true); }
+    // Cells that wait, in the order in which their rows arrived; the caller decodes each of them, or goes on
+    // without the collector.
+    const std::vector<Pending>& pending() const { return pending_; }
+    // Decodes the first of them; the entries of `vector` belong to its rows.
+    void decode(View<const double> vector);
+
+    // --- the record ---------------------------------------------------------------------------------------
+    const std::vector<CollectedArrival>& arrivals() const { return arrivals_; }
+    const std::vector<std::int64_t>& decoded_ns() const { return decoded_ns_; }  // of each cell; 0: not yet
+    const std::vector<std::int64_t>& blocks_ns() const { return blocks_ns_; }
+    const std::vector<Index>& completed() const { return completed_; }  // blocks, in their order
+    const std::vector<Index>& contributors(Index cell) const;           // workers whose payloads were used
+    const std::vector<std::int64_t>& delivered() const { return delivered_; }  // payloads, of each worker
+    const std::vector<std::int64_t>& last_ended_ns() const { return last_ended_ns_; }
+    std::uint64_t iteration() const { return iteration_; }
+    double loss() const { return loss_; }
+
+  private:
+    void take(Index worker, const Arrival& arrival);
+    void add(Index cell, View<const double* const> rows, View<const double> coefficients);
+    const double* payload(Index worker, Index slot) const;
+
+    Signal& signal_;
+    CollectorLayout layout_;
+    std::vector<Index> first_slot_;
+    std::vector<Index> cell_of_slot_;
+    std::vector<Index> cells_over_;  // of each block
+    std::vector<Progress> signs_;
+    std::vector<double> not_emulated_;  // cycle times
+    std::atomic<bool> interrupted_{false};
+    // The iteration under way.
+    std::uint64_t iteration_ = 0;
+    View<double> gradient_;
+    bool with_value_ = false, unusual_ = false;
+    Index open_count_ = 0, told_ = 0;
+    double loss_ = 0.0;
+    std::vector<unsigned char> open_;      // of each cell: 1 if rows are wanted
+    std::vector<Index> arrived_;           // of each slot: whose payload counts; -1: none
+    std::vector<Index> rows_here_;         // of each cell
+    std::vector<Index> open_in_block_;
+    std::vector<Pending> pending_;
+    std::vector<CollectedArrival> arrivals_;
+    std::vector<std::int64_t> decoded_ns_, blocks_ns_, delivered_, last_ended_ns_;
+    std::vector<Index> completed_;
+    std::vector<std::vector<Index>> contributors_;
+    std::vector<const double*> rows_;
+    std::vector<double> coefficients_;
+};
+
+}  // namespace cgc

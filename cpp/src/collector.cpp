@@ -1,0 +1,203 @@
+#include "cgc/collector.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "cgc/combine.hpp"
+
+namespace cgc {
+
+namespace {
+
+constexpr double one[1] = {1.0};
+
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+}  // namespace
+
+Collector::Collector(Signal& signal, CollectorLayout layout) : signal_(signal), layout_(std::move(layout)) {
+    if (layout_.workers != signal.workers() || layout_.payloads.size() != at(layout_.workers))
+        throw std::invalid_argument("Collector: expected one payload memory for each of " +
+                                    std::to_string(signal.workers()) + " workers");
+    cells_over_.assign(layout_.block_bounds.size() / 2, 0);
+    for (std::size_t c = 0; c < layout_.cells.size(); ++c) {
+        const CollectorCell& cell = layout_.cells[c];
+        first_slot_.push_back(static_cast<Index>(cell_of_slot_.size()));
+        cell_of_slot_.insert(cell_of_slot_.end(), at(cell.rows), static_cast<Index>(c));
+        if (!cell.empty)
+            for (Index block : cell.blocks) ++cells_over_[at(block)];
+    }
+    if (layout_.offsets.size() != cell_of_slot_.size())
+        throw std::invalid_argument("Collector: expected one offset for each of " +
+                                    std::to_string(cell_of_slot_.size()) + " rows, got " +
+                                    std::to_string(layout_.offsets.size()));
+    signs_.resize(at(layout_.workers));
+    not_emulated_.assign(at(layout_.workers), std::numeric_limits<double>::quiet_NaN());
+    contributors_.resize(layout_.cells.size());
+    arrivals_.reserve(2 * cell_of_slot_.size());
+}
+
+bool Collector::all_well(std::uint64_t last, std::int64_t within_ns, double forget) {
+    const std::int64_t now_ns = monotonic_ns();
+    bool well = true;
+    for (Index w = 0; w < layout_.workers; ++w) {
+        Progress& sign = signs_[at(w)];
+        const auto before_ns = static_cast<std::int64_t>(forget * static_cast<double>(sign.longest_ns));
+        sign = signal_.progress(w, true);
+        sign.longest_ns = std::max(sign.longest_ns, before_ns);
+        const bool recent = sign.seen_ns <= now_ns && now_ns - sign.seen_ns < within_ns;
+        well = well && (sign.iteration >= last || recent);
+    }
+    return well;
+}
+
+void Collector::drop_signs() { signs_.assign(signs_.size(), {}); }
+
+std::int64_t Collector::begin(std::uint64_t iteration, View<const double> theta, View<double> gradient,
+                              bool with_value, View<const int> wake_fds) {
+    for (const std::size_t size : {theta.size(), gradient.size()})
+        if (static_cast<Index>(size) != layout_.coordinates)
+            throw std::invalid_argument("theta, gradient: expected length " +
+                                        std::to_string(layout_.coordinates) + ", got " +
+                                        std::to_string(size));
+    const std::int64_t began_ns = monotonic_ns();
+    std::copy(theta.begin(), theta.end(), layout_.thetas[iteration % 2]);
+    signal_.publish(iteration, not_emulated_, with_value, wake_fds);
+    // The workers are at it while the accounts are opened.
+    iteration_ = iteration;
+    gradient_ = gradient;
+    with_value_ = with_value;
+    unusual_ = false;
+    told_ = 0;
+    loss_ = 0.0;
+    const std::size_t cells = layout_.cells.size(), blocks = cells_over_.size();
+    open_.assign(cells, 1);
+    for (std::size_t c = 0; c < cells; ++c)
+        if (layout_.cells[c].empty) open_[c] = 0;
+    open_count_ = std::count(open_.begin(), open_.end(), 1);
+    arrived_.assign(cell_of_slot_.size(), -1);
+    rows_here_.assign(cells, 0);
+    open_in_block_ = cells_over_;
+    pending_.clear();
+    arrivals_.clear();
+    decoded_ns_.assign(cells, 0);
+    blocks_ns_.assign(blocks, 0);
+    delivered_.assign(at(layout_.workers), 0);
+    last_ended_ns_.assign(at(layout_.workers), 0);
+    completed_.clear();
+    std::fill(gradient.begin(), gradient.end(), 0.0);
+    return began_ns;
+}
+
+Collected Collector::collect(View<const int> fds, std::int64_t until_ns, bool each_block) {
+    const auto ready = std::make_unique<bool[]>(fds.size());
+    bool fired = false, late = false;
+    for (;;) {
+        // Arrivals first: what a worker delivered before it was gone counts.
+        Arrival arrival;
+        for (Index w = 0; w < layout_.workers; ++w)
+            while (signal_.pop(w, arrival)) take(w, arrival);
+        if (open_count_ == 0 && !unusual_ && pending_.empty()) return Collected::done;
+        if (unusual_ || fired) return Collected::unusual;
+        if (!pending_.empty()) return Collected::vectors;
+        if (each_block && told_ < static_cast<Index>(completed_.size())) {
+            told_ = static_cast<Index>(completed_.size());
+            return Collected::blocks;
+        }
+        if (interrupted_.exchange(false)) return Collected::interrupted;
+        if (late) return Collected::late;
+        double timeout_s = -1.0;
+        if (until_ns != std::numeric_limits<std::int64_t>::max())
+            timeout_s = 1e-9 * static_cast<double>(std::max<std::int64_t>(0, until_ns - monotonic_ns()));
+        if (!signal_.wait(fds, {ready.get(), fds.size()}, timeout_s)) return Collected::interrupted;
+        fired = std::any_of(ready.get() + 1, ready.get() + fds.size(), [](bool is) { return is; });
+        late = monotonic_ns() >= until_ns;
+    }
+}
+
+void Collector::take(Index worker, const Arrival& arrival) {
+    arrivals_.push_back({static_cast<std::int64_t>(arrival.iteration), worker,
+                         static_cast<std::int64_t>(arrival.slot), static_cast<std::int64_t>(arrival.finite),
+                         arrival.began_ns, arrival.ended_ns});
+    if (arrival.iteration != iteration_) {
+        unusual_ = unusual_ || arrival.iteration == 0;  // a successor is ready
+        return;
+    }
+    unusual_ = unusual_ || arrival.finite == 0;
+    ++delivered_[at(worker)];
+    last_ended_ns_[at(worker)] = arrival.ended_ns;
+    const Index slot = arrival.slot, c = cell_of_slot_[at(slot)];
+    // From the first unusual arrival on it is the Decoder that counts.
+    if (unusual_ || !open_[at(c)] || arrived_[at(slot)] >= 0) return;
+    arrived_[at(slot)] = worker;
+    const CollectorCell& cell = layout_.cells[at(c)];
+    if (++rows_here_[at(c)] < cell.required) return;
+    open_[at(c)] = 0;
+    if (cell.plain) {
+        contributors_[at(c)].assign(1, worker);
+        const double* const row[1] = {payload(worker, slot)};
+        add(c, row, one);
+        return;
+    }
+    Pending waiting{c, {}, {}};
+    for (Index row = 0; row < cell.rows; ++row)
+        if (const Index from = arrived_[at(first_slot_[at(c)] + row)]; from >= 0) {
+            waiting.rows.push_back(row);
+            waiting.workers.push_back(from);
+        }
+    pending_.push_back(std::move(waiting));
+}
+
+void Collector::decode(View<const double> vector) {
+    if (pending_.empty()) throw std::logic_error("decode: no cell waits for a vector");
+    const Pending waiting = std::move(pending_.front());
+    pending_.erase(pending_.begin());
+    if (vector.size() != waiting.rows.size())
+        throw std::invalid_argument("vector: expected one entry for each of " +
+                                    std::to_string(waiting.rows.size()) + " rows, got " +
+                                    std::to_string(vector.size()));
+    rows_.clear();
+    coefficients_.clear();
+    std::vector<Index>& used = contributors_[at(waiting.cell)];
+    used.clear();
+    for (std::size_t i = 0; i < vector.size(); ++i)
+        if (vector[i] != 0.0 || vector.size() == 1) {
+            rows_.push_back(payload(waiting.workers[i], first_slot_[at(waiting.cell)] + waiting.rows[i]));
+            coefficients_.push_back(vector[i]);
+            used.push_back(waiting.workers[i]);
+        }
+    add(waiting.cell, rows_, coefficients_);
+}
+
+void Collector::add(Index c, View<const double* const> rows, View<const double> coefficients) {
+    const CollectorCell& cell = layout_.cells[at(c)];
+    const auto width = at(cell.stop - cell.start);
+    weighted_sum<double, double>(rows, coefficients, gradient_.subspan(at(cell.start), width), true);
+    if (with_value_ && cell.stop == layout_.coordinates)
+        for (std::size_t i = 0; i < rows.size(); ++i) loss_ += coefficients[i] * rows[i][width];
+    const std::int64_t now_ns = monotonic_ns();
+    decoded_ns_[at(c)] = now_ns;
+    --open_count_;
+    for (Index block : cell.blocks) {
+        if (--open_in_block_[at(block)] > 0) continue;
+        const Index start = layout_.block_bounds[at(2 * block)], stop = layout_.block_bounds[at(2 * block + 1)];
+        if (!all_finite<double>(gradient_.subspan(at(start), at(stop - start)))) {
+            unusual_ = true;
+            continue;
+        }
+        blocks_ns_[at(block)] = monotonic_ns();
+        completed_.push_back(block);
+    }
+}
+
+const double* Collector::payload(Index worker, Index slot) const {
+    return layout_.payloads[at(worker)] + layout_.offsets[at(slot)];
+}
+
+const std::vector<Index>& Collector::contributors(Index cell) const { return contributors_.at(at(cell)); }
+
+}  // namespace cgc
