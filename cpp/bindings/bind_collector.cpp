@@ -16,7 +16,8 @@ namespace cgc::bindings {
 namespace {
 
 using CellTuple = std::tuple<Index, Index, Index, Index, bool, bool, std::vector<Index>>;
-using PendingTuple = py::typing::Tuple<py::int_, py::tuple, py::tuple>;
+using RowsTuple = py::typing::Tuple<py::int_, py::ellipsis>;
+using PendingTuple = py::typing::Tuple<py::int_, RowsTuple>;
 using RecordTuple = py::typing::Tuple<Array<Index>, Array<Index>, Array<Index>>;
 using TallyTuple = py::typing::Tuple<Array<Index>, Array<Index>>;
 
@@ -26,8 +27,8 @@ const char* name_of(Collected why) {
             return "done";
         case Collected::blocks:
             return "blocks";
-        case Collected::vectors:
-            return "vectors";
+        case Collected::vector:
+            return "vector";
         case Collected::late:
             return "late";
         case Collected::interrupted:
@@ -96,7 +97,7 @@ Array<Index> as_array(const std::vector<T>& values) {
         return Array<Index>(std::vector<py::ssize_t>{rows, columns}, data);
 }
 
-py::tuple as_tuple(const std::vector<Index>& values) {
+RowsTuple as_tuple(const std::vector<Index>& values) {
     py::tuple found(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) found[i] = values[i];
     return found;
@@ -163,7 +164,7 @@ void bind_collector(py::module_& module) {
             },
             py::arg("fds").noconvert(), py::arg("until_ns"), py::arg("each_block"),
             "Receive, decode and sleep until there is a reason to come back: \"done\", \"blocks\" (new ones "
-            "are complete),\n\"vectors\" (cells are pending), \"late\" (the moment has come), "
+            "are complete),\n\"vector\" (a cell is pending), \"late\" (the moment has come), "
             "\"interrupted\" or \"unusual\". A signal handler of\nPython runs before the return.")
         .def(
             "interrupt", [](BoundCollector& self) { self.collector.interrupt(); },
@@ -171,12 +172,10 @@ void bind_collector(py::module_& module) {
         .def(
             "pending",
             [](const BoundCollector& self) {
-                py::typing::List<PendingTuple> found;
-                for (const Pending& cell : self.collector.pending())
-                    found.append(py::make_tuple(cell.cell, as_tuple(cell.rows), as_tuple(cell.workers)));
-                return found;
+                const Pending& waiting = self.collector.pending();
+                return PendingTuple(py::make_tuple(waiting.cell, as_tuple(waiting.rows)));
             },
-            "Cells that wait for their decoding vector: (cell, rows, workers).")
+            "The cell that waits for its decoding vector, and which rows that is to be of, ascending.")
         .def(
             "decode",
             [](BoundCollector& self, const Array<double>& vector_of_rows) {
@@ -184,7 +183,7 @@ void bind_collector(py::module_& module) {
                 const py::gil_scoped_release release;
                 self.collector.decode(view);
             },
-            py::arg("vector").noconvert(), "Decode the first of them.")
+            py::arg("vector").noconvert(), "Decode it.")
         .def(
             "record",
             [](const BoundCollector& self) {

@@ -82,7 +82,7 @@ std::int64_t Collector::begin(std::uint64_t iteration, View<const double> theta,
     arrived_.assign(cell_of_slot_.size(), -1);
     rows_here_.assign(cells, 0);
     open_in_block_ = cells_over_;
-    pending_.clear();
+    is_pending_ = false;
     arrivals_.clear();
     decoded_ns_.assign(cells, 0);
     blocks_ns_.assign(blocks, 0);
@@ -100,10 +100,10 @@ Collected Collector::collect(View<const int> fds, std::int64_t until_ns, bool ea
         // Arrivals first: what a worker delivered before it was gone counts.
         Arrival arrival;
         for (Index w = 0; w < layout_.workers; ++w)
-            while (signal_.pop(w, arrival)) take(w, arrival);
-        if (open_count_ == 0 && !unusual_ && pending_.empty()) return Collected::done;
+            while (!unusual_ && !is_pending_ && signal_.pop(w, arrival)) take(w, arrival);
+        if (is_pending_) return Collected::vector;
+        if (open_count_ == 0 && !unusual_) return Collected::done;
         if (unusual_ || fired) return Collected::unusual;
-        if (!pending_.empty()) return Collected::vectors;
         if (each_block && told_ < static_cast<Index>(completed_.size())) {
             told_ = static_cast<Index>(completed_.size());
             return Collected::blocks;
@@ -124,15 +124,17 @@ void Collector::take(Index worker, const Arrival& arrival) {
                          static_cast<std::int64_t>(arrival.slot), static_cast<std::int64_t>(arrival.finite),
                          arrival.began_ns, arrival.ended_ns});
     if (arrival.iteration != iteration_) {
-        unusual_ = unusual_ || arrival.iteration == 0;  // a successor is ready
+        unusual_ = arrival.iteration == 0;  // a successor is ready
         return;
     }
-    unusual_ = unusual_ || arrival.finite == 0;
     ++delivered_[at(worker)];
     last_ended_ns_[at(worker)] = arrival.ended_ns;
     const Index slot = arrival.slot, c = cell_of_slot_[at(slot)];
-    // From the first unusual arrival on it is the Decoder that counts.
-    if (unusual_ || !open_[at(c)] || arrived_[at(slot)] >= 0) return;
+    if (arrival.finite == 0) {
+        unusual_ = true;
+        return;
+    }
+    if (!open_[at(c)] || arrived_[at(slot)] >= 0) return;
     arrived_[at(slot)] = worker;
     const CollectorCell& cell = layout_.cells[at(c)];
     if (++rows_here_[at(c)] < cell.required) return;
@@ -143,42 +145,45 @@ void Collector::take(Index worker, const Arrival& arrival) {
         add(c, row, one);
         return;
     }
-    Pending waiting{c, {}, {}};
+    is_pending_ = true;
+    pending_ = {c, {}, {}};
     for (Index row = 0; row < cell.rows; ++row)
         if (const Index from = arrived_[at(first_slot_[at(c)] + row)]; from >= 0) {
-            waiting.rows.push_back(row);
-            waiting.workers.push_back(from);
+            pending_.rows.push_back(row);
+            pending_.workers.push_back(from);
         }
-    pending_.push_back(std::move(waiting));
 }
 
 void Collector::decode(View<const double> vector) {
-    if (pending_.empty()) throw std::logic_error("decode: no cell waits for a vector");
-    const Pending waiting = std::move(pending_.front());
-    pending_.erase(pending_.begin());
-    if (vector.size() != waiting.rows.size())
+    if (!is_pending_) throw std::logic_error("decode: no cell waits for a vector");
+    if (vector.size() != pending_.rows.size())
         throw std::invalid_argument("vector: expected one entry for each of " +
-                                    std::to_string(waiting.rows.size()) + " rows, got " +
+                                    std::to_string(pending_.rows.size()) + " rows, got " +
                                     std::to_string(vector.size()));
+    is_pending_ = false;
+    const Index c = pending_.cell;
     rows_.clear();
     coefficients_.clear();
-    std::vector<Index>& used = contributors_[at(waiting.cell)];
+    std::vector<Index>& used = contributors_[at(c)];
     used.clear();
     for (std::size_t i = 0; i < vector.size(); ++i)
         if (vector[i] != 0.0 || vector.size() == 1) {
-            rows_.push_back(payload(waiting.workers[i], first_slot_[at(waiting.cell)] + waiting.rows[i]));
+            rows_.push_back(payload(pending_.workers[i], first_slot_[at(c)] + pending_.rows[i]));
             coefficients_.push_back(vector[i]);
-            used.push_back(waiting.workers[i]);
+            used.push_back(pending_.workers[i]);
         }
-    add(waiting.cell, rows_, coefficients_);
+    add(c, rows_, coefficients_);
 }
 
 void Collector::add(Index c, View<const double* const> rows, View<const double> coefficients) {
     const CollectorCell& cell = layout_.cells[at(c)];
     const auto width = at(cell.stop - cell.start);
     weighted_sum<double, double>(rows, coefficients, gradient_.subspan(at(cell.start), width), true);
-    if (with_value_ && cell.stop == layout_.coordinates)
-        for (std::size_t i = 0; i < rows.size(); ++i) loss_ += coefficients[i] * rows[i][width];
+    if (with_value_ && cell.stop == layout_.coordinates) {
+        double loss = 0.0;
+        for (std::size_t i = 0; i < rows.size(); ++i) loss += coefficients[i] * rows[i][width];
+        loss_ += loss;
+    }
     const std::int64_t now_ns = monotonic_ns();
     decoded_ns_[at(c)] = now_ns;
     --open_count_;

@@ -408,8 +408,9 @@ class Master:
         ]
         if cell.stop == self.schedule.coordinates:
             if self._with_value:
-                losses = [float(payload[cell.width]) for payload in payloads]
-                self.loss += float(np.dot(instruction.vector, losses))
+                # One by one, in the order of the rows, as the compiled core does it.
+                terms = zip(instruction.vector.tolist(), payloads, strict=True)
+                self.loss += sum(a * float(payload[cell.width]) for a, payload in terms)
             payloads = [payload[: cell.width] for payload in payloads]
         weighted_sum(payloads, instruction.vector, self._gradient[cell.start : cell.stop], True)
 

@@ -15,17 +15,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cgc_fast import supervisor
 from cgc_fast.codes import RepetitionCode
 from cgc_fast.engines import CellOutline, Collecting, Event
 from cgc_fast.errors import DecodeError, NumericalError
 from cgc_fast.reports import Record
 from cgc_fast.schedule import Schedule
-from cgc_fast.supervisor import SUSPECT_S, SignOfLife
+from cgc_fast.supervisor import SignOfLife
 
 __all__ = ["CompleteBlock", "Finished", "Left", "OrdinaryIterations"]
 
-# Nobody can be suspected before: whoever is well was seen at most this long before the iteration began.
-_LONGEST_S = 0.5 * SUSPECT_S
+
+def _short_s() -> float:
+    """Whoever was seen so long before the iteration began cannot be suspected for as long after."""
+    return 0.5 * supervisor.SUSPECT_S
 
 
 @dataclass(frozen=True)
@@ -114,36 +117,37 @@ class OrdinaryIterations:
         """Publish theta; False, and nothing has happened, if a worker is missing or silent."""
         self._told = 0
         self.done = False
-        return self._engine.start_collecting(iteration, theta, gradient, with_value)
+        return self._engine.start_collecting(iteration, theta, gradient, with_value, _short_s())
 
     def step(self, until_s: float | None, each_block: bool) -> list[CompleteBlock] | None:
         """Go on until the end, a moment of the iteration or, with `each_block`, new blocks; these.
 
         None: something unusual happened.
         """
-        moment_s = _LONGEST_S if until_s is None else min(until_s, _LONGEST_S)
+        longest_s = _short_s()
+        moment_s = longest_s if until_s is None else min(until_s, longest_s)
         while True:
             why = self._engine.collect(moment_s, each_block)
             if why == "done":
                 self.done = True
                 return self._new_blocks() if each_block else []
-            if why == "vectors":
+            if why == "vector":
                 if not self._decode_pending():
                     return None
-            elif why == "unusual" or (why == "late" and moment_s == _LONGEST_S):
+            elif why == "unusual" or (why == "late" and moment_s == longest_s):
                 return None
             else:
                 return self._new_blocks() if each_block else []
 
     def _decode_pending(self) -> bool:
-        """Hand over the decoding vectors that are asked for; False if one is refused."""
+        """Hand over the decoding vector that is asked for; False if it is refused."""
         collector = self._engine.running_collector()
-        for cell, rows, _ in collector.pending():
-            try:
-                vector = self._codes[cell].decoding_vector(rows)
-            except (DecodeError, NumericalError):
-                return False
-            collector.decode(vector)
+        cell, rows = collector.pending()
+        try:
+            vector = self._codes[cell].decoding_vector(rows)
+        except (DecodeError, NumericalError):
+            return False
+        collector.decode(vector)
         return True
 
     def _new_blocks(self) -> list[CompleteBlock]:

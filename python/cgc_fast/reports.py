@@ -255,6 +255,7 @@ class MeasuredTimes:
         for done, mine in zip(self._cycles_done, arrival_cycles, strict=True):
             done[1 : 1 + len(mine)] = list(mine.values())
         self._everybody = np.arange(len(arrival_cycles))
+        self._most = np.array([len(mine) for mine in arrival_cycles])
         self._first_cycles = [
             min((c for c in mine.values() if c > 0), default=math.inf) for mine in arrival_cycles
         ]
@@ -312,7 +313,7 @@ class MeasuredTimes:
         elapsed_s : float
             As in `finish`.
         """
-        cycles = self._cycles_done[self._everybody, delivered]
+        cycles = self._cycles_done[self._everybody, np.minimum(delivered, self._most)]
         unknown = cycles == 0
         bounds = elapsed_s / self._first
         self._rows.append((np.divide(ended_s, cycles, out=bounds, where=~unknown), unknown))

@@ -50,7 +50,7 @@ struct Pending {
 enum class Collected {
     done,         // every cell is decoded
     blocks,       // some block is complete (if they were asked for)
-    vectors,      // some cells wait for their decoding vector
+    vector,       // a cell waits for its decoding vector
     late,         // the moment has come
     interrupted,  // by another thread, or a signal handler of the process must run
     unusual       // somebody is gone, a payload is not finite, a sum overflows, a successor is there
@@ -75,10 +75,9 @@ class Collector {
     Collected collect(View<const int> fds, std::int64_t until_ns, bool each_block);
     // Makes `collect` in another thread return.
     void interrupt() { interrupted_.store(true); }
-    // Cells that wait, in the order in which their rows arrived; the caller decodes each of them, or goes on
-    // without the collector.
-    const std::vector<Pending>& pending() const { return pending_; }
-    // Decodes the first of them; the entries of `vector` belong to its rows.
+    // The cell that waits for its vector; the caller decodes it before anything else is received, or goes on
+    // without the collector. Entries of `vector` belong to its rows.
+    const Pending& pending() const { return pending_; }
     void decode(View<const double> vector);
 
     // --- the record ---------------------------------------------------------------------------------------
@@ -108,14 +107,14 @@ class Collector {
     // The iteration under way.
     std::uint64_t iteration_ = 0;
     View<double> gradient_;
-    bool with_value_ = false, unusual_ = false;
+    bool with_value_ = false, unusual_ = false, is_pending_ = false;
     Index open_count_ = 0, told_ = 0;
     double loss_ = 0.0;
     std::vector<unsigned char> open_;      // of each cell: 1 if rows are wanted
     std::vector<Index> arrived_;           // of each slot: whose payload counts; -1: none
     std::vector<Index> rows_here_;         // of each cell
     std::vector<Index> open_in_block_;
-    std::vector<Pending> pending_;
+    Pending pending_;
     std::vector<CollectedArrival> arrivals_;
     std::vector<std::int64_t> decoded_ns_, blocks_ns_, delivered_, last_ended_ns_;
     std::vector<Index> completed_;

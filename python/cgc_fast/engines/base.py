@@ -185,9 +185,18 @@ class Collecting(Protocol):
         """What `collect` runs: its record, and the cells that wait for their decoding vector."""
 
     def start_collecting(
-        self, iteration: int, theta: NDArray[np.float64], gradient: NDArray[np.float64], with_value: bool
+        self,
+        iteration: int,
+        theta: NDArray[np.float64],
+        gradient: NDArray[np.float64],
+        with_value: bool,
+        seen_within_s: float,
     ) -> bool:
-        """Begin an iteration as `start` does; False, and nothing has happened, if it is no ordinary one."""
+        """Begin an iteration as `start` does, and open the accounts for its `gradient` (L,).
+
+        False, and nothing has happened, if a worker is missing, or has neither taken up the last iteration
+        nor been seen so recently.
+        """
 
     def collect(self, until_s: float, each_block: bool) -> str:
         """Work until a moment of the iteration, or a reason to come back: see `Collector.collect`."""

@@ -43,13 +43,12 @@ from cgc_fast.engines.worker_process import LENGTH_BYTES, WorkerConfiguration, p
 from cgc_fast.errors import ClusterClosed, WorkerDied
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.memory import Segment
-from cgc_fast.supervisor import FORGET, SUSPECT_S, SignOfLife
+from cgc_fast.supervisor import FORGET, SignOfLife
 from cgc_fast.worker import Visit
 
 __all__ = ["ProcessEngine"]
 
 _LEAVE_S = 2.0  # how long a worker may take to leave when asked before it is killed
-_WELL_NS = int(0.5e9 * SUSPECT_S)  # since when a worker that is well has been seen
 
 
 class ProcessEngine:
@@ -308,14 +307,19 @@ class ProcessEngine:
         return self._collector
 
     def start_collecting(
-        self, iteration: int, theta: NDArray[np.float64], gradient: NDArray[np.float64], with_value: bool
+        self,
+        iteration: int,
+        theta: NDArray[np.float64],
+        gradient: NDArray[np.float64],
+        with_value: bool,
+        seen_within_s: float,
     ) -> bool:
         """Begin an iteration if every process is there and was seen a moment ago."""
         with self._waiting:
             collector = self.running_collector()
             if self._early or self._started or self._starting:
                 return False
-            if not collector.all_well(self._iteration, _WELL_NS, FORGET):
+            if not collector.all_well(self._iteration, int(1e9 * seen_within_s), FORGET):
                 return False
             self._iteration = iteration
             self._began_ns = collector.begin(iteration, theta, gradient, with_value, self._wake_fds)
