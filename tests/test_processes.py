@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import cgc_fast as cgc
+from cgc_fast import supervisor
+from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
@@ -337,3 +339,99 @@ def test_one_blas_thread_in_each_worker(monkeypatch):
         pass
     assert len(seen) == 2
     assert all(env["OPENBLAS_NUM_THREADS"] == env["OMP_NUM_THREADS"] == "1" for env in seen)
+
+
+# --- ordinary iterations ----------------------------------------------------------------------------------
+
+
+def least_squares():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(SAMPLES, COORDINATES))
+    return cgc.problems.LeastSquares(features, generator.normal(size=SAMPLES))
+
+
+def is_exact(gradient, problem):
+    expected = problem.gradient(THETA)
+    return abs(gradient - expected).max() <= 1e-9 * abs(expected).max()
+
+
+def until(cluster, problem, happened):
+    """Iterate, exactly, until it has happened, a hang aside."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert is_exact(cluster.gradient(THETA), problem)
+        assert time.monotonic() < deadline
+
+
+def test_ordinary_iterations_stay_in_the_core_on_both_sides():
+    problem = least_squares()
+    with cgc.Cluster(cyclic_schedule(4, COORDINATES, np.array([10, 10, 0, 20])), problem) as cluster:
+        engine = cluster._master.engine
+        assert is_exact(cluster.gradient(THETA), problem)
+        value, gradient = cluster.value_and_gradient(THETA)
+        assert is_exact(gradient, problem)
+        assert value == pytest.approx(problem.loss(THETA), rel=1e-12)
+        blocks = list(cluster.stream(THETA))
+        assert sum(block.values.size for block in blocks) == COORDINATES
+        report = cluster.last_report
+        assert report.compiled
+        assert set(report.blocks_s) == {0, 1, 2}
+        assert [block.elapsed_s for block in blocks] == sorted(report.blocks_s.values())
+        assert set(report.decoded_s) == {c for c, cell in enumerate(cluster.schedule.cells) if cell.width}
+        assert len(report.deliveries) >= 4
+        partial = cluster.gradient(THETA, deadline_s=60.0)
+        assert partial.complete
+        assert is_exact(partial.values, problem)
+        # Late workers may skip an iteration that was over before they looked.
+        assert all(engine._signal.walks(worker) >= 1 for worker in range(4))
+        assert sum(engine._signal.walks(worker) for worker in range(4)) >= 4 * 3
+
+
+def test_the_core_is_left_when_a_worker_dies_and_taken_up_again_with_its_successor():
+    problem = least_squares()
+    with cgc.Cluster(uncoded_schedule(3, COORDINATES), problem) as cluster:
+        engine = cluster._master.engine
+        assert is_exact(cluster.gradient(THETA), problem)
+        assert cluster.last_report.compiled
+        os.kill(process_ids(cluster)[1], signal.SIGKILL)
+        assert is_exact(cluster.gradient(THETA), problem)
+        assert not cluster.last_report.compiled
+        assert [event.what for event in cluster.last_report.events][:2] == ["lost", "ready"]
+        until(cluster, problem, lambda: cluster.last_report.compiled)
+        walks = engine._signal.walks(1)
+        until(cluster, problem, lambda: engine._signal.walks(1) > walks)
+
+
+def test_a_worker_that_is_stopped_though_nobody_needs_it_is_suspected_all_the_same(monkeypatch):
+    monkeypatch.setattr(supervisor, "SUSPECT_S", 0.2)
+    problem = least_squares()
+    # Any two of three: the stopped one is never waited for.
+    with cgc.Cluster(single_level_schedule(3, COORDINATES, 1), problem) as cluster:
+        for _ in range(20):  # gives it a history
+            assert is_exact(cluster.gradient(THETA), problem)
+        victim = process_ids(cluster)[2]
+        os.kill(victim, signal.SIGSTOP)
+        until(cluster, problem, lambda: cluster.health().workers[2].state == "suspected")
+        os.kill(victim, signal.SIGCONT)
+        until(cluster, problem, lambda: cluster.health().workers[2].state == "ready")
+        until(cluster, problem, lambda: cluster.last_report.compiled)
+
+
+def test_a_problem_of_ones_own_walks_in_the_interpreter_but_is_collected_in_the_core():
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    with cgc.Cluster(uncoded_schedule(3, COORDINATES), problem) as cluster:
+        assert_exact(cluster.gradient(THETA), problem)
+        assert cluster.last_report.compiled
+        assert [cluster._master.engine._signal.walks(worker) for worker in range(3)] == [0, 0, 0]
+
+
+def test_the_core_goes_on_after_an_iteration_that_was_left():
+    problem = least_squares()
+    with cgc.Cluster(uncoded_schedule(3, COORDINATES), problem) as cluster:
+        stream = cluster.stream(THETA)
+        next(stream)
+        stream.close()
+        assert cluster.gradient(THETA, deadline_s=0.0).decoded.sum() == 0
+        assert not cluster.last_report.complete
+        assert is_exact(cluster.gradient(THETA), problem)
+        assert cluster.last_report.compiled
