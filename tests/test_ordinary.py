@@ -223,9 +223,7 @@ class Run:
 def arrivals(draw, schedule):
     """All walks, interleaved in any way; some stale arrivals between them."""
     offsets = schedule.row_offsets
-    left = [
-        deque((offsets[walk.cells] + walk.rows).tolist()) for walk in schedule.walks
-    ]
+    left = [deque((offsets[walk.cells] + walk.rows).tolist()) for walk in schedule.walks]
     script = []
     while any(left):
         worker = draw(st.sampled_from([w for w, slots in enumerate(left) if slots]))
@@ -278,7 +276,7 @@ def test_whoever_goes_on_in_the_middle_arrives_at_the_same(data):
     script = data.draw(arrivals(schedule))
     place = data.draw(st.integers(0, len(script)))
     if place < len(script) and data.draw(st.booleans()):
-        what, worker, slot = script[place]
+        _, worker, slot = script[place]
         script[place] = ("nan", worker, slot)
     else:
         script = lose(script, data.draw(st.integers(0, schedule.workers - 1)), place)

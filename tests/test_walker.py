@@ -170,9 +170,10 @@ def test_a_ring_without_room_is_left_to_the_worker():
         standing = lane.serve()
         assert standing[0] == "delivery"
         assert standing[3] == 1
-        assert lane.go_on(standing) == ([visit.slot for visit in visits[1:]], sum(
-            v.stop - v.start for v in visits[2:]
-        ))
+        assert lane.go_on(standing) == (
+            [visit.slot for visit in visits[1:]],
+            sum(v.stop - v.start for v in visits[2:]),
+        )
         lane.check(visits, 1)
 
 

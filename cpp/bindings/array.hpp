@@ -48,6 +48,14 @@ Matrix<T> writable_matrix(Array<T>& array, const char* name) {
     return {array.mutable_data(), array.shape(0), array.shape(1), array.shape(1)};
 }
 
+// A float64 array as it is: one that had to be converted would be a copy.
+inline Array<double> in_place(py::handle object, const char* name) {
+    if (!py::isinstance<Array<double>>(object))
+        throw py::type_error(std::string(name) + ": expected a contiguous float64 array, got " +
+                             std::string(py::str(py::type::of(object))));
+    return py::reinterpret_borrow<Array<double>>(object);
+}
+
 inline void require_length(Index got, Index expected, const char* name) {
     if (got != expected)
         throw std::invalid_argument(std::string(name) + ": expected length " + std::to_string(expected) +

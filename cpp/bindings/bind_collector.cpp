@@ -48,7 +48,7 @@ struct BoundCollector {
 
 std::unique_ptr<BoundCollector> make_collector(BoundSignal& signal, const std::vector<CellTuple>& cells,
                                                const Array<Index>& blocks, const Array<Index>& byte_offsets,
-                                               const std::vector<Array<double>>& payloads,
+                                               const py::typing::List<Array<double>>& payloads,
                                                Array<double> even_theta, Array<double> odd_theta) {
     CollectorLayout layout;
     layout.workers = static_cast<Index>(payloads.size());
@@ -72,7 +72,8 @@ std::unique_ptr<BoundCollector> make_collector(BoundSignal& signal, const std::v
     const auto offsets = vector(byte_offsets, "byte_offsets");
     require_length(static_cast<Index>(offsets.size()), static_cast<Index>(widths.size()), "byte_offsets");
     std::vector<py::object> views{even_theta, odd_theta};
-    for (const Array<double>& payload : payloads) {
+    for (const py::handle item : payloads) {
+        const Array<double> payload = in_place(item, "payloads");
         for (std::size_t slot = 0; slot < widths.size(); ++slot)
             if (offsets[slot] / 8 + widths[slot] > payload.size())
                 throw std::invalid_argument("payloads: expected room for every row, got " +
@@ -110,8 +111,8 @@ void bind_collector(py::module_& module) {
         module, "Collector",
         "Receives and decodes an ordinary iteration on the master's side, without Python.")
         .def(py::init(&make_collector), py::arg("signal"), py::arg("cells"), py::arg("blocks").noconvert(),
-             py::arg("byte_offsets").noconvert(), py::arg("payloads"),
-             py::arg("even_theta").noconvert(), py::arg("odd_theta").noconvert(), py::keep_alive<1, 2>(),
+             py::arg("byte_offsets").noconvert(), py::arg("payloads"), py::arg("even_theta").noconvert(),
+             py::arg("odd_theta").noconvert(), py::keep_alive<1, 2>(),
              "cells: (start, stop, rows, rows required, plain, empty, blocks that it lies over) each; plain: "
              "any one row\ndecodes with coefficient 1. blocks (B, 2); byte_offsets of the payload of each "
              "row (S,); payloads of each\nworker; where to put theta (L,) of even and of odd iterations.")

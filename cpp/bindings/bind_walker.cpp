@@ -1,6 +1,6 @@
-#include <pybind11/stl.h>
 #include <pybind11/typing.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,8 +14,10 @@ namespace cgc::bindings {
 
 namespace {
 
-using StandingTuple =
-    py::typing::Tuple<py::str, py::int_, py::int_, py::int_, py::int_, py::bool_, py::int_>;
+using StandingTuple = py::typing::Tuple<py::str, py::int_, py::int_, py::int_, py::int_, py::bool_, py::int_>;
+
+using VisitTuple =
+    py::typing::Tuple<py::int_, py::int_, py::int_, Array<Index>, Array<double>, Array<double>>;
 
 const char* name_of(Left left) {
     switch (left) {
@@ -41,20 +43,25 @@ struct BoundWalker {
 
 std::unique_ptr<BoundWalker> make_walker(BoundSignal& signal, BoundLinearModel& model, Index worker,
                                          const Array<double>& even_theta, const Array<double>& odd_theta,
-                                         const py::list& visits, double slice_s, double soon_s, int wake_fd,
-                                         int orders_fd, int master_fd) {
+                                         const py::typing::List<VisitTuple>& visits, double slice_s,
+                                         double soon_s, int wake_fd, int orders_fd, int master_fd) {
     if (worker < 0 || worker >= signal.signal.workers())
         throw std::invalid_argument("worker: expected 0 to " + std::to_string(signal.signal.workers() - 1) +
                                     ", got " + std::to_string(worker));
     std::vector<py::object> views{even_theta, odd_theta};
     std::vector<Stop> stops;
     for (const py::handle item : visits) {
-        const auto [slot, start, stop, ranges, coefficients, payload] =
-            py::cast<std::tuple<std::uint32_t, Index, Index, Array<Index>, Array<double>, Array<double>>>(
-                item);
+        const auto visit = py::cast<py::tuple>(item);
+        if (visit.size() != 6)
+            throw std::invalid_argument("visits: expected tuples of 6, got one of " +
+                                        std::to_string(visit.size()));
+        const auto slot = py::cast<std::uint32_t>(visit[0]);
+        const auto start = py::cast<Index>(visit[1]), stop = py::cast<Index>(visit[2]);
+        const auto ranges = py::cast<Array<Index>>(visit[3]);
+        const Array<double> coefficients = in_place(visit[4], "coefficients");
+        Array<double> memory = in_place(visit[5], "payload");
         const auto pairs = matrix(ranges, "ranges");
         const auto factors = vector(coefficients, "coefficients");
-        Array<double> memory = payload;
         const auto values = writable_vector(memory, "payload");
         if (pairs.columns != 2 && pairs.rows > 0)
             throw std::invalid_argument("ranges: expected pairs (low, high), got " +
@@ -71,10 +78,9 @@ std::unique_ptr<BoundWalker> make_walker(BoundSignal& signal, BoundLinearModel& 
         views.push_back(std::move(memory));
     }
     return std::unique_ptr<BoundWalker>(new BoundWalker{
-        std::move(views),
-        Walker(signal.signal, model.model(), worker, vector(even_theta, "even_theta"),
-               vector(odd_theta, "odd_theta"), std::move(stops), {slice_s, soon_s}, wake_fd, orders_fd,
-               master_fd)});
+        std::move(views), Walker(signal.signal, model.model(), worker, vector(even_theta, "even_theta"),
+                                 vector(odd_theta, "odd_theta"), std::move(stops), {slice_s, soon_s}, wake_fd,
+                                 orders_fd, master_fd)});
 }
 
 }  // namespace
@@ -96,9 +102,9 @@ void bind_walker(py::module_& module) {
                     standing = self.walker.serve(last, orders_seen);
                 }
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-                return StandingTuple(py::make_tuple(
-                    name_of(standing.why), standing.published, standing.begun, standing.delivered,
-                    standing.next_coordinate, standing.over, standing.visit_began_ns));
+                return StandingTuple(py::make_tuple(name_of(standing.why), standing.published, standing.begun,
+                                                    standing.delivered, standing.next_coordinate,
+                                                    standing.over, standing.visit_began_ns));
             },
             py::arg("last"), py::arg("orders_seen"),
             "Serve iterations later than `last` until something else than an ordinary one comes up: (why, "

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 namespace cgc::bindings {
+void bind_board(pybind11::module_& module);
 void bind_boundary_crossing(pybind11::module_& module);
 void bind_build_info(pybind11::module_& module);
 void bind_circular_walks(pybind11::module_& module);
@@ -45,4 +46,5 @@ PYBIND11_MODULE(_core, module) {
     bind_signal(module);             // the shared-memory signal between master and workers
     bind_collector(module);          // the master's side of an ordinary iteration
     bind_walker(module);             // a worker's side of it
+    bind_board(module);              // what workers learn of each other: announced, claimed, committed cells
 }

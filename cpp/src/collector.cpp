@@ -189,7 +189,8 @@ void Collector::add(Index c, View<const double* const> rows, View<const double> 
     --open_count_;
     for (Index block : cell.blocks) {
         if (--open_in_block_[at(block)] > 0) continue;
-        const Index start = layout_.block_bounds[at(2 * block)], stop = layout_.block_bounds[at(2 * block + 1)];
+        const Index start = layout_.block_bounds[at(2 * block)],
+                    stop = layout_.block_bounds[at(2 * block + 1)];
         if (!all_finite<double>(gradient_.subspan(at(start), at(stop - start)))) {
             unusual_ = true;
             continue;

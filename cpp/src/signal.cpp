@@ -195,9 +195,7 @@ std::uint64_t Signal::published() const { return shared_->published.load(); }
 
 std::uint64_t Signal::orders(Index worker) const { return lane(worker).orders.load(); }
 
-std::uint64_t Signal::walks(Index worker) const {
-    return lane(worker).walks.load(std::memory_order_relaxed);
-}
+std::uint64_t Signal::walks(Index worker) const { return lane(worker).walks.load(std::memory_order_relaxed); }
 
 void Signal::count_walk(Index worker) { lane(worker).walks.fetch_add(1, std::memory_order_relaxed); }
 

@@ -107,7 +107,8 @@ struct Bench {
         double sum = 0.0;
         for (Index i = 0; i < samples; ++i) {
             double z = -y[static_cast<std::size_t>(i)];
-            for (Index k = 0; k < features; ++k) z += x[static_cast<std::size_t>(i * features + k)] * theta[k];
+            for (Index k = 0; k < features; ++k)
+                z += x[static_cast<std::size_t>(i * features + k)] * theta[k];
             sum += z * x[static_cast<std::size_t>(i * features + l)];
         }
         return sum;

@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'weighted_sum']
+__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -188,9 +188,140 @@ class Signal:
         """
         Sleep until an iteration later than `last` is published: (why, iteration).
         """
+    def walks(self, worker: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        How many iterations a worker has begun in the compiled core.
+        """
     def with_value(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
         Whether the loss is asked for too.
+        """
+class Collector:
+    """
+    Receives and decodes an ordinary iteration on the master's side, without Python.
+    """
+    def __init__(self, signal: Signal, cells: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool, bool, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], blocks: numpy.typing.NDArray[numpy.int64], byte_offsets: numpy.typing.NDArray[numpy.int64], payloads: list[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]], even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64]) -> None:
+        """
+        cells: (start, stop, rows, rows required, plain, empty, blocks that it lies over) each; plain: any one row
+        decodes with coefficient 1. blocks (B, 2); byte_offsets of the payload of each row (S,); payloads of each
+        worker; where to put theta (L,) of even and of odd iterations.
+        """
+    def all_well(self, last: typing.SupportsInt | typing.SupportsIndex, within_ns: typing.SupportsInt | typing.SupportsIndex, forget: typing.SupportsFloat | typing.SupportsIndex) -> bool:
+        """
+        Whether all workers took up iteration `last`, or were seen a moment ago; takes down their signs of life
+        and begins new longest times.
+        """
+    def begin(self, iteration: typing.SupportsInt | typing.SupportsIndex, theta: numpy.typing.NDArray[numpy.float64], gradient: numpy.typing.NDArray[numpy.float64], with_value: bool, wake_fds: numpy.typing.NDArray[numpy.int32]) -> int:
+        """
+        Open all cells and publish the iteration at theta (L,); the gradient (L,) is zeroed, and then filled. Returns
+        when that was, in nanoseconds.
+        """
+    def collect(self, fds: numpy.typing.NDArray[numpy.int32], until_ns: typing.SupportsInt | typing.SupportsIndex, each_block: bool) -> str:
+        """
+        Receive, decode and sleep until there is a reason to come back: "done", "blocks" (new ones are complete),
+        "vector" (a cell is pending), "late" (the moment has come), "interrupted" or "unusual". A signal handler of
+        Python runs before the return.
+        """
+    def completed(self) -> list[int]:
+        """
+        Complete blocks, in their order.
+        """
+    def contributors(self, cell: typing.SupportsInt | typing.SupportsIndex) -> list[int]:
+        """
+        Workers whose payloads a decoded cell was made of.
+        """
+    def decode(self, vector: numpy.typing.NDArray[numpy.float64]) -> None:
+        """
+        Decode it.
+        """
+    def drop_signs(self) -> None:
+        """
+        Forget the longest times so far.
+        """
+    def interrupt(self) -> None:
+        """
+        Make `collect` in another thread return.
+        """
+    def pending(self) -> tuple[int, tuple[int, ...]]:
+        """
+        The cell that waits for its decoding vector, and which rows that is to be of, ascending.
+        """
+    def record(self) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]:
+        """
+        Copies of what happened so far: arrivals (A, 6) in their order (iteration, worker, slot, finite, began_ns,
+        ended_ns); when each cell (C,) was decoded and each block (B,) complete, 0: not yet.
+        """
+    def signs(self) -> list[tuple[int, int, int]]:
+        """
+        Signs of life as `all_well` found them, as `Signal.progress` gives them.
+        """
+    def tally(self) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]:
+        """
+        Of each worker (N,), of this iteration: how many payloads it delivered, when it completed the last.
+        """
+    @property
+    def iteration(self) -> int:
+        ...
+    @property
+    def loss(self) -> float:
+        ...
+class Walker:
+    """
+    A worker's loop over ordinary iterations of a linear model, without Python.
+    """
+    def __init__(self, signal: Signal, model: LinearModel, worker: typing.SupportsInt | typing.SupportsIndex, even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64], visits: list[tuple[int, int, int, typing.Annotated[numpy.typing.ArrayLike, numpy.int64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64]]], slice_s: typing.SupportsFloat | typing.SupportsIndex, soon_s: typing.SupportsFloat | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex, master_fd: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        visits: (slot, start, stop, ranges, coefficients, payload) each, in the order of the walk.
+        """
+    def serve(self, last: typing.SupportsInt | typing.SupportsIndex, orders_seen: typing.SupportsInt | typing.SupportsIndex) -> tuple[str, int, int, int, int, bool, int]:
+        """
+        Serve iterations later than `last` until something else than an ordinary one comes up: (why, the last
+        iteration published, the last one begun here (0: none), of which so many visits are delivered and the
+        next is computed up to this coordinate, whether it is over, when that visit began).
+        
+        why: "stopped", "iteration" (one with emulated cycle times), "orders", "interrupted", or "delivery" (a
+        payload is complete that is not finite, or that the ring has no room for).
+        """
+class Board:
+    """
+    What workers learn of each other during an iteration, laid over shared memory: which cells are announced, claimed, committed.
+    """
+    @staticmethod
+    def bytes(workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def announce(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Say that a cell is decoded.
+        """
+    def claim_again(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64]) -> int:
+        """
+        Claim the cell with the fewest claimants among those not taken: its index, or -1.
+        """
+    def claim_free(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64], begin: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Claim the first of cells[begin:] that nobody has claimed: its index, or len(cells).
+        """
+    def commit(self, iteration: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether the cell may enter the worker's sum of this generation.
+        """
+    def committed_by(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Whose commitment of a cell holds: a worker, or -1.
+        """
+    def generation(self, worker: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def is_announced(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        ...
+    def is_taken(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether a cell is announced, or committed and it holds.
+        """
+    def withdraw(self, worker: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        End the worker's generation: what it committed does not hold any longer.
         """
 def all_finite(values: typing.Any) -> bool:
     """

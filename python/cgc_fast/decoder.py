@@ -311,7 +311,6 @@ class Decoder:
         for block in self._blocks_of_cell[cell]:
             self._open_in_block[block] -= 1
             if self._open_in_block[block] == 0:
-                over = self._cells_of_block[block]
-                contributors = {w for c in over for w in self._contributors[c]} if len(over) > 1 else workers
+                contributors = {w for c in self._cells_of_block[block] for w in self._contributors[c]}
                 instructions.append(BlockComplete(block, tuple(sorted(contributors))))
         return instructions

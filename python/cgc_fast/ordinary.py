@@ -194,7 +194,7 @@ class OrdinaryIterations:
         if collector.iteration != iteration:
             return None
         delivered, last_ended_ns = collector.tally()
-        ended_s = 1e-9 * (last_ended_ns - record.began_ns)
+        ended_s = (1e-9 * (last_ended_ns - record.began_ns)).astype(np.float64, copy=False)
         return Finished(record, delivered, ended_s, collector.loss)
 
     def record(self, *, at_once: bool = True) -> Record | None:

@@ -19,19 +19,19 @@ namespace cgc {
 struct CollectorCell {
     Index start = 0, stop = 0;  // coordinates
     Index rows = 0;
-    Index required = 0;      // rows that any decoding needs
-    bool plain = false;      // any one row decodes, with coefficient 1
-    bool empty = false;      // decoded from the start
+    Index required = 0;         // rows that any decoding needs
+    bool plain = false;         // any one row decodes, with coefficient 1
+    bool empty = false;         // decoded from the start
     std::vector<Index> blocks;  // that it lies over
 };
 
 struct CollectorLayout {
     Index workers = 0;
     std::vector<CollectorCell> cells;
-    std::vector<Index> block_bounds;            // start, stop, start, stop, ...
-    std::vector<Index> offsets;                 // of the payload of each slot, in doubles
-    std::vector<const double*> payloads;        // of each worker
-    double* thetas[2] = {nullptr, nullptr};     // of even and of odd iterations
+    std::vector<Index> block_bounds;         // start, stop, start, stop, ...
+    std::vector<Index> offsets;              // of the payload of each slot, in doubles
+    std::vector<const double*> payloads;     // of each worker
+    double* thetas[2] = {nullptr, nullptr};  // of even and of odd iterations
     Index coordinates = 0;
 };
 
@@ -110,9 +110,9 @@ class Collector {
     bool with_value_ = false, unusual_ = false, is_pending_ = false;
     Index open_count_ = 0, told_ = 0;
     double loss_ = 0.0;
-    std::vector<unsigned char> open_;      // of each cell: 1 if rows are wanted
-    std::vector<Index> arrived_;           // of each slot: whose payload counts; -1: none
-    std::vector<Index> rows_here_;         // of each cell
+    std::vector<unsigned char> open_;  // of each cell: 1 if rows are wanted
+    std::vector<Index> arrived_;       // of each slot: whose payload counts; -1: none
+    std::vector<Index> rows_here_;     // of each cell
     std::vector<Index> open_in_block_;
     Pending pending_;
     std::vector<CollectedArrival> arrivals_;

@@ -34,11 +34,11 @@ enum class Left {
 // Where the walk stands.
 struct Standing {
     Left why = Left::interrupted;
-    std::uint64_t published = 0;   // the last iteration that was looked at
-    std::uint64_t begun = 0;       // the last one that was walked through here; 0: none
-    Index delivered = 0;           // of it: so many visits from the first on
-    Index next_coordinate = 0;     // of the visit under way
-    bool over = false;             // it has ended meanwhile
+    std::uint64_t published = 0;  // the last iteration that was looked at
+    std::uint64_t begun = 0;      // the last one that was walked through here; 0: none
+    Index delivered = 0;          // of it: so many visits from the first on
+    Index next_coordinate = 0;    // of the visit under way
+    bool over = false;            // it has ended meanwhile
     std::int64_t visit_began_ns = 0;
 };
 
@@ -72,11 +72,12 @@ class Walker {
     Index worker_;
     View<const double> thetas_[2];
     std::vector<Stop> stops_;
-    std::vector<Index> heights_;               // samples of each stop
-    std::vector<std::vector<Index>> pairs_;    // of each stop, the numbers of its distinct ranges
+    std::vector<Index> heights_;             // samples of each stop
+    std::vector<std::vector<Index>> pairs_;  // of each stop, the numbers of its distinct ranges
     Pace pace_;
     int wake_fd_, orders_fd_, master_fd_;
-    double forward_rate_ = 1e4, derive_rate_ = 1e7;  // learned: samples, and samples times coordinates, a second
+    double forward_rate_ = 1e4,
+           derive_rate_ = 1e7;  // learned: samples, and samples times coordinates, a second
     // The iteration under way.
     Standing standing_;
     std::uint64_t orders_seen_ = 0;

@@ -250,6 +250,22 @@ class ProcessEngine:
             # It has not read for megabytes: it hangs. A message in parts would be worse than none.
             handle.process.kill()
 
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Never asked for: this engine is for schedules without feedback."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def withdraw(self, worker: int) -> int:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def committed_by(self, iteration: int, cell: int) -> int | None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def sum_of(self, worker: int) -> NDArray[np.float64]:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
     def replace(self, worker: int) -> None:
         """Start a successor in a thread: it may take a while to pack its samples."""
         self._starting.add(worker)
@@ -328,7 +344,9 @@ class ProcessEngine:
     def collect(self, until_s: float, each_block: bool) -> str:
         """Work, without the interpreter, until something is to be done in it."""
         with self._waiting:
-            why = self.running_collector().collect(self._poll_fds, self._began_ns + int(until_s * 1e9), each_block)
+            why = self.running_collector().collect(
+                self._poll_fds, self._began_ns + int(until_s * 1e9), each_block
+            )
             if self._closed:  # by another thread, or by a signal handler
                 raise ClusterClosed("the cluster was closed while an iteration was under way")
         return why
@@ -461,7 +479,8 @@ class ProcessEngine:
 
 def _signs(progress: Sequence[tuple[int, int, int]]) -> list[SignOfLife]:
     return [
-        SignOfLife(seen_ns * 1e-9, longest_ns * 1e-9, iteration) for seen_ns, longest_ns, iteration in progress
+        SignOfLife(seen_ns * 1e-9, longest_ns * 1e-9, iteration)
+        for seen_ns, longest_ns, iteration in progress
     ]
 
 

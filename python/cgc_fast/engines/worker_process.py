@@ -25,14 +25,25 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import Signal, Walker, all_finite, leave_with, monotonic_ns
 from cgc_fast.memory import Segment
-from cgc_fast.problems import Problem, check_problem
-from cgc_fast.worker import SLICE_S, SOON_S, Deliver, Derive, Forward, Idle, Visit, Worker
+from cgc_fast.problems import Problem, ProblemTraits, check_problem
+from cgc_fast.worker import SLICE_S, SOON_S, Deliver, Derive, Forward, Idle, SendSum, Visit, Worker
 
-__all__ = ["LENGTH_BYTES", "WorkerConfiguration", "main", "payload_offsets"]
+__all__ = ["LENGTH_BYTES", "FeedbackConfiguration", "Loop", "WorkerConfiguration", "main", "payload_offsets"]
 
 FOREVER_NS = np.iinfo(np.int64).max
 LENGTH_BYTES = 8  # before each message in a worker's socket
 _RING_FULL_PAUSE_S = 1e-3
+
+
+@dataclass(frozen=True)
+class FeedbackConfiguration:
+    """What a worker is told besides where workers learn of each other; `slots`: rows of all cells."""
+
+    claims: bool
+    cells: int
+    slots: int
+    board_descriptor: int
+    board_size: int
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,13 @@ class WorkerConfiguration:
     wake_descriptor: int
     socket_descriptor: int
     master_descriptor: int
+    feedback: FeedbackConfiguration | None = None
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
         return (
+            *(() if self.feedback is None else (self.feedback.board_descriptor,)),
             self.signal_descriptor,
             self.theta_descriptor,
             self.payload_descriptor,
@@ -96,7 +109,7 @@ def main(configuration_file: BinaryIO) -> None:
         os.set_inheritable(descriptor, False)  # not for what the user's problem may start
     leave_with(configuration.socket_descriptor)
     try:
-        _Loop(configuration).run()
+        _loop_of(configuration).run()
     except EOFError:  # the master is gone
         return
     except BaseException:
@@ -106,7 +119,15 @@ def main(configuration_file: BinaryIO) -> None:
         sys.exit(1)
 
 
-class _Loop:
+def _loop_of(configuration: WorkerConfiguration) -> Loop:
+    if configuration.feedback is None:
+        return Loop(configuration)
+    from cgc_fast.engines.feedback_loop import FeedbackLoop
+
+    return FeedbackLoop(configuration, configuration.feedback)
+
+
+class Loop:
     """Serve iterations until told to stop."""
 
     def __init__(self, configuration: WorkerConfiguration) -> None:
@@ -115,7 +136,7 @@ class _Loop:
         traits = check_problem(self._problem)  # a factory may return anything
         self._forward = getattr(self._problem, "forward", None)
         self._value = getattr(self._problem, "value", None)
-        self._worker = Worker(configuration.walk, sliceable=traits.sliceable, forward=traits.has_forward)
+        self._worker = self._make_worker(configuration.walk, traits)
         control = Segment(configuration.signal_size, descriptor=configuration.signal_descriptor)
         self._channel = Signal(control.memory, configuration.workers, configuration.capacity)
         theta = Segment(
@@ -137,7 +158,7 @@ class _Loop:
         self._last = self._channel.published()  # iteration that was looked at
         self._begun = 0  # iteration that `problem.begin` was called for
         self._waiting: list[tuple[int, list[Visit]]] = []  # orders for an iteration not looked at yet
-        self._walker = self._make_walker(configuration.walk)
+        self._walker = self._make_walker(configuration.walk) if configuration.feedback is None else None
 
     def _make_walker(self, walk: list[Visit]) -> Walker | None:
         """What serves ordinary iterations without the interpreter, if the problem has a compiled kernel."""
@@ -145,9 +166,8 @@ class _Loop:
         kernel = None if compiled is None else compiled()
         if kernel is None:
             return None
-        visits = [
-            (v.slot, v.start, v.stop, v.ranges, v.coefficients, self._payload(v.slot))
-            for v in walk
+        visits: list[Any] = [
+            (v.slot, v.start, v.stop, v.ranges, v.coefficients, self._payload(v.slot)) for v in walk
         ]
         return Walker(
             self._channel,
@@ -163,8 +183,12 @@ class _Loop:
             self._master,
         )
 
+    def _make_worker(self, walk: list[Visit], traits: ProblemTraits) -> Worker:
+        return Worker(walk, sliceable=traits.sliceable, forward=traits.has_forward)
+
     def run(self) -> None:
-        channel, worker, index = self._channel, self._worker, self._index
+        """Run the machine: do what it says, and look up between two slices."""
+        worker = self._worker
         self._push(0, 0, True, monotonic_ns(), wake=True)  # ready
         while True:
             instruction = worker.next()
@@ -180,6 +204,8 @@ class _Loop:
             if isinstance(instruction, Deliver):
                 if not self._deliver(instruction):
                     return
+            elif isinstance(instruction, SendSum):
+                self._send_sum(instruction)
             else:
                 began_ns = monotonic_ns()
                 if isinstance(instruction, Forward):
@@ -191,11 +217,17 @@ class _Loop:
                     out = self._payload(visit.slot)[start - visit.start : stop - visit.start]
                     self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
                 worker.completed((monotonic_ns() - began_ns) * 1e-9)
-            look = channel.look(index, self._begun, self._orders_seen)
-            if look == "over":
-                worker.abandon()
-            elif look == "orders":
-                self._take_orders()
+            self._look()
+
+    def _look(self) -> None:
+        look = self._channel.look(self._index, self._begun, self._orders_seen)
+        if look == "over":
+            self._worker.abandon()
+        elif look == "orders":
+            self._take_orders()
+
+    def _send_sum(self, instruction: SendSum) -> None:
+        raise RuntimeError("a worker whose schedule has no claims sends no sums")
 
     def _wait_for_work(self) -> str:
         """Serve ordinary iterations, or merely wait, until something else is to be done here: what."""
