@@ -350,28 +350,27 @@ def a_worker_that_raises_is_made_up_for(setting, scheme):
     problem = setting.scripted({(2, 0): Fault("raise", samples=(0,), first=True)})
     with Compared(setting, setting.schedule(scheme), problem) as run:
         run.iterate(4)
+        run.wait_for(lambda: run.deaths() == 1)
         run.settle()
-        assert run.deaths() == 1
         run.iterate(2)
 
 
 @check("kill", "exit", "vanish", engines=("processes",))
 def a_worker_that_dies_is_made_up_for(setting, what):
     problem = setting.scripted({(2, 0): Fault(what, samples=(0,), first=True)})
-    for scheme in ("uncoded", "cyclic"):
-        with Compared(setting, setting.schedule(scheme), problem) as run:
-            run.iterate(4)
-            run.settle()
-            assert run.deaths() == (1 if scheme == "uncoded" else 0)
-            run.iterate(2)
+    with Compared(setting, setting.schedule("cyclic"), problem) as run:
+        run.iterate(4)
+        run.wait_for(lambda: run.deaths() == 1)
+        run.settle()
+        run.iterate(2)
 
 
-@check(*SCHEMES, engines=EVERYWHERE)
+@check(*SCHEMES, engines=WITH_WORKERS)
 def values_that_are_not_finite_are_asked_for_again(setting, scheme):
     problem = setting.scripted({(2, 0): Fault("nan", samples=(0,), first=True)})
     with Compared(setting, setting.schedule(scheme), problem) as run:
         run.iterate(4)
-        assert sum(worker.non_finite for worker in run.cluster.health().workers) == 1
+        run.wait_for(lambda: sum(worker.non_finite for worker in run.cluster.health().workers) == 1)
 
 
 @check(engines=WITH_WORKERS)
