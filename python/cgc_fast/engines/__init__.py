@@ -6,18 +6,39 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from cgc_fast.engines.base import Delivered, Engine, Event, Job, Lost, Ready
+from cgc_fast.engines.base import Delivered, Engine, Event, Job, Lost, Ready, Summed, Visited
 from cgc_fast.errors import ArgumentValueError
 
-__all__ = ["ENGINES", "Delivered", "Engine", "Event", "Job", "Lost", "Ready", "lead", "make_engine"]
+__all__ = [
+    "ENGINES",
+    "Delivered",
+    "Engine",
+    "Event",
+    "Job",
+    "Lost",
+    "Ready",
+    "Summed",
+    "Visited",
+    "lead",
+    "make_engine",
+]
 
-# Where each is found, what has to be installed for it, and its options.
+
+class _Home(NamedTuple):
+    """Where an engine is found: "module.class", also for schedules with feedback; what it needs and takes."""
+
+    plain: str
+    feedback: str | None
+    packages: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
 _HOMES = {
-    "processes": ("cgc_fast.engines.processes", "ProcessEngine", (), ()),
-    "serial": ("cgc_fast.engines.serial", "SerialEngine", (), ()),
-    "mpi": ("cgc_fast.engines.mpi", "MpiEngine", ("mpi4py",), ()),
+    "processes": _Home("processes.ProcessEngine", "process_feedback.ProcessFeedbackEngine"),
+    "serial": _Home("serial.SerialEngine", "serial_feedback.SerialFeedbackEngine"),
+    "mpi": _Home("mpi.MpiEngine", None, ("mpi4py",)),
 }
 ENGINES = tuple(_HOMES)
 
@@ -30,30 +51,35 @@ def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -
     ImportError
         What it needs is not installed; the message says how to get it.
     ArgumentValueError
-        An option that this engine does not have.
+        An option that this engine does not have, or a schedule with feedback that it cannot run.
     """
-    _, class_name, _, known = _HOMES[name]
+    home = _HOMES[name]
     for option in options or {}:
-        if option not in known:
-            raise ArgumentValueError(
-                f"engine_options: expected {'one of ' + ', '.join(known) if known else 'none'} for engine "
-                f"{name!r}; got {option!r}"
-            )
-    engine: Engine = getattr(_module_of(name), class_name)(job, **(options or {}))
+        if option not in home.options:
+            known = f"one of {', '.join(home.options)}" if home.options else "none"
+            raise ArgumentValueError(f"engine_options: expected {known} for engine {name!r}; got {option!r}")
+    where = home.plain if job.feedback == "none" else home.feedback
+    if where is None:
+        able = [other for other, its in _HOMES.items() if its.feedback is not None]
+        raise ArgumentValueError(
+            f"schedule: expected feedback 'none' for engine {name!r}, got {job.feedback!r}; "
+            f"the engines {', '.join(able)} run it"
+        )
+    module, class_name = where.split(".")
+    engine: Engine = getattr(_module(name, module), class_name)(job, **(options or {}))
     return engine
 
 
 def lead(name: str, main: Callable[[], None]) -> None:
     """Run `main` where the master of this engine is: here, or on rank 0 of MPI, with the others at work."""
     if name == "mpi":
-        _module_of(name).run(main)
+        _module(name, "mpi").run(main)
     else:
         main()
 
 
-def _module_of(name: str) -> ModuleType:
-    module, _, needed, _ = _HOMES[name]
-    for package in needed:
+def _module(name: str, module: str) -> ModuleType:
+    for package in _HOMES[name].packages:
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"engine {name!r} needs {package}: pip install 'cgc_fast[{name}]'")
-    return importlib.import_module(module)
+    return importlib.import_module(f"cgc_fast.engines.{module}")

@@ -24,7 +24,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready
+from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready, WithoutFeedback
 from cgc_fast.engines.launch import pickled_for_worker
 from cgc_fast.engines.mpi_worker import (
     HEADER,
@@ -201,7 +201,7 @@ class _Rank:
         self.is_buried = False  # MPI says that it is gone
 
 
-class MpiEngine:
+class MpiEngine(WithoutFeedback):
     """Hire ranks; the constructor returns when all of them have loaded their samples."""
 
     def __init__(self, job: Job) -> None:
