@@ -313,7 +313,7 @@ class TestLimits:
             )
             assert told.planned.schedule().feedback == "announce"
             assert told.hold_out.runtime <= untold.hold_out.runtime
-        with pytest.raises(ArgumentValueError, match="feedback: expected none"):
+        with pytest.raises(ArgumentValueError, match="feedback: expected claim"):
             plan_scheme("shared_samples", model, 90, feedback="announce", draws=10)
         with pytest.raises(ArgumentValueError, match="feedback"):
             plan_scheme("pairs", model, 90, feedback="claim", draws=10)

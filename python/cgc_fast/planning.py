@@ -388,8 +388,8 @@ def _check_method(scheme: str, method: str | None, objective: str) -> str | None
         )
     elif method is not None and (not isinstance(method, str) or method not in known):
         raise ArgumentValueError(
-            f"method: expected one of {', '.join(sorted(known))}; got {method!r} for the scheme {scheme} and "
-            f"the objective {objective}"
+            f"method: expected one of {', '.join(sorted(known))}; got {method!r} for the objective "
+            f"{objective} (scheme {scheme})"
         )
     return "search" if method is None and known == ("search",) else method
 

@@ -76,13 +76,13 @@ def choose_scheme(
     generator = np.random.default_rng((seed, 2))
     shown, repeats = model, 1
     if isinstance(model, Trace):
-        parts = [
+        both = [
             Trace(rows, stopped)
             for rows, stopped in zip(halves(model.times), halves(model.censored), strict=True)
             if len(rows)
         ]
-        shown = parts[0]
-        hidden, repeats = complete(parts[-1], generator)
+        shown = both[0]
+        hidden, repeats = complete(both[-1], generator)
         assert isinstance(hidden, Trace)
         times = hidden.times
     else:
@@ -140,7 +140,7 @@ def choose_scheme(
 
 
 def _choice(runtimes: Mapping[str, Array], parts: Mapping[str, float]) -> tuple[str, str]:
-    """Name of the scheme to take, and why: of those that the fastest does not clearly beat, who stores least."""
+    """Name of the scheme that stores least of those that the fastest does not clearly beat, and why."""
     ranked = sorted(runtimes, key=lambda name: float(runtimes[name].mean()))
     fastest = ranked[0]
     if len(ranked) == 1:
