@@ -297,6 +297,13 @@ class Schedule:
         filled = ranges[:, 0] < ranges[:, 1]
         return ranges[filled], np.asarray(coefficients, dtype=np.float64)[filled]
 
+    def spans(self, cell: int, row: int) -> NDArray[np.float64]:
+        """Samples that a row of a cell sums, as fractions [low, high) of all, shape (R, 2), one a part."""
+        tile = self._cell(cell)
+        parts = tile.code.support_parts(row)
+        bounds = [_part_bound(tile.low, tile.high, tile.code.parts, parts + end) for end in (0, 1)]
+        return np.stack(bounds, axis=1)
+
     def sample_ranges(self, worker: int, samples: int) -> NDArray[np.int64]:
         """Samples that a worker must hold for its walk.
 
