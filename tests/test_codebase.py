@@ -144,7 +144,11 @@ def dotted_modules():
 
 
 # In a process of its own: importing these starts what they are about.
-WITH_A_RUNTIME = {"cgc_fast.engines.mpi": "mpi4py", "cgc_fast.engines.mpi_worker": "mpi4py"}
+WITH_A_RUNTIME = {
+    "cgc_fast.engines.mpi": "mpi4py",
+    "cgc_fast.engines.mpi_worker": "mpi4py",
+    "cgc_fast.engines.ray": "ray",
+}
 
 
 def missing_names(modules):
