@@ -281,7 +281,7 @@ class Cluster:
             for worker in range(schedule.workers)
         ]
         ranges = [schedule.sample_ranges(worker, samples) for worker in range(schedule.workers)]
-        job = Job(problem, factory, walks, ranges, slot_widths(schedule))
+        job = Job(problem, factory, walks, ranges, slot_widths(schedule), np.dtype(schedule.payload))
         self._closed = False
         self._owner = os.getpid()
         self._turn = _Turn()  # held while an iteration is under way

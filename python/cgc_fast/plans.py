@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from cgc_fast.subgradient import plot_history
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from cgc_fast.schedule import Schedule
+    from cgc_fast.schedule import Payload, Schedule
 
 __all__ = ["Plan"]
 
@@ -149,34 +149,46 @@ class Plan:
             seed=seed,
         )
 
-    def schedule(self, code: str | None = None, seed: int = 0) -> Schedule:
+    def schedule(self, code: str | None = None, seed: int = 0, payload: Payload = "float64") -> Schedule:
         """Cells and walks of this plan.
 
         Parameters
         ----------
-        code : {"cyclic", "repetition"}, optional
+        code : {"cyclic", "repetition", "auto"}, optional
             "cyclic": cyclic codes at every level; "repetition": fractional repetition with
             floor(N/(n+1)) groups at level n. By default the one that the plan was made for; its expected
-            runtime holds for that one.
+            runtime holds for that one. "auto": the same, but with repetition at every level where the cyclic
+            code could not keep its promise for such payloads; a warning is logged for each.
         seed : int
             Of the cyclic encoding matrices.
+        payload : {"float64", "float32"}
+            What partial derivatives are sent as. They are computed and decoded in float64; float32 halves
+            what is sent, and leaves what docs/codes.md says.
 
         Raises
         ------
         ArgumentValueError
-            Unknown code.
+            Unknown code or payload; a cyclic code that leaves too little of float32 payloads.
         """
-        if code is None:
-            code = "cyclic" if self.scheme == "cyclic" else "repetition"
-        if code == "cyclic":
+        own = "cyclic" if self.scheme == "cyclic" else "repetition"
+        chosen = own if code in (None, "auto") else code
+        if chosen == "cyclic":
             from cgc_fast.schemes.cyclic import cyclic_schedule
 
-            return cyclic_schedule(self.workers, self.coordinates, self.block_sizes, seed=seed)
-        if code == "repetition":
+            return cyclic_schedule(
+                self.workers,
+                self.coordinates,
+                self.block_sizes,
+                seed=seed,
+                payload=payload,
+                substitute=code == "auto",
+            )
+        if chosen == "repetition":
             from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 
-            return fractional_repetition_schedule(self.workers, self.coordinates, self.block_sizes)
-        raise unknown_name("code", code, ("cyclic", "repetition"))
+            made = fractional_repetition_schedule(self.workers, self.coordinates, self.block_sizes)
+            return replace(made, payload=payload)
+        raise unknown_name("code", code, ("cyclic", "repetition", "auto"))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Bars of the block sizes against the level, the relaxed ones as dots; needs matplotlib."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class Job:
     slot_widths : ndarray of int64
         Values of the payload of each row of each cell, in the order of `Visit.slot`; the rows of cells that
         reach the last coordinate have room for the loss behind it.
+    payload : dtype
+        Of the payloads: float64, or float32, to which a worker rounds what it has computed in float64.
     """
 
     problem: Problem
@@ -40,6 +42,7 @@ class Job:
     walks: Sequence[Sequence[Visit]]
     sample_ranges: Sequence[NDArray[np.int64]]
     slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any] = np.dtype(np.float64)  # noqa: RUF009
 
 
 class Delivered(NamedTuple):
@@ -134,7 +137,7 @@ class Engine(Protocol):
     def process_ids(self) -> Sequence[int | None]:
         """Operating system ids of the workers; None where there is none."""
 
-    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+    def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of a payload delivered in the iteration under way; valid until the next `start`."""
 
     def clock_s(self) -> float:
