@@ -6,10 +6,11 @@ Every worker computes d of N parts, d a divisor of N. Of orders of arrival drawn
 answers until the all-ones row is in the span of the rows that came:
 
     repetition   N / d groups of d workers with the same d parts: the first answer of each group
-    pairs of     groups of 2 d workers with 2 d parts under a cyclic code of their own: the first d + 1 answers
-    groups       of each group; between repetition (groups of d) and the cyclic code (one group of N)
-    arcs         row w is the plain sum of the parts w, ..., w + d - 1 (mod N): N / d rows that tile the circle
-                 are a small set that decodes; otherwise whatever spans the all-ones row, found by rank updates
+    groups       of 2 d workers with 2 d parts under a cyclic code of their own: the first d + 1 answers of
+                 each; between repetition (groups of d) and the cyclic code (one group of N)
+    arcs         row w is the plain sum of the parts w, ..., w + d - 1 (mod N): N / d rows that tile the
+                 circle are a small set that decodes; otherwise whatever spans the all-ones row, found by rank
+                 updates
     cyclic       the cyclic code: N - d + 1, whichever they are
     cyclic *     until every part is in the support of some answer: before that no code with cyclic supports
     random *     can decode; the same for supports of d parts drawn at random, each part in d of them
@@ -99,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--orders", type=int, default=4_000, help="orders of arrival; arcs take a tenth")
     orders = parser.parse_args().orders
-    names = ["repetition", "pairs of", "arcs", "cyclic", "cyclic *", "random *"]
+    names = ["repetition", "groups", "arcs", "cyclic", "cyclic *", "random *"]
     print("mean number of answers, and runtime over that of repetition (* lower bound for any code)")
     print(f"{'N':>4}{'d':>4}  " + "".join(f"{name:>16}" for name in names))
     beaten = 0
@@ -116,7 +117,7 @@ def main() -> None:
                 "random *": cover_answers(place, random_supports(workers, load, rng)),
             }
             if workers % (2 * load) == 0:
-                answers["pairs of"] = group_answers(place, 2 * load, load + 1)
+                answers["groups"] = group_answers(place, 2 * load, load + 1)
             base = runtime(workers, answers["repetition"])
             line = f"{workers:4}{load:4}  "
             for name in names:

@@ -33,7 +33,7 @@ LAYERS = [
     ["plans", "plan_search"],
     ["runtime_search", "completion_search"],
     ["planning"],
-    ["worker", "decoder"],
+    ["worker", "decoder", "claims", "feedback_worker"],
     ["supervisor"],
     ["reports"],
     ["engines"],
@@ -95,7 +95,7 @@ def test_state_machines_know_no_process_clock_or_io():
         "socket",
         "signal",
     }
-    for module in ("decoder", "supervisor", "worker", "schedule", "codes"):
+    for module in ("decoder", "supervisor", "worker", "claims", "feedback_worker", "schedule", "codes"):
         assert not {name.split(".")[0] for name in imports(PACKAGE / f"{module}.py")} & forbidden
 
 

@@ -156,13 +156,18 @@ class Budgets:
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """A payload on its way; `cell` is -1 for the word of a successor that it is there."""
+    """A payload on its way; `cell` is -1 for the word of a successor that it is there.
+
+    Under claim -2 for a sum: of which cells, and of which generation.
+    """
 
     iteration: int
     worker: int
     cell: int
     row: int
     finite: bool
+    generation: int = 0
+    cells: tuple[int, ...] = ()
 
 
 @dataclass
@@ -251,15 +256,16 @@ class World:
     @classmethod
     def begin(cls, facts, budgets):
         decoder = Decoder(facts.schedule)
-        world = cls(
-            facts,
-            budgets,
-            decoder,
-            Supervisor(decoder, facts.can_visit),
-            [Process(Worker(walk)) for walk in facts.walks],
-        )
+        world = cls(facts, budgets, decoder, Supervisor(decoder, facts.can_visit), [])
+        world._lay_out()
         world._begin_iteration()
         return world
+
+    def _lay_out(self):
+        self.processes = [self._process(w) for w in range(len(self.facts.walks))]
+
+    def _process(self, worker):
+        return Process(Worker(self.facts.walks[worker]))
 
     @property
     def iteration(self):
@@ -383,7 +389,10 @@ class World:
 
     def _die(self, worker):
         self._spend("deaths")
-        self.processes[worker] = Process(None, "dead")
+        self.processes[worker] = self._ended(worker, "dead")
+
+    def _ended(self, worker, status):
+        return Process(None, status)
 
     def _hang(self, worker):
         self._spend("hangs")
@@ -391,8 +400,7 @@ class World:
 
     def _up(self, worker):
         """The successor is there: it has looked at the iteration under way, and walks from the next on."""
-        machine = Worker(self.facts.walks[worker])
-        self.processes[worker] = Process(machine, "up", last=self.iteration)
+        self.processes[worker] = replace(self._process(worker), last=self.iteration)
         self._send(Message(0, worker, -1, -1, True))
 
     # --- of the master --------------------------------------------------------------------------------
@@ -434,11 +442,11 @@ class World:
                         self.processes[action.worker] = replace(process, inbox=inbox)
                 elif isinstance(action, Replace):
                     assert process.status == "gone"
-                    self.processes[action.worker] = Process(None, "starting")
+                    self.processes[action.worker] = self._ended(action.worker, "starting")
                 else:
                     assert isinstance(action, Kill)
                     if process.status == "up":
-                        self.processes[action.worker] = Process(None, "dead")
+                        self.processes[action.worker] = self._ended(action.worker, "dead")
         self._machines_key = machines_key(self.decoder, self.supervisor)
 
     def _arrive(self, message):
@@ -461,7 +469,7 @@ class World:
 
     def _lost(self, worker):
         self._own_machines()
-        self.processes[worker] = Process(None, "gone")
+        self.processes[worker] = self._ended(worker, "gone")
         self.supervisor.lost(worker)
         self._act()
 
@@ -620,10 +628,11 @@ class Counts:
     causes: set = field(default_factory=set)
 
 
-def explore(schedule, budgets, *, silent=(), everywhere=False):
+def explore(schedule, budgets, *, silent=(), everywhere=False, kind=World):
     """Visit every state that can be reached; the trace of the first violation is in the error's notes.
 
-    `silent`: workers that never answer in the first iteration; `everywhere`: all hold all samples.
+    `silent`: workers that never answer in the first iteration; `everywhere`: all hold all samples; `kind`:
+    the model.
     """
     counts = Counts()
     on_path, finished = set(), set()
@@ -687,7 +696,7 @@ def explore(schedule, budgets, *, silent=(), everywhere=False):
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(10_000)
     try:
-        visit(World.begin(Facts(schedule, silent, everywhere), budgets))
+        visit(kind.begin(Facts(schedule, silent, everywhere), budgets))
     except AssertionError as error:
         error.add_note("trace: " + "\n  ".join(f"{kind} {what}" for kind, what in trace))
         raise

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 namespace cgc::bindings {
+void bind_board(pybind11::module_& module);
 void bind_boundary_crossing(pybind11::module_& module);
 void bind_build_info(pybind11::module_& module);
 void bind_circular_walks(pybind11::module_& module);
@@ -41,4 +42,5 @@ PYBIND11_MODULE(_core, module) {
     bind_schedule(module);           // costs of visits, simulation
     bind_circular_walks(module);     // blocks walked around from several starts
     bind_signal(module);             // the shared-memory signal between master and workers
+    bind_board(module);              // what workers learn of each other: announced, claimed, committed cells
 }

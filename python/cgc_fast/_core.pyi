@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['BoundaryCrossing', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'weighted_sum']
+__all__: list[str] = ['Board', 'BoundaryCrossing', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -191,6 +191,47 @@ class Signal:
     def with_value(self, iteration: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
         Whether the loss is asked for too.
+        """
+class Board:
+    """
+    What workers learn of each other during an iteration, laid over shared memory: which cells are announced, claimed, committed.
+    """
+    @staticmethod
+    def bytes(workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def announce(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Say that a cell is decoded.
+        """
+    def claim_again(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64]) -> int:
+        """
+        Claim the cell with the fewest claimants among those not taken: its index, or -1.
+        """
+    def claim_free(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64], begin: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Claim the first of cells[begin:] that nobody has claimed: its index, or len(cells).
+        """
+    def commit(self, iteration: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether the cell may enter the worker's sum of this generation.
+        """
+    def committed_by(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Whose commitment of a cell holds: a worker, or -1.
+        """
+    def generation(self, worker: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def is_announced(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        ...
+    def is_taken(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether a cell is announced, or committed and it holds.
+        """
+    def withdraw(self, worker: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        End the worker's generation: what it committed does not hold any longer.
         """
 def all_finite(values: typing.Any) -> bool:
     """

@@ -281,7 +281,16 @@ class Cluster:
             for worker in range(schedule.workers)
         ]
         ranges = [schedule.sample_ranges(worker, samples) for worker in range(schedule.workers)]
-        job = Job(problem, factory, walks, ranges, slot_widths(schedule), np.dtype(schedule.payload))
+        job = Job(
+            problem,
+            factory,
+            walks,
+            ranges,
+            slot_widths(schedule),
+            schedule.feedback,
+            len(schedule.cells),
+            np.dtype(schedule.payload),
+        )
         self._closed = False
         self._owner = os.getpid()
         self._turn = _Turn()  # held while an iteration is under way
@@ -593,10 +602,6 @@ def _check_fit(schedule: Schedule, problem: ProblemTraits) -> None:
             f"problem: expected at least as many samples as workers ({schedule.workers}), "
             f"got {problem.samples}: use fewer workers"
         )
-    if schedule.feedback != "none":
-        raise ArgumentValueError(
-            f"schedule: expected feedback 'none', got {schedule.feedback!r}, which is simulated only so far"
-        )
     if problem.boundaries is not None:
         allowed = set(problem.boundaries.tolist())
         cuts = {cut for cell in schedule.cells for cut in (cell.start, cell.stop)}
@@ -608,7 +613,8 @@ def _check_fit(schedule: Schedule, problem: ProblemTraits) -> None:
     if problem.sequential:
         for worker, walk in enumerate(schedule.walks):
             starts = np.array([schedule.cells[c].start for c in walk.cells])
-            if (np.diff(starts) < 0).any():
+            # Under claim a worker may come back to what others have claimed.
+            if (np.diff(starts) < 0).any() or (schedule.feedback == "claim" and len(set(starts)) > 1):
                 raise ArgumentValueError(
                     f"schedule: worker {worker} walks back to lower coordinates, but the problem is "
                     "sequential; pass sequential=True to plan"

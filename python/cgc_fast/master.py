@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import all_finite, weighted_sum
+from cgc_fast._core import all_finite, plain_sum, weighted_sum
 from cgc_fast.arguments import Cost
-from cgc_fast.decoder import DecodeCell, Decoder
-from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready
+from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder, Instruction
+from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready, Summed
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
 from cgc_fast.payloads import loss_of, loss_size
 from cgc_fast.reports import (
@@ -24,6 +24,7 @@ from cgc_fast.reports import (
     Health,
     IterationReport,
     MeasuredTimes,
+    MeasuredVisits,
     WorkerEvent,
     WorkerHealth,
 )
@@ -108,7 +109,14 @@ class Master:
         self._held: dict[tuple[int, int, int], bool] = {}
         self._losses: dict[int, Lost] = {}
         self._walk_length = [len(walk) for walk in walks]
-        self._measured = MeasuredTimes([{v.slot: v.arrival_cycles for v in walk} for walk in walks])
+        self._feedback = schedule.feedback
+        self._measured = (
+            MeasuredTimes([{v.slot: v.arrival_cycles for v in walk} for walk in walks])
+            if self._feedback == "none"
+            else MeasuredVisits(walks)
+        )
+        self._visits = {visit.slot: visit for walk in walks for visit in walk}
+        self._generations = [0] * schedule.workers  # under claim, of each worker
         count = schedule.workers
         self._delivered, self._abandoned, self._non_finite = ([0] * count for _ in range(3))
         self._delivered_now = [0] * count
@@ -148,7 +156,9 @@ class Master:
         # The workers are at it while the master opens its accounts.
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
+        before = [record.state for record in supervisor.records]
         supervisor.begin(report.iteration, engine.clock_s(), silent, signs)
+        self._withdraw_suspected(before)
         self._can_hang = signs is not None
         self._act()
         self._next_check()
@@ -195,6 +205,7 @@ class Master:
                 before = [record.state for record in self._supervisor.records]
                 self._supervisor.check(now_s, signs, overslept_s if overslept_s > 1.0 else 0.0)
                 self._note_suspicions(before)
+                self._withdraw_suspected(before)
                 changed = True
         if not self.done and (self._act() or changed):
             self._next_check()
@@ -214,8 +225,9 @@ class Master:
         self._decoder.cancel()
         if report.deliveries:
             self._measured.finish(report.elapsed_s)
-        for worker, delivered in enumerate(self._delivered_now):
-            self._abandoned[worker] += max(0, self._walk_length[worker] - delivered)
+        if self._feedback == "none":  # else what it leaves others have done
+            for worker, delivered in enumerate(self._delivered_now):
+                self._abandoned[worker] += max(0, self._walk_length[worker] - delivered)
         if self._log is not None:
             self._log.iteration(report)
 
@@ -254,10 +266,13 @@ class Master:
     def _take(self, event: Event) -> list[Block]:
         if isinstance(event, Delivered):
             return self._take_delivery(event)
+        if isinstance(event, Summed):
+            return self._take_sum(event)
         if isinstance(event, Lost):
             logger.warning("worker %d is gone, exit code %s", event.worker, event.exit_code)
             self._losses[event.worker] = event
             self._note(event.worker, "lost", f"exit code {event.exit_code}")
+            self._withdraw(event.worker)
             self._supervisor.lost(event.worker)
         else:
             logger.info("the successor of worker %d is there", event.worker)
@@ -288,7 +303,10 @@ class Master:
         self._delivered_now[worker] += 1
         if event.finite:
             self._delivered[worker] += 1
-            self._measured.delivered(worker, event.slot, event.ended_s)
+            if isinstance(self._measured, MeasuredVisits):
+                self._measured.visited(worker, self._visit_of(event.slot), event.began_s, event.ended_s)
+            else:
+                self._measured.delivered(worker, event.slot, event.ended_s)
         else:
             self._non_finite[worker] += 1
             logger.warning("worker %d sent non-finite values for cell %d", worker, cell)
@@ -298,9 +316,60 @@ class Master:
             if isinstance(instruction, DecodeCell):
                 self._decode(instruction)
                 report.decoded_s[instruction.cell] = self.engine.elapsed_s()
+                if self._feedback != "none":
+                    self.engine.announce(report.iteration, [instruction.cell])
             else:
                 blocks.append(self._block(instruction.block, instruction.workers))
         return blocks
+
+    def _take_sum(self, event: Summed) -> list[Block]:
+        """Add the sum of what a worker committed, unless that was withdrawn; it has nothing more to do."""
+        report, worker = self.report, event.worker
+        assert report is not None
+        self._supervisor.delivered(worker)
+        if event.iteration != report.iteration:
+            self._decoder.stale += 1
+            return []
+        visits = event.visits if event.generation == self._generations[worker] else ()
+        cells = [self._cell_of_slot[visit.slot] for visit in visits]
+        if cells:
+            if not self._decoder.open_cells[cells].all():
+                raise RuntimeError(f"cells {cells} of worker {worker} are in another sum already")
+            total = self.engine.sum_of(worker)
+            plain_sum([total[:-1]], self._gradient, True)
+            if self._with_value:
+                self.loss += float(total[-1])
+        instructions: list[Instruction] = []
+        for cell, visit in zip(cells, visits, strict=True):
+            row = visit.slot - int(self._offsets[cell])
+            instructions += self._decoder.deliver(event.iteration, worker, cell, row)
+            report.deliveries.append(Delivery(worker, cell, row, visit.began_s, visit.ended_s, True))
+            assert isinstance(self._measured, MeasuredVisits)
+            self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
+        self._delivered[worker] += len(cells)
+        self._delivered_now[worker] += len(cells)
+        self._decoder.give_up(worker)  # until it is ordered to visit more
+        for cell, _ in self._decoder.short_cells():  # what it left because another has it
+            owner = self.engine.committed_by(event.iteration, cell)
+            if owner is not None:
+                self._decoder.expect(owner, cell, 0)
+        now_s = self.engine.elapsed_s()
+        report.decoded_s.update(dict.fromkeys(cells, now_s))
+        self.engine.announce(event.iteration, cells)
+        return [
+            self._block(instruction.block, instruction.workers)
+            for instruction in instructions
+            if isinstance(instruction, BlockComplete)
+        ]
+
+    def _visit_of(self, slot: int) -> Visit:
+        visit = self._visits.get(slot)
+        if visit is None:
+            cell = self._cell_of_slot[slot]
+            row = slot - int(self._offsets[cell])
+            visit = visit_of(self.schedule, cell, row, int(self._cost.samples), self._cost)
+            self._visits[slot] = visit
+        return visit
 
     def _decode(self, instruction: DecodeCell) -> None:
         cell = self.schedule.cells[instruction.cell]
@@ -352,6 +421,16 @@ class Master:
                 self._note(action.worker, "killed", f"silent for {action.silent_s:.3g} s")
                 self.engine.kill(action.worker)
         return bool(actions)
+
+    def _withdraw(self, worker: int) -> None:
+        """Take back what a worker has committed: nobody may wait for its sum."""
+        if self._feedback == "claim":
+            self._generations[worker] = self.engine.withdraw(worker)
+
+    def _withdraw_suspected(self, before: Sequence[str]) -> None:
+        for worker, record in enumerate(self._supervisor.records):
+            if record.state == "suspected" and before[worker] != "suspected":
+                self._withdraw(worker)
 
     def _note(self, worker: int, what: str, detail: str = "", rows: int = 0) -> None:
         report = self.report

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
+from cgc_fast.feedback_worker import Touched
 from cgc_fast.schedule import Schedule
 from cgc_fast.supervisor import State
+from cgc_fast.worker import Visit
 
 __all__ = [
     "Delivery",
@@ -26,6 +28,7 @@ __all__ = [
     "LoggedCell",
     "LoggedSchedule",
     "MeasuredTimes",
+    "MeasuredVisits",
     "WorkerEvent",
     "WorkerHealth",
     "read_events",
@@ -185,11 +188,17 @@ class MeasuredTimes:
         if elapsed_s <= 0:
             return
         times = [
-            elapsed_s / (first + sum(orders.values())) if now is None else now
-            for now, first, orders in zip(self._now, self._first_cycles, self._orders, strict=True)
+            self._tried_s(worker, elapsed_s) / (first + sum(orders.values())) if now is None else now
+            for worker, (now, first, orders) in enumerate(
+                zip(self._now, self._first_cycles, self._orders, strict=True)
+            )
         ]
         # A worker without any work took longer than nothing.
         self._rows.append((tuple(times), tuple([now is None for now in self._now])))
+
+    def _tried_s(self, worker: int, elapsed_s: float) -> float:
+        """For how long a worker that delivered nothing was at its first visit."""
+        return elapsed_s
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""
@@ -210,6 +219,47 @@ class MeasuredTimes:
             for worker in np.flatnonzero(~np.isnan(table).all(axis=0)):
                 medians[worker] = np.nanmedian(table[:, worker])
         return medians
+
+
+class MeasuredVisits(MeasuredTimes):
+    """Cycle times where workers learn of each other, from what each visit took.
+
+    There, what a worker has done by a delivery does not follow from its walk. What it did at visits that it
+    dropped is in neither, the time or the work.
+
+    Parameters
+    ----------
+    walks : sequence of sequence of Visit
+        Of each worker.
+    """
+
+    def __init__(self, walks: Sequence[Sequence[Visit]]) -> None:
+        super().__init__([{v.slot: v.arrival_cycles for v in walk[:1]} for walk in walks])
+        self._first_cells = [walk[0].cell if walk else None for walk in walks]
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new row."""
+        super().begin()
+        count = len(self._first_cells)
+        self._touched = [Touched() for _ in range(count)]
+        self._work = [(0.0, 0.0)] * count  # seconds, cycles
+        self._ended_s: dict[int, float] = {}  # cell -> when it was done
+
+    def visited(self, worker: int, visit: Visit, began_s: float, ended_s: float) -> None:
+        """Take note of a visit that was made to its end."""
+        self._ended_s[visit.cell] = ended_s
+        seconds, cycles = self._work[worker]
+        seconds += ended_s - began_s
+        new = self._touched[worker].touch(visit.spans)
+        cycles += visit.cycles + visit.forward_cycles_of(new)
+        self._work[worker] = seconds, cycles
+        if seconds > 0 and cycles > 0:
+            self._now[worker] = seconds / cycles
+
+    def _tried_s(self, worker: int, elapsed_s: float) -> float:
+        cell = self._first_cells[worker]  # left when another had done it
+        return elapsed_s if cell is None else min(elapsed_s, self._ended_s.get(cell, elapsed_s))
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,8 @@ class Schedule:
         What workers learn during an iteration: nothing; which cells are decoded (they skip these and abandon
         the one that they are in); or which cells are claimed (they visit the others, all RepetitionCode).
     payload : {"float64", "float32"}
-        What partial derivatives are sent as; computed and summed in float64 either way.
+        What partial derivatives are sent as; computed and summed in float64 either way. float32 only without
+        feedback.
 
     Raises
     ------
@@ -306,6 +307,13 @@ class Schedule:
         ranges = np.stack(bounds, axis=1)
         filled = ranges[:, 0] < ranges[:, 1]
         return ranges[filled], np.asarray(coefficients, dtype=np.float64)[filled]
+
+    def spans(self, cell: int, row: int) -> NDArray[np.float64]:
+        """Samples that a row of a cell sums, as fractions [low, high) of all, shape (R, 2), one a part."""
+        tile = self._cell(cell)
+        parts = tile.code.support_parts(row)
+        bounds = [_part_bound(tile.low, tile.high, tile.code.parts, parts + end) for end in (0, 1)]
+        return np.stack(bounds, axis=1)
 
     def sample_ranges(self, worker: int, samples: int) -> NDArray[np.int64]:
         """Samples that a worker must hold for its walk.
@@ -579,10 +587,9 @@ class Schedule:
         """Refuse float32 where it does not do; in float64 every code keeps its promise or says so itself."""
         if self.payload == "float64":
             return
-        if self.feedback == "claim":
+        if self.feedback != "none":
             raise ArgumentValueError(
-                "payload: expected 'float64' with feedback='claim', whose workers send sums of cells, "
-                "got 'float32'"
+                f"payload: expected 'float64' with feedback={self.feedback!r}, got 'float32'"
             )
         for index, tile in enumerate(self.cells):
             try:

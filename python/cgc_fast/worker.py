@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 from cgc_fast.arguments import Cost
 from cgc_fast.schedule import Schedule
 
-__all__ = ["Deliver", "Derive", "Forward", "Idle", "Instruction", "Visit", "Worker", "visit_of", "visits_of"]
+__all__ = [
+    "Deliver",
+    "Derive",
+    "Forward",
+    "Idle",
+    "Instruction",
+    "SendSum",
+    "Visit",
+    "Worker",
+    "visit_of",
+    "visits_of",
+]
 
 SLICE_S = 1e-3
 # A payload that is followed by another within this time leaves it to that one to wake the master.
@@ -44,6 +55,8 @@ class Visit:
         What touching all of them takes.
     arrival_cycles : float
         As part of a walk: the work of this and all earlier visits.
+    spans : tuple of (float, float)
+        The samples of the ranges before they are rounded to indices: what the cost model counts.
     pairs, height : tuple of (int, int), int
         The ranges once more, to go through one by one, and how many samples they hold.
     """
@@ -58,12 +71,18 @@ class Visit:
     cycles: float = 0.0
     forward_cycles: float = 0.0
     arrival_cycles: float = 0.0
+    spans: tuple[tuple[float, float], ...] = ()
     pairs: tuple[tuple[int, int], ...] = field(init=False)
     height: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", tuple((int(low), int(high)) for low, high in self.ranges))
         object.__setattr__(self, "height", sum(high - low for low, high in self.pairs))
+
+    def forward_cycles_of(self, samples: float) -> float:
+        """What touching so many of its samples takes; they need not be whole ones, see `spans`."""
+        height = sum(high - low for low, high in self.spans)
+        return self.forward_cycles * samples / height if height > 0.0 else 0.0
 
 
 class Forward(NamedTuple):
@@ -96,7 +115,17 @@ class Idle(NamedTuple):
     """Instruction: nothing to do until the next iteration, or until somebody asks for more."""
 
 
-Instruction = Forward | Derive | Deliver | Idle
+class SendSum(NamedTuple):
+    """Instruction under claim: hand over the sum of these visits, maybe none: nothing is left to claim.
+
+    It was begun in this generation of the worker, see `claims`.
+    """
+
+    visits: tuple[Visit, ...]
+    generation: int
+
+
+Instruction = Forward | Derive | Deliver | SendSum | Idle
 
 
 def visit_of(
@@ -105,7 +134,8 @@ def visit_of(
     """Translate one row of a cell into a visit over sample indices."""
     tile = schedule.cells[cell]
     ranges, coefficients = schedule.support(cell, row, samples)
-    height = float((ranges[:, 1] - ranges[:, 0]).sum())
+    spans = cost.samples * schedule.spans(cell, row)
+    height = float((spans[:, 1] - spans[:, 0]).sum())
     return Visit(
         cell=cell,
         row=row,
@@ -117,6 +147,7 @@ def visit_of(
         cycles=height * tile.width * cost.cycles_per_derivative,
         forward_cycles=height * cost.forward_cycles,
         arrival_cycles=arrival_cycles,
+        spans=tuple((float(low), float(high)) for low, high in spans),
     )
 
 

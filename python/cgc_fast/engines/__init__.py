@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from cgc_fast.engines.base import Delivered, Engine, Event, Job, Lost, Ready
+from cgc_fast.engines.base import Delivered, Engine, Event, Job, Lost, Ready, Summed, Visited
 
-__all__ = ["ENGINES", "Delivered", "Engine", "Event", "Job", "Lost", "Ready", "make_engine"]
+__all__ = [
+    "ENGINES",
+    "Delivered",
+    "Engine",
+    "Event",
+    "Job",
+    "Lost",
+    "Ready",
+    "Summed",
+    "Visited",
+    "make_engine",
+]
 
 ENGINES = ("processes", "serial")
 
@@ -12,9 +23,17 @@ ENGINES = ("processes", "serial")
 def make_engine(name: str, job: Job) -> Engine:
     """Start the engine of this name; one of `ENGINES`."""
     if name == "serial":
+        if job.feedback != "none":
+            from cgc_fast.engines.serial_feedback import SerialFeedbackEngine
+
+            return SerialFeedbackEngine(job)
         from cgc_fast.engines.serial import SerialEngine
 
         return SerialEngine(job)
+    if job.feedback != "none":
+        from cgc_fast.engines.process_feedback import ProcessFeedbackEngine
+
+        return ProcessFeedbackEngine(job)
     from cgc_fast.engines.processes import ProcessEngine
 
     return ProcessEngine(job)

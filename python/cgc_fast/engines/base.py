@@ -1,4 +1,24 @@
-"""What every engine offers to the cluster: start an iteration, wait for events, read payloads, finish."""
+"""What every engine offers to the cluster: start an iteration, wait for events, read payloads, finish.
+
+Schedules with feedback ask for more, see `Engine.announce` and the methods
+behind it. Every
+worker has a board (`claims.Board`): what it may know of the others. Its machine, an `AnnounceWorker` or a
+`ClaimWorker`, asks the board; whoever hosts the machine
+
+- calls `look` between slices, and at least once a slice while it waits for the due time of a `Deliver`;
+- at that time hands the payload over and says `delivered` (announce), or asks `committed` and adds the
+  payload to the worker's sum if that is so (claim); where the payload is not finite it reports it as
+  `Delivered`, not finite, and says `rejected`, under both;
+- hands over the sum at `SendSum`, which `wait` reports as `Summed`. The first visit of a sum overwrites what
+  is there; it may only do so when the master has read the sum before (its cells are announced) or refuses it
+  (the worker's generation is another).
+
+Under announce the board needs no more than the announced cells. Under claim, claims and commitments of all
+workers must go through one place, and a commitment must be known there before `commit` answers; a board over
+messages may claim several cells in one message and hand them out one by one. A board that hears of
+announcements and commitments late costs work, not exactness, as long as `commit` itself is answered by that
+one place.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.problems import Problem
+from cgc_fast.schedule import Feedback
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
-__all__ = ["Delivered", "Engine", "Event", "Job", "Lost", "Presence", "Ready"]
+__all__ = ["Delivered", "Engine", "Event", "Job", "Lost", "Presence", "Ready", "Summed", "Visited"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,10 @@ class Job:
     slot_widths : ndarray of int64
         Values of the payload of each row of each cell, in the order of `Visit.slot`; the rows of cells that
         reach the last coordinate have room for the loss behind it.
+    feedback : {"none", "announce", "claim"}
+        What workers learn of each other.
+    cells : int
+        How many the schedule has; asked for with feedback only.
     payload : dtype
         Of the payloads: float64, or float32, to which a worker rounds what it has computed in float64.
     """
@@ -42,6 +67,8 @@ class Job:
     walks: Sequence[Sequence[Visit]]
     sample_ranges: Sequence[NDArray[np.int64]]
     slot_widths: NDArray[np.int64]
+    feedback: Feedback = "none"
+    cells: int = 0
     payload: np.dtype[Any] = np.dtype(np.float64)  # noqa: RUF009
 
 
@@ -54,6 +81,28 @@ class Delivered(NamedTuple):
     finite: bool
     began_s: float
     ended_s: float
+
+
+class Visited(NamedTuple):
+    """A visit in a sum. Times are seconds since the iteration began."""
+
+    slot: int
+    began_s: float
+    ended_s: float
+
+
+class Summed(NamedTuple):
+    """A worker handed over the sum of what it committed in one generation, maybe nothing.
+
+    It says that nothing more is to be expected of the worker but for what it is ordered to visit. A sum of a
+    generation that `withdraw` has ended is reported with another number than the current one, or without
+    visits.
+    """
+
+    iteration: int
+    worker: int
+    generation: int
+    visits: Sequence[Visited]
 
 
 @dataclass(frozen=True)
@@ -72,7 +121,7 @@ class Ready:
     worker: int
 
 
-Event = Delivered | Lost | Ready
+Event = Delivered | Summed | Lost | Ready
 Presence = Literal["there", "starting", "gone"]
 
 
@@ -114,7 +163,32 @@ class Engine(Protocol):
         """
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
-        """Block until something happened; an empty list after the time-out or an `interrupt`."""
+        """Block until something happened; an empty list after the time-out or an `interrupt`.
+
+        What a worker handed over before it was lost comes before its `Lost`.
+        """
+
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Let the workers know that these cells are decoded; asked for with feedback only.
+
+        The master has read what they were decoded from, sums included.
+        """
+
+    def withdraw(self, worker: int) -> int:
+        """End the generation of a worker that is lost or suspected: the new one's number; under claim only.
+
+        What it has committed and is not announced does not hold any longer. A sum of it that was not taken by
+        the master yet never will be.
+        """
+
+    def committed_by(self, iteration: int, cell: int) -> int | None:
+        """Whose commitment of a cell holds, if anybody's: it will be in a sum of that worker; under claim."""
+
+    def sum_of(self, worker: int) -> NDArray[np.float64]:
+        """View of the sum (L + 1,) of the last `Summed` of a worker; valid until its cells are announced.
+
+        Zero where none of its visits was. The loss, if it was asked for, is behind the last coordinate.
+        """
 
     def is_idle(self) -> bool:
         """Whether nothing can happen any more that `wait` could wait for."""

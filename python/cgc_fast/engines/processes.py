@@ -169,15 +169,7 @@ class ProcessEngine:
         events: list[Event] = []
         # Arrivals first: what a worker delivered before it died counts.
         for arrival in self._signal.pop_all(self._began_ns):
-            delivered = Delivered._make(arrival)
-            worker = delivered.worker
-            if delivered.iteration > 0:
-                events.append(delivered)
-            elif self._handles[worker] is None:
-                self._ready_early.add(worker)
-            else:
-                self._starting.discard(worker)
-                events.append(Ready(worker))
+            events += self._events_of(Delivered._make(arrival))
         events += [self._bury(index - 1) for index in fired]
         while self._started:
             with interrupts_postponed():
@@ -192,6 +184,16 @@ class ProcessEngine:
                     events.append(Lost(worker, None, f"it could not be started again: {handle}"))
                 self._ready_early.discard(worker)
         return events
+
+    def _events_of(self, arrival: Delivered) -> list[Event]:
+        worker = arrival.worker
+        if arrival.iteration > 0:
+            return [arrival]
+        if self._handles[worker] is None:
+            self._ready_early.add(worker)
+            return []
+        self._starting.discard(worker)
+        return [Ready(worker)]
 
     def _bury(self, worker: int) -> Lost:
         with interrupts_postponed():
@@ -246,6 +248,22 @@ class ProcessEngine:
         else:
             # It has not read for megabytes: it hangs. A message in parts would be worse than none.
             handle.process.kill()
+
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Never asked for: this engine is for schedules without feedback."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def withdraw(self, worker: int) -> int:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def committed_by(self, iteration: int, cell: int) -> int | None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def sum_of(self, worker: int) -> NDArray[np.float64]:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
 
     def replace(self, worker: int) -> None:
         """Start a successor in a thread: it may take a while to pack its samples."""

@@ -32,7 +32,7 @@ class SerialEngine:
         self._problem = job.problem
         self._forward = getattr(job.problem, "forward", None)
         self._value = getattr(job.problem, "value", None)
-        self._workers = [Worker(walk, forward=self._forward is not None) for walk in job.walks]
+        self._workers = self._machines(job)
         self._payload_type = job.payload
         self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
         self._began_s = 0.0
@@ -42,6 +42,9 @@ class SerialEngine:
         self._slot_widths = job.slot_widths
         self._due: list[tuple[float, int, int, Deliver, list[Instruction]]] = []
         self._pushed = 0
+
+    def _machines(self, job: Job) -> Sequence[Worker]:
+        return [Worker(walk, forward=self._forward is not None) for walk in job.walks]
 
     def start(
         self,
@@ -105,6 +108,22 @@ class SerialEngine:
         self._workers[worker].order(visits, self._now_s)
         if not any(entry[1] == worker for entry in self._due):
             self._schedule_next(worker)
+
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Never asked for: this engine is for schedules without feedback."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def withdraw(self, worker: int) -> int:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def committed_by(self, iteration: int, cell: int) -> int | None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def sum_of(self, worker: int) -> NDArray[np.float64]:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
 
     def replace(self, worker: int) -> None:
         """Never asked for: no worker is a process."""

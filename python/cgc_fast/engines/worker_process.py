@@ -27,14 +27,25 @@ from numpy.typing import NDArray
 from cgc_fast._core import Signal, all_finite, leave_with, monotonic_ns
 from cgc_fast.memory import Segment
 from cgc_fast.payloads import loss_of, place_for_values, round_values
-from cgc_fast.problems import Problem, check_problem
-from cgc_fast.worker import Deliver, Derive, Forward, Idle, Visit, Worker
+from cgc_fast.problems import Problem, ProblemTraits, check_problem
+from cgc_fast.worker import Deliver, Derive, Forward, Idle, SendSum, Visit, Worker
 
-__all__ = ["LENGTH_BYTES", "WorkerConfiguration", "main", "payload_offsets"]
+__all__ = ["LENGTH_BYTES", "FeedbackConfiguration", "Loop", "WorkerConfiguration", "main", "payload_offsets"]
 
 FOREVER_NS = np.iinfo(np.int64).max
 LENGTH_BYTES = 8  # before each message in a worker's socket
 _RING_FULL_PAUSE_S = 1e-3
+
+
+@dataclass(frozen=True)
+class FeedbackConfiguration:
+    """What a worker is told besides where workers learn of each other; `slots`: rows of all cells."""
+
+    claims: bool
+    cells: int
+    slots: int
+    board_descriptor: int
+    board_size: int
 
 
 @dataclass(frozen=True)
@@ -57,11 +68,13 @@ class WorkerConfiguration:
     wake_descriptor: int
     socket_descriptor: int
     master_descriptor: int
+    feedback: FeedbackConfiguration | None = None
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
         return (
+            *(() if self.feedback is None else (self.feedback.board_descriptor,)),
             self.signal_descriptor,
             self.theta_descriptor,
             self.payload_descriptor,
@@ -99,7 +112,7 @@ def main(configuration_file: BinaryIO) -> None:
         os.set_inheritable(descriptor, False)  # not for what the user's problem may start
     leave_with(configuration.socket_descriptor)
     try:
-        _Loop(configuration).run()
+        _loop_of(configuration).run()
     except EOFError:  # the master is gone
         return
     except BaseException:
@@ -109,7 +122,15 @@ def main(configuration_file: BinaryIO) -> None:
         sys.exit(1)
 
 
-class _Loop:
+def _loop_of(configuration: WorkerConfiguration) -> Loop:
+    if configuration.feedback is None:
+        return Loop(configuration)
+    from cgc_fast.engines.feedback_loop import FeedbackLoop
+
+    return FeedbackLoop(configuration, configuration.feedback)
+
+
+class Loop:
     """Serve iterations until told to stop."""
 
     def __init__(self, configuration: WorkerConfiguration) -> None:
@@ -118,7 +139,7 @@ class _Loop:
         traits = check_problem(self._problem)  # a factory may return anything
         self._forward = getattr(self._problem, "forward", None)
         self._value = getattr(self._problem, "value", None)
-        self._worker = Worker(configuration.walk, sliceable=traits.sliceable, forward=traits.has_forward)
+        self._worker = self._make_worker(configuration.walk, traits)
         control = Segment(configuration.signal_size, descriptor=configuration.signal_descriptor)
         self._channel = Signal(control.memory, configuration.workers, configuration.capacity)
         theta = Segment(
@@ -143,7 +164,11 @@ class _Loop:
         self._begun = 0  # iteration that `problem.begin` was called for
         self._waiting: list[tuple[int, list[Visit]]] = []  # orders for an iteration not looked at yet
 
+    def _make_worker(self, walk: list[Visit], traits: ProblemTraits) -> Worker:
+        return Worker(walk, sliceable=traits.sliceable, forward=traits.has_forward)
+
     def run(self) -> None:
+        """Run the machine: do what it says, and look up between two slices."""
         channel, worker, index = self._channel, self._worker, self._index
         self._push(0, 0, True, monotonic_ns(), wake=True)  # ready
         while True:
@@ -163,6 +188,8 @@ class _Loop:
             if isinstance(instruction, Deliver):
                 if not self._deliver(instruction):
                     return
+            elif isinstance(instruction, SendSum):
+                self._send_sum(instruction)
             else:
                 began_ns = monotonic_ns()
                 if isinstance(instruction, Forward):
@@ -176,11 +203,17 @@ class _Loop:
                     out = self._values[start - visit.start : stop - visit.start]
                     self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
                 worker.completed((monotonic_ns() - began_ns) * 1e-9)
-            look = channel.look(index, self._begun, self._orders_seen)
-            if look == "over":
-                worker.abandon()
-            elif look == "orders":
-                self._take_orders()
+            self._look()
+
+    def _look(self) -> None:
+        look = self._channel.look(self._index, self._begun, self._orders_seen)
+        if look == "over":
+            self._worker.abandon()
+        elif look == "orders":
+            self._take_orders()
+
+    def _send_sum(self, instruction: SendSum) -> None:
+        raise RuntimeError("a worker whose schedule has no claims sends no sums")
 
     def _begin(self, iteration: int, *, walk: bool) -> None:
         channel = self._channel

@@ -1,0 +1,154 @@
+"""The loop around an `AnnounceWorker` or a `ClaimWorker` inside a worker process."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast._core import Board, all_finite, monotonic_ns
+from cgc_fast.claims import WorkerBoard
+from cgc_fast.engines.worker_process import FeedbackConfiguration, Loop, WorkerConfiguration
+from cgc_fast.feedback_worker import AnnounceWorker, ClaimWorker, FeedbackWorker
+from cgc_fast.memory import Segment
+from cgc_fast.problems import ProblemTraits
+from cgc_fast.worker import SLICE_S, Deliver, SendSum, Visit
+
+__all__ = ["SUM", "VISITS", "FeedbackLoop", "sum_widths"]
+
+# What a worker's segment holds under claim: the sum, and the visits in it (their number, then slot, begin and
+# end of each, in nanoseconds of CLOCK_MONOTONIC).
+SUM, VISITS = 0, 1
+
+
+def sum_widths(coordinates: int, cells: int) -> NDArray[np.int64]:
+    """Values of the two."""
+    return np.array([coordinates + 1, 1 + 3 * cells], dtype=np.int64)
+
+
+_SLICE_NS = int(SLICE_S * 1e9)
+
+
+class FeedbackLoop(Loop):
+    """Serve iterations of a schedule with feedback until told to stop."""
+
+    def __init__(self, configuration: WorkerConfiguration, feedback: FeedbackConfiguration) -> None:
+        self._feedback = feedback
+        memory = Segment(feedback.board_size, descriptor=feedback.board_descriptor)
+        table = Board(memory.memory, configuration.workers, feedback.cells)
+        self._board = WorkerBoard(table, configuration.worker)
+        self._coordinates = configuration.coordinates
+        self._last_sum: tuple[int, int, int] | None = None  # iteration, generation, one of its cells
+        super().__init__(configuration)
+        if feedback.claims:
+            self._scratch = np.empty(configuration.coordinates + 1)
+            self._sum = super()._payload(SUM)
+            self._record = super()._payload(VISITS)
+
+    def _make_worker(self, walk: list[Visit], traits: ProblemTraits) -> FeedbackWorker:
+        kind = ClaimWorker if self._feedback.claims else AnnounceWorker
+        worker = kind(walk, self._board, sliceable=traits.sliceable, forward=traits.has_forward)
+        self._machine = worker
+        return worker
+
+    def _payload(self, slot: int) -> NDArray[np.float64]:
+        # Under claim it goes into the sum, or nowhere.
+        return self._scratch if self._feedback.claims else super()._payload(slot)
+
+    def _look(self) -> None:
+        super()._look()
+        self._look_at_board()
+
+    def _look_at_board(self) -> bool:
+        """Whether the visit under way is still wanted."""
+        now_ns = monotonic_ns()
+        if self._machine.look(1e-9 * (now_ns - self._began_ns)):
+            return True
+        self._visit_began_ns = now_ns
+        return False
+
+    def _deliver(self, instruction: Deliver) -> bool:
+        visit = instruction.visit
+        width = self._add_value(visit)
+        if instruction.due_s > 0:
+            why = self._sleep_until(instruction.due_s)
+            if why != "due":
+                return why != "stopped"
+        machine = self._machine
+        if not all_finite(self._payload(visit.slot)[:width]):
+            machine.rejected(visit)
+            self._push(self._begun, visit.slot, False, self._visit_began_ns, wake=True)
+        elif not isinstance(machine, ClaimWorker):
+            machine.delivered()
+            self._push(self._begun, visit.slot, True, self._visit_began_ns, wake=True)
+        elif machine.committed():
+            self._add(visit, machine.sum_size)
+        return True
+
+    def _add_value(self, visit: Visit) -> int:
+        """Complete the payload with the loss, if that is asked for: its length."""
+        width = visit.stop - visit.start
+        if self._with_value and visit.stop == self._coordinates:
+            assert self._value is not None
+            self._payload(visit.slot)[width] = self._value(visit.ranges, visit.coefficients)
+            width += 1
+        return width
+
+    def _sleep_until(self, due_s: float) -> str:
+        """Wait for the moment: "due", or "stopped", or "dropped" if the visit is not wanted any more."""
+        due_ns = self._began_ns + int(due_s * 1e9) if math.isfinite(due_s) else None
+        while True:
+            until_ns = monotonic_ns() + _SLICE_NS
+            if due_ns is not None:
+                until_ns = min(until_ns, due_ns)
+            why = self._channel.sleep_until(
+                self._index, self._begun, until_ns, self._wake, self._inbox.descriptor
+            )
+            if why == "stopped":
+                return why
+            if why == "finished":
+                self._machine.abandon()
+                return "dropped"
+            if why == "orders":
+                self._take_orders()
+            if not self._look_at_board():
+                return "dropped"
+            if due_ns is not None and monotonic_ns() >= due_ns:
+                return "due"
+
+    def _add(self, visit: Visit, size: int) -> None:
+        """Add the payload to the sum as its visit number `size`, from 1."""
+        if size == 1:
+            while not self._is_sum_read():
+                if self._channel.is_over(self._begun):
+                    return
+                time.sleep(SLICE_S)
+            self._sum[:] = 0.0
+        width = visit.stop - visit.start
+        self._sum[visit.start : visit.stop] += self._scratch[:width]
+        if self._with_value and visit.stop == self._coordinates:
+            self._sum[-1] += self._scratch[width]
+        ended_ns = monotonic_ns()
+        self._record[0] = size
+        self._record[3 * size - 2 : 3 * size + 1] = (visit.slot, self._visit_began_ns, ended_ns)
+        self._visit_began_ns = ended_ns
+
+    def _is_sum_read(self) -> bool:
+        """Whether the master has taken the last sum, or never will."""
+        if self._last_sum is None:
+            return True
+        iteration, generation, cell = self._last_sum
+        return (
+            iteration != self._begun
+            or generation != self._board.generation()
+            or self._board.is_announced(iteration, cell)
+        )
+
+    def _send_sum(self, instruction: SendSum) -> None:
+        visits = instruction.visits
+        if visits:
+            self._last_sum = self._begun, instruction.generation, visits[0].cell
+        slot = self._feedback.slots + instruction.generation
+        self._push(self._begun, slot, bool(visits), self._visit_began_ns, wake=True)
