@@ -121,7 +121,9 @@ def test_a_schedule_keeps_its_payload():
 def test_other_payloads_are_refused():
     with pytest.raises(ArgumentValueError, match="payload: expected one of float32, float64; got 'float16'"):
         cyclic("float16")
-    with pytest.raises(ArgumentValueError, match="payload: expected 'float64' with feedback='claim', got 'float32'"):
+    with pytest.raises(
+        ArgumentValueError, match="payload: expected 'float64' with feedback='claim', got 'float32'"
+    ):
         replace(shared_samples_schedule(4, 10, [[0, 1], [2, 3]]), payload="float32")
 
 
