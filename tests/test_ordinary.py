@@ -112,7 +112,7 @@ class Collecting(Plain):
         workers = schedule.workers
         self.batch = 1  # arrivals that the collector finds at once
         self.signal = Signal(mmap.mmap(-1, Signal.bytes(workers, 1000)), workers, 1000)
-        self.offsets = payload_offsets(slot_widths(schedule))
+        self.offsets = payload_offsets(slot_widths(schedule), np.dtype(np.float64))
         memory = np.zeros(int(self.offsets[-1]) // 8)
         for slot, payload in enumerate(payloads):
             first = int(self.offsets[slot]) // 8

@@ -18,6 +18,7 @@ from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder, Instruction
 from cgc_fast.engines import Collecting, Delivered, Engine, Event, Lost, Ready, Summed
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
 from cgc_fast.ordinary import Left, OrdinaryIterations
+from cgc_fast.payloads import loss_of, loss_size
 from cgc_fast.reports import (
     Delivery,
     EventLog,
@@ -63,7 +64,8 @@ class Block:
 
 def slot_widths(schedule: Schedule) -> NDArray[np.int64]:
     """Values of the payload of each row of each cell: its coordinates and, at the end of theta, the loss."""
-    widths = [cell.width + (cell.stop == schedule.coordinates) for cell in schedule.cells]
+    loss = loss_size(np.dtype(schedule.payload))
+    widths = [cell.width + (loss if cell.stop == schedule.coordinates else 0) for cell in schedule.cells]
     return np.repeat(np.array(widths, dtype=np.int64), np.diff(schedule.row_offsets))
 
 
@@ -123,7 +125,7 @@ class Master:
             np.zeros(count, dtype=np.int64) for _ in range(4)
         )
         self._ordinary: OrdinaryIterations | None = None
-        if isinstance(engine, Collecting) and self._feedback == "none":
+        if isinstance(engine, Collecting) and self._feedback == "none" and schedule.payload == "float64":
             self._ordinary = OrdinaryIterations(schedule, engine)
         self._is_ordinary = False  # the iteration under way
         self._all_well = True  # at the end of the last iteration
@@ -480,7 +482,7 @@ class Master:
             if self._with_value:
                 # One by one, in the order of the rows, as the compiled core does it.
                 terms = zip(instruction.vector.tolist(), payloads, strict=True)
-                self.loss += sum(a * float(payload[cell.width]) for a, payload in terms)
+                self.loss += sum(a * float(loss_of(payload, cell.width)[0]) for a, payload in terms)
             payloads = [payload[: cell.width] for payload in payloads]
         weighted_sum(payloads, instruction.vector, self._gradient[cell.start : cell.stop], True)
 

@@ -85,7 +85,7 @@ class OrdinaryIterations:
     Parameters
     ----------
     schedule : Schedule
-        Without feedback.
+        Without feedback, and with float64 payloads.
     engine : Collecting
     """
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ __all__ = [
     "Ready",
     "Summed",
     "Visited",
+    "WithoutFeedback",
 ]
 
 
@@ -71,6 +72,8 @@ class Job:
         What workers learn of each other.
     cells : int
         How many the schedule has; asked for with feedback only.
+    payload : dtype
+        Of the payloads: float64, or float32, to which a worker rounds what it has computed in float64.
     """
 
     problem: Problem
@@ -80,6 +83,7 @@ class Job:
     slot_widths: NDArray[np.int64]
     feedback: Feedback = "none"
     cells: int = 0
+    payload: np.dtype[Any] = np.dtype(np.float64)  # noqa: RUF009
 
 
 class Delivered(NamedTuple):
@@ -132,6 +136,28 @@ class Ready:
 
 
 Event = Delivered | Summed | Lost | Ready
+
+
+class WithoutFeedback:
+    """The part of an engine that only schedules with feedback ask for, where it runs none of them."""
+
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def withdraw(self, worker: int) -> int:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def committed_by(self, iteration: int, cell: int) -> int | None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def sum_of(self, worker: int) -> NDArray[np.float64]:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+
 Presence = Literal["there", "starting", "gone"]
 
 
@@ -221,7 +247,7 @@ class Engine(Protocol):
     def process_ids(self) -> Sequence[int | None]:
         """Operating system ids of the workers; None where there is none."""
 
-    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+    def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of a payload delivered in the iteration under way; valid until the next `start`."""
 
     def clock_s(self) -> float:
