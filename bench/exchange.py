@@ -2,8 +2,9 @@
 
 The same problem, kernels and sums for worker processes of cgc_fast, mpi4py, `multiprocessing.Pool` and
 `multiprocessing.Pipe`, each written as its own users would. Uncoded: every row is needed, so that nothing
-depends on who is fast. Run as ``python exchange.py HOW WORKERS CELLS ITERATIONS`` (under mpiexec for mpi4py);
-prints one JSON line: seconds per iteration, and processor seconds of all processes per iteration.
+depends on who is fast. Run as ``python exchange.py HOW WORKERS CELLS ITERATIONS`` (under mpiexec for
+mpi4py); prints one JSON line: seconds per iteration, and processor seconds of all processes per iteration. A
+fifth way, "alone", exchanges nothing: what the kernels of one worker and all sums take in one process.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def measured(step, problem, iterations, pids):
     thetas = generator.normal(size=(4, COORDINATES))
     for theta in thetas:
         gradient, expected = step(theta), problem.gradient(theta)
-        assert abs(gradient - expected).max() <= 1e-12 * abs(expected).max() * len(pids)
+        assert abs(gradient - expected).max() <= 1e-12 * abs(expected).max() * (1 + len(pids))
     for i in range(WARM_UP):
         step(thetas[i % 4])
     seconds = []
@@ -85,6 +86,38 @@ def run_cgc(workers, cells, iterations):
     with cgc.Cluster(Schedule(workers, COORDINATES, tiles, walks), problem) as cluster:
         pids = [worker.process_id for worker in cluster.health().workers]
         return measured(lambda theta: cluster.gradient(theta, out=out), problem, iterations, pids)
+
+
+# --- alone -----------------------------------------------------------------------------------------------
+
+
+def run_alone(workers, cells, iterations):
+    """Kernels and sums called as the others call them, one worker after the other, nothing handed over."""
+    from cgc_fast.combine import weighted_sum
+
+    problem, blocks, one = problem_of(workers), columns(cells), np.ones(1)
+    shards = [problem.shard(ranges_of(w)) for w in range(workers)]
+    payloads = np.empty((workers, COORDINATES))
+    gradient = np.empty(COORDINATES)
+    kernels, sums = [], []
+
+    def step(theta):
+        for worker, shard in enumerate(shards):
+            began = time.perf_counter()
+            shard.begin(theta, 1)
+            for a, b in blocks:
+                shard.derivatives(a, b, ranges_of(worker), one, payloads[worker, a:b])
+            kernels.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        gradient[:] = 0.0
+        for worker in range(workers):
+            for a, b in blocks:
+                weighted_sum([payloads[worker, a:b]], one, out=gradient[a:b], accumulate=True)
+        sums.append(time.perf_counter() - began)
+        return gradient
+
+    result = measured(step, problem, iterations, [])
+    return {**result, "kernels_s": float(np.median(kernels)), "sums_s": float(np.median(sums))}
 
 
 # --- mpi4py ----------------------------------------------------------------------------------------------
@@ -259,7 +292,7 @@ def run_pipes(workers, cells, iterations):
     return result
 
 
-HOW = {"cgc_fast": run_cgc, "mpi4py": run_mpi, "pool": run_pool, "pipes": run_pipes}
+HOW = {"alone": run_alone, "cgc_fast": run_cgc, "mpi4py": run_mpi, "pool": run_pool, "pipes": run_pipes}
 
 if __name__ == "__main__":
     result = HOW[sys.argv[1]](*map(int, sys.argv[2:]))

@@ -303,7 +303,8 @@ class Master:
             self._delivered += found.delivered
             if len(found.record.arrivals) > 0:
                 assert isinstance(self._measured, MeasuredTimes)
-                self._measured.walked(found.delivered, found.ended_s, report.elapsed_s)
+                began_ns = found.record.began_ns
+                self._measured.walked(found.delivered, found.last_ended_ns, began_ns, report.elapsed_s)
             self.loss = found.loss
         self._decoder.skip(report.iteration)
         self._skipped += 1

@@ -69,13 +69,13 @@ class Left:
 class Finished(NamedTuple):
     """An iteration that ended as it began.
 
-    `delivered`: payloads of each worker (N,); `ended_s`: when it completed the last; `loss`: of the decoded
-    cells, if it was asked for.
+    `delivered`: payloads of each worker (N,); `last_ended_ns`: when it completed the last; `loss`: of the
+    decoded cells, if it was asked for.
     """
 
     record: Record
     delivered: NDArray[np.int64]
-    ended_s: NDArray[np.float64]
+    last_ended_ns: NDArray[np.int64]
     loss: float
 
 
@@ -193,9 +193,7 @@ class OrdinaryIterations:
         collector = self._engine.running_collector()
         if collector.iteration != iteration:
             return None
-        delivered, last_ended_ns = collector.tally()
-        ended_s = (1e-9 * (last_ended_ns - record.began_ns)).astype(np.float64, copy=False)
-        return Finished(record, delivered, ended_s, collector.loss)
+        return Finished(record, *collector.tally(), collector.loss)
 
     def record(self, *, at_once: bool = True) -> Record | None:
         """What happened so far; None while, with `at_once`, another thread waits for more."""

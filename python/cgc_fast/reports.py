@@ -242,6 +242,19 @@ class Health:
         return "\n".join(lines)
 
 
+# Cycle times, and which of them are bounds.
+_Row = tuple[Sequence[float] | NDArray[np.float64], Sequence[bool] | NDArray[np.bool_]]
+
+
+class _Walked(NamedTuple):
+    """What `MeasuredTimes.walked` was told: cycle times for whoever asks for them."""
+
+    delivered: NDArray[np.int64]
+    last_ended_ns: NDArray[np.int64]
+    began_ns: int
+    elapsed_s: float
+
+
 class MeasuredTimes:
     """Cycle times of the workers, an iteration a row, as far as their deliveries tell.
 
@@ -263,9 +276,8 @@ class MeasuredTimes:
             min((c for c in mine.values() if c > 0), default=math.inf) for mine in arrival_cycles
         ]
         self._first = np.array(self._first_cycles)
-        # Cycle times, and which of them are bounds.
-        self._rows: deque[tuple[Sequence[float] | NDArray[np.float64], Sequence[bool] | NDArray[np.bool_]]]
-        self._rows = deque(maxlen=_MOST_ITERATIONS)
+        # As they ended: they do so while somebody waits.
+        self._rows: deque[_Row | _Walked] = deque(maxlen=_MOST_ITERATIONS)
         self._now: list[float | None] = [None] * len(arrival_cycles)
         # What a worker was ordered to visit besides, slot -> cycles; and the cycles of what it did of that.
         self._orders: list[dict[int, float]] = [{} for _ in arrival_cycles]
@@ -304,22 +316,36 @@ class MeasuredTimes:
         # A worker without any work took longer than nothing.
         self._rows.append((tuple(times), tuple([now is None for now in self._now])))
 
-    def walked(self, delivered: NDArray[np.int64], ended_s: NDArray[np.float64], elapsed_s: float) -> None:
+    def walked(
+        self,
+        delivered: NDArray[np.int64],
+        last_ended_ns: NDArray[np.int64],
+        began_ns: int,
+        elapsed_s: float,
+    ) -> None:
         """Add a row of workers that did their walks and nothing else.
 
         Parameters
         ----------
         delivered : ndarray of int64 (N,)
             So many visits of its walk each has delivered.
-        ended_s : ndarray of float64 (N,)
+        last_ended_ns : ndarray of int64 (N,)
             When the last of them was complete.
+        began_ns : int
+            When the iteration began.
         elapsed_s : float
             As in `finish`.
         """
-        cycles = self._cycles_done[self._everybody, np.minimum(delivered, self._most)]
+        self._rows.append(_Walked(delivered, last_ended_ns, began_ns, elapsed_s))
+
+    def _finished(self, row: _Row | _Walked) -> _Row:
+        if not isinstance(row, _Walked):
+            return row
+        cycles = self._cycles_done[self._everybody, np.minimum(row.delivered, self._most)]
         unknown = cycles == 0
-        bounds = elapsed_s / self._first
-        self._rows.append((np.divide(ended_s, cycles, out=bounds, where=~unknown), unknown))
+        times = row.elapsed_s / self._first
+        np.divide(1e-9 * (row.last_ended_ns - row.began_ns), cycles, out=times, where=~unknown)
+        return times, unknown
 
     def _tried_s(self, worker: int, elapsed_s: float) -> float:
         """For how long a worker that delivered nothing was at its first visit."""
@@ -327,7 +353,7 @@ class MeasuredTimes:
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""
-        rows = list(self._rows)  # another thread may add to them
+        rows = [self._finished(row) for row in list(self._rows)]  # another thread may add to them
         if not rows:
             raise ArgumentValueError("trace: no iteration has been measured yet; compute a gradient first")
         return np.array([times for times, _ in rows]), np.array([marks for _, marks in rows])
@@ -336,7 +362,9 @@ class MeasuredTimes:
         """Median of the last iterations (N,), NaN where nothing was measured."""
         rows = [
             np.where(censored, np.nan, times)
-            for times, censored in (self._rows[i] for i in range(-min(_RECENT, len(self._rows)), 0))
+            for times, censored in (
+                self._finished(self._rows[i]) for i in range(-min(_RECENT, len(self._rows)), 0)
+            )
         ]
         medians = np.full(len(self._now), np.nan)
         if rows:
