@@ -193,6 +193,13 @@ class Engine(Protocol):
     def order(self, worker: int, visits: Sequence[Visit]) -> None:
         """Let a worker visit these too, in the iteration under way, before the rest of its walk."""
 
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Run another job from now on, between two iterations, with the same workers, samples and feedback.
+
+        Returns when every worker that is there has taken it up. Who has not within its patience is killed;
+        `Lost` follows. Successors that are being started are started again.
+        """
+
     def replace(self, worker: int) -> None:
         """Start a successor of a lost worker, in the background; `Ready` follows, or `Lost`."""
 

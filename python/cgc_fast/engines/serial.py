@@ -106,6 +106,12 @@ class SerialEngine:
         if not any(entry[1] == worker for entry in self._due):
             self._schedule_next(worker)
 
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Take other walks."""
+        self._workers = self._machines(job)
+        self._slot_widths = job.slot_widths
+        self._due = []
+
     def announce(self, iteration: int, cells: Sequence[int]) -> None:
         """Never asked for: this engine is for schedules without feedback."""
         raise NotImplementedError("the schedule has no feedback")
