@@ -15,6 +15,7 @@ from cgc_fast.datasets import load_trace
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.scheme_search import (
     SEARCHES,
+    Limits,
     PlannedScheme,
     plan_fractional_repetition,
     plan_pairs,
@@ -31,7 +32,7 @@ from cgc_fast.scheme_search.composition import (
 )
 from cgc_fast.scheme_search.fractional_repetition import candidate_groups
 from cgc_fast.scheme_search.shared_samples import free_feedback
-from cgc_fast.schemes import uncoded_schedule
+from cgc_fast.schemes import scheme, uncoded_schedule
 from cgc_fast.schemes.circles import contiguous_groups, equal_bounds
 from cgc_fast.schemes.shared_samples import piece_bounds, shared_samples_schedule
 from cgc_fast.straggler_models import IdenticalLaw, LawPerWorker, Trace
@@ -132,12 +133,13 @@ class TestTargets:
         assert planned.parameters["cells"] < 200
 
     def test_pairs_that_are_told_send_half_of_what_uncoded_sends(self):
-        planned = plan_pairs(draws(20, 1000.0, 50), COORDINATES, Cost(20), feedback="announce")
+        planned = plan_pairs(draws(20, 1000.0, 50), COORDINATES, Cost(20))
+        schedule = scheme("pairs", 20, COORDINATES, **{**planned.parameters, "feedback": "announce"})
         times = draws(20, 1000.0, 50, seed=1)
-        told = cgc.simulate(planned.schedule(), times, samples=20, details=True)
+        told = cgc.simulate(schedule, times, samples=20, details=True)
         half = 0.5 * 20 * COORDINATES
         # Twice is sent only where a pair meets: at most a cell, or two if both finish at once.
-        widest = max(cell.width for cell in planned.schedule().cells)
+        widest = max(cell.width for cell in schedule.cells)
         assert (told.values_sent.sum(axis=1) >= half).all()
         assert (told.values_sent.sum(axis=1) <= half + 10 * widest).all()
 
@@ -147,7 +149,9 @@ class TestTargets:
         cost = Cost(20, 1.0, forward * COORDINATES)
         times = draws(20, 50.0, 300)
         bound = float(free_feedback(times, [range(20)], [0.0, 1.0], COORDINATES, cost).mean())
-        planned = plan_shared_samples(times, COORDINATES, cost, group=group, latency=delay * bound)
+        planned = plan_shared_samples(
+            times, COORDINATES, cost, group=group, limits=Limits(latency=delay * bound)
+        )
         groups, bounds = contiguous_groups(20, 20 // group), equal_bounds(20 // group)
         free = free_feedback(draws(20, 50.0, 300, seed=1), groups, bounds, COORDINATES, cost)
         mean, _ = fresh(planned, 50.0, cost, 300, latency=delay * bound)
@@ -292,7 +296,7 @@ class TestLimits:
         for walk in made.planned.schedule().walks:
             assert (np.diff([made.planned.schedule().cells[cell].start for cell in walk.cells]) > 0).all()
 
-    @pytest.mark.parametrize("name", sorted(SEARCHES))
+    @pytest.mark.parametrize("name", sorted({*SEARCHES} - {"load_balancing"}))
     def test_workers_that_never_answer(self, name):
         times = 1.0 + np.random.default_rng(0).exponential(1.0, (80, 6))
         times[np.arange(0, 80, 3), np.arange(0, 80, 3) % 6] = np.inf  # never two at once
@@ -309,7 +313,7 @@ class TestLimits:
             )
             assert told.planned.schedule().feedback == "announce"
             assert told.hold_out.runtime <= untold.hold_out.runtime
-        with pytest.raises(ArgumentValueError, match="feedback: expected none"):
+        with pytest.raises(ArgumentValueError, match="feedback: expected claim"):
             plan_scheme("shared_samples", model, 90, feedback="announce", draws=10)
         with pytest.raises(ArgumentValueError, match="feedback"):
             plan_scheme("pairs", model, 90, feedback="claim", draws=10)

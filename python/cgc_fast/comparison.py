@@ -277,6 +277,7 @@ def compare(
                 refusals.append(error)
                 planned.append(Entry(name, str(error), None))
                 continue
+            assert made.block_sizes is not None
             done = runtime(made.block_sizes, times, scheme=scheme, **_keywords(cost))
             note = f"{np.count_nonzero(made.block_sizes)} levels"
             planned.append(Entry(name, note, done, made.block_sizes))
@@ -348,6 +349,7 @@ def _means(times: Array, coordinates: int, cost: Cost) -> dict[str, float]:
     values = {entry.name: entry.mean for entry in _baselines(score, coordinates, cost, learn.times)}
     for scheme in SCHEMES:
         made = plan(times.shape[1], coordinates, learn, scheme=scheme, **_keywords(cost))
+        assert made.block_sizes is not None
         done = runtime(made.block_sizes, score, scheme=scheme, **_keywords(cost))
         values[scheme.replace("_", " ")] = float(done.mean())
     values["bound"] = float(baselines.lower_bound(score, coordinates, **_keywords(cost)).mean())

@@ -1,4 +1,4 @@
-"""A plan: block sizes for a straggler model, how good they are, and the schedule that they make."""
+"""A plan: a scheme with its parameters for a straggler model, how good it is, and the schedule it makes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast.arguments import Cost
+from cgc_fast.censoring import complete
 from cgc_fast.completion_report import CompletionReport
 from cgc_fast.errors import ArgumentValueError, unknown_name
 from cgc_fast.partition import redundancy_from_block_sizes
-from cgc_fast.runtime_model import completion_and_failure
+from cgc_fast.plotting import import_pyplot
+from cgc_fast.runtime_model import checked_thresholds, completion_and_failure
 from cgc_fast.sampled_plans import SampleReport
-from cgc_fast.straggler_models import StragglerModel, straggler_model_from_dict
+from cgc_fast.scheme_report import SchemeReport
+from cgc_fast.simulation import simulate
+from cgc_fast.straggler_models import StragglerModel, Trace, straggler_model_from_dict
 from cgc_fast.subgradient import plot_history
 
 if TYPE_CHECKING:
@@ -29,7 +33,8 @@ __all__ = ["Plan"]
 Array = NDArray[np.float64]
 
 _FORMAT = "cgc_fast plan"
-_VERSION = 1
+_VERSION = 2
+_READABLE = (1, _VERSION)  # version 1 has block sizes in any case, and no report on schemes
 
 # Entries that may be infinite or missing.
 _REAL_ENTRIES = (
@@ -39,34 +44,38 @@ _REAL_ENTRIES = (
     "relative_gap",
     "relaxed_gap",
 )
-_REPORTS: dict[str, type[SampleReport] | type[CompletionReport]] = {
+_REPORTS: dict[str, type[SampleReport] | type[CompletionReport] | type[SchemeReport]] = {
     "sample_report": SampleReport,
     "completion_report": CompletionReport,
+    "scheme_report": SchemeReport,
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Block sizes for a straggler model, and how good they are. Made by `plan`.
+    """A scheme with its parameters for a straggler model, and how good it is. Made by `plan`.
 
     Attributes
     ----------
     workers, coordinates : int
         N and L.
     scheme : str
-        "cyclic" or "fractional_repetition".
+        A name in `schemes.SCHEMES`; where "auto" was asked for, the winner.
     method : str
-        The method that gave the block sizes; where the best was asked for, the winner.
+        The method that gave the block sizes; where the best was asked for, the winner. "search" for schemes
+        without block sizes.
     objective : str
         What was optimised.
-    block_sizes : ndarray of int64 of shape (N,)
-        x: how many coordinates have redundancy n = 0..N-1; sum L. Read-only.
-    relaxed_block_sizes : ndarray of float64 of shape (N,)
+    block_sizes : ndarray of int64 of shape (N,) or None
+        x: how many coordinates have redundancy n = 0..N-1; sum L. Read-only. None for the method "search":
+        `parameters["schedule"]` takes its place.
+    relaxed_block_sizes : ndarray of float64 of shape (N,) or None
         Before rounding; sum L. Read-only.
     samples, cycles_per_derivative, forward_cycles : float
         M, b, c of the cost model.
     expected_runtime : float
-        Seconds, of the integer `block_sizes`, forward passes included.
+        Seconds, of the integer `block_sizes` or of the schedule, forward passes included. For "search" that
+        of draws which the parameters were not chosen on; they know nothing of tails that they do not show.
     expected_runtime_standard_error : float
         Of its Monte Carlo estimate; 0 where it is exact, also for a trace, whose rows are the model.
     lower_bound, relative_gap, relaxed_gap : float or None
@@ -75,14 +84,18 @@ class Plan:
     cycle_time : StragglerModel or None
         The model planned for; None in a loaded plan whose law could not be stored.
     parameters : dict
-        Everything else that was asked for: method, max_parts, min_redundancy, min_block, boundaries,
-        sequential, draws, seed.
+        Everything else that was asked for: method, max_parts, min_redundancy, max_values_sent, min_block,
+        boundaries, sequential, feedback, latency, draws, seed. For "search" also "schedule": what the
+        function of the scheme in `schemes` takes.
     sample_report : SampleReport or None
         For "sample_average", to whose sampled problem the certificate refers: in-sample and hold-out runtime,
         whether another plan was taken instead, and the scope of the certificate.
     completion_report : CompletionReport or None
         For the objective completion_probability: its value at the threshold, what bounds it, and the smallest
         threshold that is possible. The three entries above, which are in seconds, are None then.
+    scheme_report : SchemeReport or None
+        For "search" and "auto": runtime on draws not chosen on, storage and traffic; for "auto" of every
+        scheme that fits, with the margin and why the first one was chosen.
     history : ndarray of float64 of shape (iterations,) or None
         For "subgradient": the mean runtime of each iteration's batch of draws, before its step, in seconds,
         without forward passes. Read-only.
@@ -93,8 +106,8 @@ class Plan:
     scheme: str
     method: str
     objective: str
-    block_sizes: NDArray[np.int64]
-    relaxed_block_sizes: Array
+    block_sizes: NDArray[np.int64] | None
+    relaxed_block_sizes: Array | None
     samples: float
     cycles_per_derivative: float
     forward_cycles: float
@@ -107,21 +120,39 @@ class Plan:
     parameters: dict[str, Any]
     sample_report: SampleReport | None = None
     completion_report: CompletionReport | None = None
+    scheme_report: SchemeReport | None = None
     history: Array | None = None
 
     def __post_init__(self) -> None:
-        if self.history is not None:
-            self.history.flags.writeable = False
-        self.block_sizes.flags.writeable = False
-        self.relaxed_block_sizes.flags.writeable = False
+        for array in (self.history, self.block_sizes, self.relaxed_block_sizes):
+            if array is not None:
+                array.flags.writeable = False
 
     @property
     def coordinate_redundancy(self) -> NDArray[np.int64]:
-        """The coordinate view s, int64 (L,), ascending."""
-        return redundancy_from_block_sizes(self.block_sizes)
+        """The coordinate view s, int64 (L,): how many workers each coordinate can do without.
+
+        Ascending where there are block sizes.
+        """
+        if self.block_sizes is not None:
+            return redundancy_from_block_sizes(self.block_sizes)
+        schedule = self.schedule()
+        redundancy = np.full(self.coordinates, self.workers, dtype=np.int64)
+        for index, cell in enumerate(schedule.cells):
+            if not cell.is_empty:
+                own = redundancy[cell.start : cell.stop]
+                np.minimum(own, schedule.tolerance(index), out=own)
+        return redundancy
+
+    @property
+    def cost(self) -> Cost:
+        """M, b and c together."""
+        return Cost(self.samples, self.cycles_per_derivative, self.forward_cycles)
 
     def completion_probability(self, threshold: ArrayLike) -> float | Array:
         """P[tau <= t] of the integer block sizes; `cgc_fast.completion_probability` says how and how exactly.
+
+        Of a plan of the method "search": the fraction of `draws` simulated draws, or of a trace's rows.
 
         Raises
         ------
@@ -137,16 +168,35 @@ class Plan:
     def _completion(self, threshold: ArrayLike) -> tuple[float | Array, float | Array]:
         if self.cycle_time is None:
             raise ArgumentValueError("cycle_time: this plan was loaded without the law that it was made for")
-        cost = Cost(self.samples, self.cycles_per_derivative, self.forward_cycles)
         draws, seed = self.parameters["draws"], self.parameters["seed"]
+        if self.block_sizes is None:
+            done = np.sort(self._simulated(self.cycle_time))
+            given = checked_thresholds(threshold)
+            ended = np.count_nonzero(np.isfinite(done))
+            late = 1.0 - np.minimum(np.searchsorted(done, given, side="right"), ended) / len(done)
+            return (float(1.0 - late), float(late)) if given.ndim == 0 else (1.0 - late, late)
         return completion_and_failure(
             self.block_sizes,
             self.cycle_time,
             threshold,
-            cost,
+            self.cost,
             scheme=self.scheme,
             draws=draws,
             seed=seed,
+        )
+
+    def _simulated(self, model: StragglerModel) -> Array:
+        """Runtimes (S,) of as many draws as the plan was scored on, or of the rows of a trace."""
+        generator = np.random.default_rng(self.parameters["seed"])
+        model, _ = complete(model, generator)
+        times = model.times if isinstance(model, Trace) else model.draw(generator, self.parameters["draws"])
+        return simulate(
+            self.schedule(),
+            times,
+            samples=self.samples,
+            cycles_per_derivative=self.cycles_per_derivative,
+            forward_cycles=self.forward_cycles,
+            latency=self.parameters["latency"],
         )
 
     def schedule(self, code: str | None = None, seed: int = 0) -> Schedule:
@@ -157,15 +207,24 @@ class Plan:
         code : {"cyclic", "repetition"}, optional
             "cyclic": cyclic codes at every level; "repetition": fractional repetition with
             floor(N/(n+1)) groups at level n. By default the one that the plan was made for; its expected
-            runtime holds for that one.
+            runtime holds for that one. None for plans of the method "search", which have one schedule only.
         seed : int
             Of the cyclic encoding matrices.
 
         Raises
         ------
         ArgumentValueError
-            Unknown code.
+            Unknown code, or one for a plan without block sizes.
         """
+        if self.block_sizes is None:
+            if code is not None:
+                raise ArgumentValueError(
+                    f"code: expected None for a plan of the scheme {self.scheme} without block sizes, got "
+                    f"{code!r}"
+                )
+            from cgc_fast.schemes import scheme
+
+            return scheme(self.scheme, self.workers, self.coordinates, **self.parameters["schedule"])
         if code is None:
             code = "cyclic" if self.scheme == "cyclic" else "repetition"
         if code == "cyclic":
@@ -179,20 +238,28 @@ class Plan:
         raise unknown_name("code", code, ("cyclic", "repetition"))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Bars of the block sizes against the level, the relaxed ones as dots; needs matplotlib."""
-        import matplotlib.pyplot as plt
+        """Bars of the block sizes against the level, the relaxed ones as dots; needs matplotlib.
 
+        Without block sizes, the rectangle and the walks instead, as `Schedule.plot` draws them.
+        """
+        plt = import_pyplot()
+        achieved = f"{self.expected_runtime:.4g} s expected"
+        if self.completion_report is not None:
+            achieved = f"completed with probability {self.completion_report.text()}"
+        title = f"{self.scheme}, {self.method}: {achieved}"
+        if self.block_sizes is None:
+            ax = self.schedule().plot(ax)
+            ax.set_title(title, loc="left", fontsize=11, pad=34)
+            return ax
         if ax is None:
             _, ax = plt.subplots()
         levels = np.arange(self.workers)
         ax.bar(levels, self.block_sizes, label="block sizes")
+        assert self.relaxed_block_sizes is not None
         ax.plot(levels, self.relaxed_block_sizes, "k.", label="before rounding")
         ax.set_xlabel("redundancy level n")
         ax.set_ylabel("coordinates")
-        achieved = f"{self.expected_runtime:.4g} s expected"
-        if self.completion_report is not None:
-            achieved = f"completed with probability {self.completion_report.text()}"
-        ax.set_title(f"{self.scheme}, {self.method}: {achieved}")
+        ax.set_title(title)
         ax.legend()
         return ax
 
@@ -229,8 +296,8 @@ class Plan:
             "scheme": self.scheme,
             "method": self.method,
             "objective": self.objective,
-            "block_sizes": self.block_sizes.tolist(),
-            "relaxed_block_sizes": self.relaxed_block_sizes.tolist(),
+            "block_sizes": _array_to_json(self.block_sizes),
+            "relaxed_block_sizes": _array_to_json(self.relaxed_block_sizes),
             "samples": self.samples,
             "cycles_per_derivative": self.cycles_per_derivative,
             "forward_cycles": self.forward_cycles,
@@ -238,7 +305,7 @@ class Plan:
             "cycle_time": None if self.cycle_time is None else self.cycle_time.to_dict(),
             "parameters": self.parameters,
             **{entry: _report_to_json(getattr(self, entry)) for entry in _REPORTS},
-            "history": None if self.history is None else self.history.tolist(),
+            "history": _array_to_json(self.history),
         }
 
     @classmethod
@@ -258,32 +325,29 @@ class Plan:
                 raise ArgumentValueError(f"{name}: expected a plan as JSON; {error}") from error
         if not isinstance(form, dict) or form.get("format") != _FORMAT:
             raise ArgumentValueError(f"{name}: expected a plan written by Plan.save")
-        if form["version"] != _VERSION:
+        if form["version"] not in _READABLE:
             raise ArgumentValueError(
-                f"{name}: expected a plan of version {_VERSION}, got version {form['version']}, written by "
-                "another release of cgc_fast"
+                f"{name}: expected a plan of version {' or '.join(map(str, _READABLE))}, got version "
+                f"{form['version']}, written by another release of cgc_fast"
             )
         try:
             entries = {**form, **{entry: _from_json(form[entry]) for entry in _REAL_ENTRIES}}
-            entries["block_sizes"] = np.array(form["block_sizes"], dtype=np.int64)
-            entries["relaxed_block_sizes"] = np.array(form["relaxed_block_sizes"], dtype=np.float64)
+            entries["block_sizes"] = _array_from_json(form["block_sizes"], np.int64)
+            entries["relaxed_block_sizes"] = _array_from_json(form["relaxed_block_sizes"], np.float64)
             entries["cycle_time"] = straggler_model_from_dict(form["cycle_time"])
             for entry, report in _REPORTS.items():
                 made = form.get(entry)  # plans written before there was such a report lack it
                 entries[entry] = None if made is None else report.from_dict(made)
-            history = form.get("history")  # older files have none
-            entries["history"] = None if history is None else np.array(history, dtype=np.float64)
+            entries["history"] = _array_from_json(form.get("history"), np.float64)  # older files have none
             return cls(**{field.name: entries[field.name] for field in fields(cls)})
         except KeyError as error:
             raise ArgumentValueError(f"{name}: the plan has no entry {error}") from error
 
     def summary(self) -> str:
         """A few lines for reading."""
-        used = np.flatnonzero(self.block_sizes)
         error = self.expected_runtime_standard_error
         accuracy = "exact" if error == 0 else f"standard error {error:.2g} s"
         condition = "" if self.cycle_time is None else self.cycle_time.condition
-        blocks = ", ".join(f"{self.block_sizes[n]} at {n}" for n in used[:8])
         return "\n".join(
             (
                 f"{self.scheme} plan, {self.workers} workers, {self.coordinates} coordinates",
@@ -292,16 +356,30 @@ class Plan:
                 f"expected runtime  {self.expected_runtime:.6g} s ({accuracy})",
                 *([] if not condition else [f"                  {condition}"]),
                 *self._certificate(),
-                f"coordinates at redundancy levels  {blocks}{', ...' if len(used) > 8 else ''}",
+                *self._blocks(),
+                *([] if self.scheme_report is None else self.scheme_report.lines()),
                 f"cost              samples {self.samples:g}, cycles per derivative "
                 f"{self.cycles_per_derivative:g}, forward cycles {self.forward_cycles:g}",
                 f"cycle time        {self.cycle_time if self.cycle_time is not None else 'not stored'}",
             )
         )
 
+    def _blocks(self) -> list[str]:
+        """Line on the block sizes, for the summary."""
+        if self.block_sizes is None:
+            return []
+        used = np.flatnonzero(self.block_sizes)
+        blocks = ", ".join(f"{self.block_sizes[n]} at {n}" for n in used[:8])
+        return [f"coordinates at redundancy levels  {blocks}{', ...' if len(used) > 8 else ''}"]
+
     def _certificate(self) -> list[str]:
         """Lines on the certificate of a sampled problem, for the summary."""
         report = self.sample_report
+        if self.relative_gap is not None and self.block_sizes is None:
+            return [
+                f"certificate       within {self.relative_gap:.2g} of the best on the draws that it was made "
+                "from, for its numbers of groups"
+            ]
         if report is None or self.relative_gap is None:
             return []
         lines = [
@@ -319,9 +397,10 @@ class Plan:
     def __repr__(self) -> str:
         return (
             f"Plan(workers={self.workers}, coordinates={self.coordinates}, scheme={self.scheme!r}, "
-            f"method={self.method!r}, expected_runtime={self.expected_runtime:.6g}, "
-            + (f"completed={self.completion_report.text()!r}, " if self.completion_report else "")
-            + f"levels used={np.count_nonzero(self.block_sizes)})"
+            f"method={self.method!r}, expected_runtime={self.expected_runtime:.6g}"
+            + (f", completed={self.completion_report.text()!r}" if self.completion_report else "")
+            + ("" if self.block_sizes is None else f", levels used={np.count_nonzero(self.block_sizes)}")
+            + ")"
         )
 
 
@@ -333,5 +412,13 @@ def _from_json(value: float | str | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _report_to_json(report: SampleReport | CompletionReport | None) -> dict[str, Any] | None:
+def _array_to_json(array: NDArray[Any] | None) -> list[Any] | None:
+    return None if array is None else array.tolist()
+
+
+def _array_from_json(values: list[Any] | None, kind: type[np.generic]) -> NDArray[Any] | None:
+    return None if values is None else np.array(values, dtype=kind)
+
+
+def _report_to_json(report: SampleReport | CompletionReport | SchemeReport | None) -> dict[str, Any] | None:
     return None if report is None else report.to_dict()

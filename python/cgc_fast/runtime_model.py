@@ -281,9 +281,7 @@ def completion_and_failure(
     levels = make_levels(scheme, len(sizes))
     model = as_straggler_model(cycle_time, len(sizes))
     draws, seed = integer("draws", draws, 1), integer("seed", seed, 0)
-    given = numbers("threshold", threshold, "seconds")
-    if not np.all(given >= 0):
-        raise ArgumentValueError("threshold: expected seconds >= 0, got NaN or a negative number")
+    given = checked_thresholds(threshold)
     times = np.ascontiguousarray(given, dtype=np.float64).ravel()
     if scheme == "cyclic" and completion_solvable(model):
         inside, failure = ExactRuntime(model).probabilities(times, level_cycles(sizes, cost))
@@ -297,6 +295,14 @@ def completion_and_failure(
     if given.ndim == 0:
         return float(inside[0]), float(failure[0])
     return inside.reshape(given.shape), failure.reshape(given.shape)
+
+
+def checked_thresholds(threshold: ArrayLike) -> Array:
+    """Thresholds as an array of any shape, none of them negative or NaN."""
+    given = np.asarray(numbers("threshold", threshold, "seconds"), dtype=np.float64)
+    if not np.all(given >= 0):
+        raise ArgumentValueError("threshold: expected seconds >= 0, got NaN or a negative number")
+    return given
 
 
 def completion_of_draws(

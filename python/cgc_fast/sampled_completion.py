@@ -18,6 +18,7 @@ from scipy import optimize
 from cgc_fast.arguments import Cost
 from cgc_fast.closed_forms import equalised_block_sizes
 from cgc_fast.forward_search import neighbours
+from cgc_fast.hold_out import halves, is_larger, per_iteration, standard_error
 from cgc_fast.levels import Levels
 from cgc_fast.straggler_models import StragglerModel, Trace
 
@@ -38,8 +39,6 @@ _QUANTILES = (0.5, 0.9, 0.99)
 _MOST_SETS = 40
 # Lowest levels that are tried where workers may never answer.
 _MOST_LOWEST = 10
-# A one-level plan replaces the best on the sample if it is better on the hold-out by so many standard errors.
-_NOISE = 2.0
 # Share that a climb gives to every level that it may use.
 _NEW = 1e-3
 _LARGEST_EXPONENT = 200.0
@@ -98,9 +97,7 @@ def sampled_completion(
         return _Sample(levels, times, count, coordinates, cost, threshold, thin, rounded)
 
     if isinstance(model, Trace):
-        iterations = len(model.times) // repeats
-        cut = (iterations + 1) // 2 * repeats
-        sample, hold_out = make(model.times[:cut], repeats), make(model.times[cut:], repeats)
+        sample, hold_out = (make(half, repeats) for half in halves(model.times, repeats))
         everything = make(model.times, repeats)
     else:
         count = min(draws, max(1, _ENTRIES // levels.workers))
@@ -116,8 +113,7 @@ def sampled_completion(
         others = sample.one_level_sizes()
         seen = {name: hold_out.completed(one) for name, one in others.items()}
         name = max(sorted(seen), key=lambda name: float(seen[name].mean()))
-        difference = seen[name] - own
-        replaced = several and len(own) > 1 and difference.mean() > _NOISE * _standard_error(difference)
+        replaced = several and is_larger(seen[name], own)
         if replaced:
             sizes, own = others[name], seen[name]
             report["in_sample_probability"] = sample.probability(sizes)
@@ -125,8 +121,8 @@ def sampled_completion(
             "one_level": name,
             "one_level_hold_out_probability": float(seen[name].mean()),
             "hold_out_probability": float(own.mean()),
-            "hold_out_standard_error": _standard_error(own) if len(own) > 1 else None,
-            "replaced": bool(replaced),
+            "hold_out_standard_error": standard_error(own) if len(own) > 1 else None,
+            "replaced": replaced,
         }
     if everything is not sample:
         sizes = (
@@ -169,7 +165,7 @@ class _Sample:
     def completed(self, sizes: Array) -> Array:
         """Whether each iteration completes in time (count,), averaged over its imputations."""
         done = self.levels.runtimes(self.times, self.statistics, self.rounded(sizes), self.cost)
-        return np.asarray((done <= self.threshold).reshape(self.count, self.repeats).mean(axis=1))
+        return per_iteration(done <= self.threshold, self.repeats)
 
     def probability(self, sizes: Array) -> float:
         return float(self.completed(sizes).mean())
@@ -312,7 +308,3 @@ class _Sample:
         sizes = np.zeros(len(self.levels.work))
         sizes[level] = self.coordinates
         return sizes
-
-
-def _standard_error(values: Array) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cgc_fast.arguments import Cost
 from cgc_fast.errors import NotCertified
 from cgc_fast.forward_search import EXHAUSTIVE, search_levels
+from cgc_fast.hold_out import halves, is_larger, per_iteration, standard_error
 from cgc_fast.levels import Levels
 from cgc_fast.partition import round_block_sizes
 from cgc_fast.sample_average import GAP, Minimum, SampleAverage
@@ -27,8 +28,6 @@ Mask = NDArray[np.bool_]
 # Proposals of other methods from the rows of a trace: sizes (K,) by name, one or more of each.
 Rivals = Callable[[Array], dict[str, list[Array]]]
 
-# Another plan replaces the optimum if it is better on the hold-out by so many standard errors.
-_NOISE = 2.0
 # Statistics that are kept at once: 128 MiB.
 _ENTRIES = 2**24
 
@@ -149,10 +148,9 @@ def sampled_plan(
 
     Notes
     -----
-    A trace is split in time, the first half of its iterations to optimise over: neighbouring iterations may
-    be dependent, so that rows picked at random would leak from one half into the other. If what the first
-    half gives is not refused on the second, the plan is the optimum of all rows; otherwise it is what the
-    method chosen there makes of all rows. The certificate refers to all rows.
+    A trace is split in time (`halves`), the first half of its iterations to optimise over. If what that gives
+    is not refused on the second, the plan is the optimum of all rows; otherwise it is what the method chosen
+    there makes of all rows. The certificate refers to all rows.
 
     With a forward pass (c > 0) the set of levels is searched (`search_levels`) and the certificate refers to
     that set. For fractional repetition the bound takes the forward pass of the samples of each level alone,
@@ -165,11 +163,10 @@ def sampled_plan(
     """
     problem = _Problem(levels, usable, coordinates, cost, min_block, boundaries)
     if isinstance(model, Trace):
-        iterations = len(model.times) // repeats
-        cut = (iterations + 1) // 2 * repeats
+        first, second = halves(model.times, repeats)
         # In random order, because the search over sets looks at the first rows only.
-        sample = _Sample(problem, generators[0].permutation(model.times[:cut]), repeats)
-        hold_out = _Sample(problem, model.times[cut:], repeats)
+        sample = _Sample(problem, generators[0].permutation(first), repeats)
+        hold_out = _Sample(problem, second, repeats)
         everything = _Sample(problem, generators[0].permutation(model.times), repeats)
     else:
         count = min(draws, max(1, _ENTRIES // levels.workers))
@@ -177,7 +174,7 @@ def sampled_plan(
         hold_out = _Sample(problem, model.draw(generators[1], count))
 
     sizes, best = sample.fit()
-    found = rivals(model.times[:cut]) if rivals is not None and isinstance(model, Trace) else {}
+    found = rivals(first) if rivals is not None and isinstance(model, Trace) else {}
     sizes, entries = _judge(sample, hold_out, sizes, sample.others(found))
     if isinstance(model, Trace):
         sizes, best = everything.fit()
@@ -260,7 +257,7 @@ class _Sample:
     def runtimes(self, sizes: Array) -> Array:
         """Seconds of each iteration, averaged over its imputations if these are still neighbours."""
         runtimes = self.problem.levels.runtimes(self.times, self.statistics, sizes, self.problem.cost)
-        return np.asarray(runtimes.reshape(self.count, self.repeats).mean(axis=1))
+        return per_iteration(runtimes, self.repeats)
 
     def mean(self, sizes: Array) -> float:
         return float(self.runtimes(sizes).mean())
@@ -345,25 +342,15 @@ def _judge(
         ranked = sorted(others, key=lambda name: (float(seen[name].mean()), name != "uncoded"))
         entries["one_level"] = next(name for name in ranked if name in ("single_level", "uncoded"))
         entries["one_level_hold_out_runtime"] = float(seen[entries["one_level"]].mean())
-        better = [name for name in ranked if _exceeds(own, seen[name])]
+        better = [name for name in ranked if is_larger(own, seen[name])]
         if better:
             entries["replaced"], entries["chosen"] = True, better[0]
             sizes, own = others[better[0]], seen[better[0]]
         entries["hold_out_runtime"] = float(own.mean())
-        entries["hold_out_standard_error"] = _standard_error(own) if len(own) > 1 else None
+        entries["hold_out_standard_error"] = standard_error(own) if len(own) > 1 else None
     entries["in_sample_runtime"] = sample.mean(rounded(sizes))
     return sizes, entries
 
 
-def _exceeds(runtimes: Array, others: Array) -> bool:
-    """Whether the mean is larger than that of others, on the same draws, by more than noise."""
-    difference = runtimes - others
-    return len(difference) > 1 and bool(difference.mean() > _NOISE * _standard_error(difference))
-
-
 def _gap(value: float, lower_bound: float) -> float:
     return value / lower_bound - 1.0 if lower_bound > 0.0 else math.inf
-
-
-def _standard_error(values: Array) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values)))

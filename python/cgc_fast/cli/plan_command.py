@@ -1,4 +1,4 @@
-"""`cgc-fast plan`: block sizes for a straggler model, as a table, JSON or a file."""
+"""`cgc-fast plan`: a scheme with its parameters for a straggler model, as a table, JSON or a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cgc_fast.cli.options import CyclesPerDerivative, CycleTime, ForwardCycles, Samples, TraceFile, Workers
-from cgc_fast.planning import METHODS, OBJECTIVES, Plan
+from cgc_fast.planning import METHODS, OBJECTIVES, SCHEMES, Plan
 from cgc_fast.planning import plan as make_plan
 from cgc_fast.straggler_models import StragglerModel, Trace, parse_law
 
@@ -29,12 +29,15 @@ def plan(
         float | None,
         typer.Option(help="Seconds, for completion_probability: the probability to complete by then."),
     ] = None,
-    scheme: Annotated[str, typer.Option(help="cyclic or fractional_repetition.")] = "cyclic",
+    scheme: Annotated[
+        str, typer.Option(help=f"{', '.join(SCHEMES)}; auto takes the best that fits.")
+    ] = "cyclic",
     method: Annotated[
         str | None,
         typer.Option(
             help=f"{', '.join(METHODS)}; for completion_probability "
-            f"{', '.join(OBJECTIVES['completion_probability'])}. By default the best."
+            f"{', '.join(OBJECTIVES['completion_probability'])}. By default the best. Schemes without block "
+            "sizes have only search."
         ),
     ] = None,
     samples: Samples = 1.0,
@@ -42,13 +45,24 @@ def plan(
     forward_cycles: ForwardCycles = 0.0,
     max_parts: Annotated[int | None, typer.Option(help="Most parts of M/N samples a worker holds.")] = None,
     min_redundancy: Annotated[int, typer.Option(help="Least number of missing workers to survive.")] = 0,
+    max_values_sent: Annotated[
+        float | None, typer.Option(help="Most values that a worker may send, in multiples of L.")
+    ] = None,
     min_block: Annotated[int, typer.Option(help="Least size of a block that is not empty.")] = 1,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Workers walk coordinates in rising order only.")
+    ] = False,
+    feedback: Annotated[
+        str | None,
+        typer.Option(help="What workers may learn: none, announce (what is decoded), or claim."),
+    ] = None,
+    latency: Annotated[float, typer.Option(help="Seconds that feedback takes.")] = 0.0,
     draws: Annotated[int, typer.Option(help="Monte Carlo draws.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     save: Annotated[Path | None, typer.Option(help="Write the plan to this file, for Plan.load.")] = None,
 ) -> None:
-    """Plan block sizes for a straggler model and show how good they are."""
+    """Plan a scheme for a straggler model and show how good it is."""
     model = read_cycle_time(cycle_time, trace)
     made = make_plan(
         _number_of_workers(workers, model),
@@ -63,7 +77,11 @@ def plan(
         forward_cycles=forward_cycles,
         max_parts=max_parts,
         min_redundancy=min_redundancy,
+        max_values_sent=max_values_sent,
         min_block=min_block,
+        sequential=sequential,
+        feedback=feedback,  # type: ignore[arg-type]
+        latency=latency,
         draws=draws,
         seed=seed,
     )
@@ -95,7 +113,9 @@ def _number_of_workers(workers: int | None, model: object) -> int:
 
 def _show(made: Plan) -> None:
     console = Console()
-    console.print(made.summary(), highlight=False)
+    console.print(made.summary(), highlight=False, soft_wrap=True)
+    if made.block_sizes is None or made.relaxed_block_sizes is None:
+        return
     table = Table("redundancy", "coordinates", "share", "before rounding")
     for level in np.flatnonzero(made.block_sizes):
         size = int(made.block_sizes[level])

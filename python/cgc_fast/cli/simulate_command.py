@@ -16,14 +16,16 @@ from rich.table import Table
 from cgc_fast.cli.options import LAW_HELP, CyclesPerDerivative, ForwardCycles, Samples, TraceFile, Workers
 from cgc_fast.cli.plan_command import read_cycle_time
 from cgc_fast.errors import ArgumentValueError, unknown_name
+from cgc_fast.planning import SCHEMES as PLANNED
 from cgc_fast.planning import Plan
 from cgc_fast.planning import plan as make_plan
-from cgc_fast.schemes import SCHEMES, single_level_schedule, uncoded_schedule
+from cgc_fast.schemes import single_level_schedule, uncoded_schedule
 from cgc_fast.simulation import simulate as simulate_draws
 from cgc_fast.straggler_models import StragglerModel, as_straggler_model
 
 __all__ = ["simulate"]
 
+SCHEMES = ("uncoded", "single_level", *PLANNED)
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _SHOWN = (0.05, 0.5, 0.95)
 
@@ -48,6 +50,10 @@ def simulate(
     cycles_per_derivative: CyclesPerDerivative = 1.0,
     forward_cycles: ForwardCycles = 0.0,
     delay: Annotated[float, typer.Option(help="Seconds that a message to the master takes.")] = 0.0,
+    latency: Annotated[
+        float | None,
+        typer.Option(help="Seconds that feedback takes; by default what a plan was made for, or 0."),
+    ] = None,
     draws: Annotated[int, typer.Option(min=1, help="Iterations to simulate.")] = 5_000,
     seed: Annotated[int, typer.Option(help="Seed of the draws and of the plan.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
@@ -71,12 +77,15 @@ def simulate(
             samples=samples,
             cycles_per_derivative=cycles_per_derivative,
             forward_cycles=forward_cycles,
+            latency=0.0 if latency is None else latency,
             seed=seed,
         )
     model = made.cycle_time if given is None else as_straggler_model(given, made.workers)
     if model is None:
         raise ArgumentValueError("the plan names no law of the cycle times: give --cycle-time or --trace")
-    results = _compare(made, model, draws, seed, delay)
+    if latency is None:
+        latency = made.parameters.get("latency", 0.0)
+    results = _compare(made, model, draws, seed, delay=delay, latency=latency)
     if as_json:
         made_for = {"workers": made.workers, "coordinates": made.coordinates, "method": made.method}
         results_on = {"draws": draws, "seed": seed, "schemes": results}
@@ -107,7 +116,9 @@ def _make_plan(
     return make_plan(workers, coordinates, cycle_time, scheme=scheme, method=method, **others)
 
 
-def _compare(made: Plan, model: StragglerModel, draws: int, seed: int, delay: float) -> list[dict[str, Any]]:
+def _compare(
+    made: Plan, model: StragglerModel, draws: int, seed: int, *, delay: float, latency: float
+) -> list[dict[str, Any]]:
     """Statistics of the plan and of the baselines, on the same draws."""
     times = model.draw(np.random.default_rng(seed), draws)
     # What a single level costs is proportional to n + 1, forward passes included.
@@ -127,6 +138,7 @@ def _compare(made: Plan, model: StragglerModel, draws: int, seed: int, delay: fl
             cycles_per_derivative=made.cycles_per_derivative,
             forward_cycles=made.forward_cycles,
             delay=delay,
+            latency=latency,
         )
         for name, schedule in schedules.items()
     }

@@ -158,7 +158,7 @@ def _result(run: Any, uncoded: Any, accuracy: tuple[float, float]) -> dict[str, 
     return {
         "scheme": run.name,
         "method": run.plan.method,
-        "block_sizes": run.plan.block_sizes.tolist(),
+        "block_sizes": None if run.plan.block_sizes is None else run.plan.block_sizes.tolist(),
         "planned_s": run.plan.expected_runtime,
         "simulated_s": float(run.simulated_s.mean()),
         "measured_s": float(run.measured_s.mean()),

@@ -13,7 +13,18 @@ from cgc_fast._core import CoverTimes
 from cgc_fast.arguments import Cost
 from cgc_fast.schemes.circles import Block, directions
 
-__all__ = ["Layout", "Sizes", "cover_times", "mean_runtime", "optimise_sizes", "runtimes", "shares_to_sizes"]
+__all__ = [
+    "Layout",
+    "Sizes",
+    "cover_times",
+    "descend",
+    "mean_runtime",
+    "optimise_sizes",
+    "replace_block",
+    "runtimes",
+    "shares_to_sizes",
+    "without",
+]
 
 Array = NDArray[np.float64]
 
@@ -170,12 +181,12 @@ def optimise_sizes(
         value, slopes = problem.mean(point)
         return value / scale, (slopes - slopes @ point) * point / scale
 
-    logarithms, value = _descend(objective, np.maximum(np.log(shares / shares.max()), _FLOOR), most)
+    logarithms, value = descend(objective, np.maximum(np.log(shares / shares.max()), _FLOOR), most)
     weights = np.exp(logarithms)
     return Sizes(layout, weights / weights.sum(), value * scale)
 
 
-def _descend(
+def descend(
     objective: Callable[[Array], tuple[float, Array]], point: Array, most: int
 ) -> tuple[Array, float]:
     """Quasi-Newton (BFGS) steps with halving, in coordinates >= _FLOOR; a dozen of them at most.

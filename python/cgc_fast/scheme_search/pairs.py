@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost
 from cgc_fast.errors import ArgumentValueError
-from cgc_fast.schedule import Feedback
 from cgc_fast.scheme_search.block_search import Layout, runtimes
 from cgc_fast.scheme_search.composition import Composition, in_order
-from cgc_fast.scheme_search.planned import PlannedScheme, Score, score
+from cgc_fast.scheme_search.planned import Limits, PlannedScheme, Score, score
 from cgc_fast.schemes.circles import Block
 from cgc_fast.schemes.pairs import pairs_schedule
 
@@ -37,9 +36,7 @@ def plan_pairs(
     cost: Cost | None = None,
     *,
     composition: Composition | None = None,
-    feedback: Feedback = "none",
-    latency: float = 0.0,
-    max_parts: int | None = None,
+    limits: Limits | None = None,
     loss: float = _LOSS,
     max_messages: int = _MESSAGES,
 ) -> PlannedScheme:
@@ -55,10 +52,8 @@ def plan_pairs(
         M, b and c.
     composition : Composition, optional
         Neighbours in its order are pairs, with samples by its weights.
-    feedback : {"none", "announce"}
-        What the workers learn; latency seconds late.
-    max_parts : int, optional
-        Most samples that a worker may hold, in parts M/N.
+    limits : Limits, optional
+        Parts that a worker may hold and losses to survive.
     loss : float
         The cells are cut until the mean is within this of that of infinitely narrow ones, relatively.
     max_messages : int
@@ -72,7 +67,7 @@ def plan_pairs(
     Raises
     ------
     ArgumentValueError
-        One worker only, or nothing that fits in `max_parts`.
+        One worker only, or limits that no pairs fit in.
 
     Notes
     -----
@@ -80,15 +75,22 @@ def plan_pairs(
     in the middle of the circle, or stays alone with a part of the samples that suits it.
     """
     cost = Cost() if cost is None else cost
+    limits = Limits() if limits is None else limits
     workers = times.shape[1]
     if workers < 2:
         raise ArgumentValueError("scheme pairs: expected at least 2 workers, got 1")
+    if limits.min_redundancy > 1:
+        raise ArgumentValueError(
+            f"scheme pairs: expected min_redundancy <= 1 (a pair survives one death), got "
+            f"{limits.min_redundancy}"
+        )
     composition = in_order(workers) if composition is None else composition
     everything = np.ones(1)
     best: tuple[float, Layout, str] | None = None
     for pairs, bounds, name in _candidates(composition):
-        held = workers * float(np.diff(bounds).max())
-        if max_parts is not None and held > max_parts * (1 + 1e-9):
+        if not limits.room_for(workers * float(np.diff(bounds).max())):
+            continue
+        if min(map(len, pairs)) <= limits.min_redundancy:
             continue
         layout = Layout((Block(1, pairs, bounds, starts=2),))
         value = float(runtimes(layout, everything, times, coordinates, cost).mean())
@@ -96,15 +98,15 @@ def plan_pairs(
             best = value, layout, name
     if best is None:
         raise ArgumentValueError(
-            f"max_parts: no pairs ({composition.name}) fit in {max_parts} parts; expected at least 2, or "
-            "equal weights"
+            f"max_parts: no pairs ({composition.name}) fit in {limits.max_parts} parts; expected at least 2, "
+            "or equal weights"
         )
     value, layout, name = best
     block = layout.blocks[0]
     parameters: dict[str, Any] = {
         "pairs": [list(pair) for pair in block.groups],
         "bounds": list(block.bounds),
-        "feedback": feedback,
+        "feedback": "none",
     }
     most = min(coordinates, max_messages)
     points, weights = _meetings(layout, times, coordinates, cost)
@@ -115,7 +117,7 @@ def plan_pairs(
         cells = min(cells, most)
         uniform: dict[str, Any] = {"cells": cells}
         for cut in (uniform, {**uniform, "cuts": _fitted_cuts(points, weights, cells)}):
-            tried = _score({**parameters, **cut}, times, coordinates, cost, latency)
+            tried = _score({**parameters, **cut}, times, coordinates, cost)
             if found is None or tried.runtime < found.runtime:
                 found, chosen = tried, cut
         assert found is not None
@@ -133,9 +135,9 @@ def plan_pairs(
     )
 
 
-def _score(parameters: dict[str, Any], times: Array, coordinates: int, cost: Cost, latency: float) -> Score:
+def _score(parameters: dict[str, Any], times: Array, coordinates: int, cost: Cost) -> Score:
     schedule = pairs_schedule(times.shape[1], coordinates, **parameters)
-    return score(schedule, times, cost, latency=latency)
+    return score(schedule, times, cost)
 
 
 def _meetings(layout: Layout, times: Array, coordinates: int, cost: Cost) -> tuple[Array, Array]:

@@ -10,13 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost
+from cgc_fast.hold_out import standard_error
 from cgc_fast.schedule import Schedule
 from cgc_fast.schemes import scheme
 from cgc_fast.simulation import simulate
 
-__all__ = ["PlannedScheme", "Score", "score"]
+__all__ = ["Limits", "PlannedScheme", "Score", "score"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the parameters of a scheme must respect, and what feedback takes.
+
+    Attributes
+    ----------
+    max_parts : int or None
+        Most samples that a worker may hold, in parts M/N.
+    min_redundancy : int
+        Workers that every cell survives the loss of.
+    latency : float
+        Seconds from a claim to its answer, or that an announcement takes.
+    """
+
+    max_parts: int | None = None
+    min_redundancy: int = 0
+    latency: float = 0.0
+
+    def room_for(self, parts: float) -> bool:
+        """Whether a worker may hold so many parts; one in a billion for the rounding of fractions."""
+        return self.max_parts is None or parts <= self.max_parts * (1.0 + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -30,10 +54,9 @@ class Score:
     @classmethod
     def of(cls, runtimes: Array) -> Score:
         """Score of runtimes (S,)."""
-        count = len(runtimes)
         mean = float(runtimes.mean())
-        error = float(runtimes.std(ddof=1) / count**0.5) if count > 1 and np.isfinite(mean) else None
-        return cls(mean, error, count)
+        known = len(runtimes) > 1 and np.isfinite(mean)
+        return cls(mean, standard_error(runtimes) if known else None, len(runtimes))
 
 
 @dataclass(frozen=True)

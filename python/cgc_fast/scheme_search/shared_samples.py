@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cgc_fast.arguments import Cost, integer
 from cgc_fast.errors import ArgumentValueError
 from cgc_fast.scheme_search.composition import Composition, bounds_within, in_order
-from cgc_fast.scheme_search.planned import PlannedScheme, Score, score
+from cgc_fast.scheme_search.planned import Limits, PlannedScheme, Score, score
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 
 __all__ = ["free_feedback", "plan_shared_samples"]
@@ -45,8 +45,7 @@ def plan_shared_samples(
     *,
     group: int | None = None,
     composition: Composition | None = None,
-    max_parts: int | None = None,
-    latency: float = 0.0,
+    limits: Limits | None = None,
     loss: float = _LOSS,
     max_pieces: int = _PIECES,
 ) -> PlannedScheme:
@@ -61,14 +60,12 @@ def plan_shared_samples(
     cost : Cost, optional
         M, b and c.
     group : int, optional
-        Workers of a group, the most parts that each must hold; all by default. Where N is not a multiple,
-        some groups have fewer.
+        Workers of a group, the most parts that each must hold; as many as may be by default. Where N is not
+        a multiple, some groups have fewer.
     composition : Composition, optional
         Order and weights of the workers.
-    max_parts : int, optional
-        Most samples that a worker may hold, in parts M/N.
-    latency : float
-        Seconds from a claim to its answer.
+    limits : Limits, optional
+        Parts that a worker may hold, losses to survive, and the seconds from a claim to its answer.
     loss : float
         Pieces are made smaller until the mean is within this of that of free feedback, relatively.
     max_pieces : int
@@ -82,7 +79,7 @@ def plan_shared_samples(
     Raises
     ------
     ArgumentValueError
-        A group needs more samples than `max_parts` allows.
+        A group needs more samples than it may hold, or is too small for the losses that it is to survive.
 
     Notes
     -----
@@ -90,19 +87,27 @@ def plan_shared_samples(
     nothing else: claims are made ahead. Large pieces first and small ones last make few claims do.
     """
     cost = Cost() if cost is None else cost
+    limits = Limits() if limits is None else limits
     workers = times.shape[1]
     composition = in_order(workers) if composition is None else composition
-    most = workers if group is None else integer("group", group, 1, workers)
+    if group is None:
+        group = workers if limits.max_parts is None else min(workers, limits.max_parts)
+    most = integer("group", group, 1, workers)
     count = -(-workers // most)
+    if workers // count <= limits.min_redundancy:
+        raise ArgumentValueError(
+            f"scheme shared_samples: expected max_parts > min_redundancy, got groups of {most} workers, "
+            f"which do not survive the loss of {limits.min_redundancy}"
+        )
     members = composition.groups(count)
     bounds = composition.proportional_bounds(count)
-    if max_parts is not None:
-        bounds = bounds_within(bounds, max_parts / workers)
+    if limits.max_parts is not None:
+        bounds = bounds_within(bounds, limits.max_parts / workers)
     held = workers * float(np.diff(bounds).max())
-    if max_parts is not None and held > max_parts * (1 + 1e-9):
+    if not limits.room_for(held):
         raise ArgumentValueError(
             f"max_parts: groups of {most} ({composition.name}) hold up to {held:g} parts, expected at most "
-            f"{max_parts}"
+            f"{limits.max_parts}"
         )
     few = times[:_FEW]
     done = np.isfinite(free_feedback(few, members, bounds, coordinates, cost))
@@ -119,11 +124,11 @@ def plan_shared_samples(
     while True:
         for ratio in _RATIOS:
             schedule = shared_samples_schedule(workers, coordinates, **parameters, pieces=pieces, ratio=ratio)
-            found = score(schedule, few, cost, latency=latency)
+            found = score(schedule, few, cost, latency=limits.latency)
             if best is None or found.runtime < best[0].runtime:
                 best = found, pieces, ratio
         assert best is not None
-        if best[0].runtime <= free * (1.0 + loss) + latency or pieces == limit:
+        if best[0].runtime <= free * (1.0 + loss) + limits.latency or pieces == limit:
             break
         pieces = min(limit, 2 * pieces)
     found, pieces, ratio = best
@@ -137,6 +142,6 @@ def plan_shared_samples(
             "composition": composition.name,
             "free_feedback_runtime": free,
             "loss": found.runtime / free - 1.0,
-            "latency": latency,
+            "latency": limits.latency,
         },
     )

@@ -20,7 +20,7 @@ from cgc_fast.scheme_search.block_search import (
     without,
 )
 from cgc_fast.scheme_search.composition import Composition, in_order
-from cgc_fast.scheme_search.planned import PlannedScheme, Score, score
+from cgc_fast.scheme_search.planned import Limits, PlannedScheme, Score, score
 from cgc_fast.schemes.circles import Block, circle_schedule
 
 __all__ = ["plan_walked"]
@@ -44,8 +44,7 @@ def plan_walked(
     cost: Cost | None = None,
     *,
     composition: Composition | None = None,
-    max_parts: int | None = None,
-    min_redundancy: int = 0,
+    limits: Limits | None = None,
     swaps: int = 60,
     loss: float = _LOSS,
     max_messages: int = _MESSAGES,
@@ -65,10 +64,8 @@ def plan_walked(
         M, b and c.
     composition : Composition, optional
         Order and weights of the workers.
-    max_parts : int, optional
-        Most samples that a worker may hold, in parts M/N.
-    min_redundancy : int
-        Workers that every cell survives the loss of.
+    limits : Limits, optional
+        Parts that a worker may hold and losses to survive.
     swaps : int
         Exchanges of two places on the last circle that are tried.
     loss : float
@@ -96,19 +93,20 @@ def plan_walked(
     few as `loss` allows. It takes about 2 s for N = 20 and 5 s for N = 48.
     """
     cost = Cost() if cost is None else cost
+    limits = Limits() if limits is None else limits
     workers = times.shape[1]
     composition = in_order(workers) if composition is None else composition
-    usable = usable_groups(composition, max_parts, min_redundancy)
+    usable = usable_groups(composition, limits)
     few = times[:_FEW]
     ends = []
     families = _families(usable) if like is None else [_family(like)]
     for counts, walked in families:
         layout = make_layout(composition, counts, walked)
-        if fits(layout, max_parts):
+        if fits(layout, limits):
             ends.append(_drop_small(optimise_sizes(layout, few, coordinates, cost), few, coordinates, cost))
     if not ends:
         raise ArgumentValueError(
-            f"max_parts: none of the layouts ({composition.name}) fits in {max_parts} parts a worker"
+            f"max_parts: none of the layouts ({composition.name}) fits in {limits.max_parts} parts a worker"
         )
     ends.sort(key=lambda end: end.value)
     considered = [_describe(end) for end in _distinct(ends)]
@@ -118,7 +116,7 @@ def plan_walked(
     ]
     if like is None:
         followed += [
-            _improve(end, composition, usable, max_parts, times, coordinates, cost)
+            _improve(end, composition, usable, limits, times, coordinates, cost)
             for end in sorted(followed, key=lambda end: end.value)[:_FOLLOWED]
         ]
 
@@ -148,22 +146,27 @@ def plan_walked(
     )
 
 
-def usable_groups(composition: Composition, max_parts: int | None, min_redundancy: int) -> list[int]:
+def usable_groups(composition: Composition, limits: Limits) -> list[int]:
     """Numbers of groups, falling, that survive the loss of workers and fit in what one may hold."""
     workers = composition.workers
-    counts = []
-    for g in sorted({workers // r for r in range(1, workers + 1)}, reverse=True):
-        members = workers // g  # of the smallest
-        if members <= min_redundancy:
-            continue
-        if max_parts is None or workers * max(np.diff(composition.bounds(g))) <= max_parts * (1 + 1e-9):
-            counts.append(g)
+    counts = sorted({workers // r for r in range(1, workers + 1)}, reverse=True)
+    counts = [
+        g
+        for g in counts
+        if workers // g > limits.min_redundancy  # members of the smallest
+        and limits.room_for(workers * float(np.diff(composition.bounds(g)).max()))
+    ]
     if not counts:
-        raise ArgumentValueError(
-            f"max_parts, min_redundancy: no groups survive the loss of {min_redundancy} workers with at most "
-            f"{max_parts} parts a worker; expected max_parts >= min_redundancy + 1"
-        )
+        raise no_groups(limits)
     return counts
+
+
+def no_groups(limits: Limits) -> ArgumentValueError:
+    """Make the error for limits that no groups fit in."""
+    return ArgumentValueError(
+        f"max_parts, min_redundancy: no groups survive the loss of {limits.min_redundancy} workers with at "
+        f"most {limits.max_parts} parts a worker; expected max_parts >= min_redundancy + 1"
+    )
 
 
 def make_layout(composition: Composition, counts: Iterable[int], walked: Iterable[int]) -> Layout:
@@ -178,10 +181,9 @@ def make_layout(composition: Composition, counts: Iterable[int], walked: Iterabl
     )
 
 
-def fits(layout: Layout, max_parts: int | None) -> bool:
-    """Whether nobody has to hold more."""
-    workers = layout.blocks[0].workers
-    return max_parts is None or float(layout.touched()[-1].max()) * workers <= max_parts * (1 + 1e-9)
+def fits(layout: Layout, limits: Limits) -> bool:
+    """Whether nobody has to hold more than allowed."""
+    return limits.room_for(float(layout.touched()[-1].max()) * layout.blocks[0].workers)
 
 
 def _families(usable: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -242,7 +244,7 @@ def _improve(
     here: Sizes,
     composition: Composition,
     usable: Sequence[int],
-    max_parts: int | None,
+    limits: Limits,
     times: Array,
     coordinates: int,
     cost: Cost,
@@ -262,7 +264,7 @@ def _improve(
         moves += [([g for g in counts if g != gone], walked - {gone}) for gone in counts if len(counts) > 1]
         for new, walks in moves:
             layout = make_layout(composition, new, walks)
-            if _key(layout) in looked_at or not fits(layout, max_parts):
+            if _key(layout) in looked_at or not fits(layout, limits):
                 continue
             looked_at.add(_key(layout))
             start = np.array([share_of.get(g, 0.1) for g in new])

@@ -13,6 +13,7 @@ from cgc_fast.errors import unknown_name
 from cgc_fast.schedule import Schedule
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+from cgc_fast.schemes.load_balancing import load_balancing_schedule
 from cgc_fast.schemes.pairs import pairs_schedule
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
@@ -23,6 +24,7 @@ __all__ = [
     "SCHEMES",
     "cyclic_schedule",
     "fractional_repetition_schedule",
+    "load_balancing_schedule",
     "pairs_schedule",
     "scheme",
     "shared_samples_schedule",
@@ -35,6 +37,7 @@ __all__ = [
 SCHEMES: dict[str, Callable[..., Schedule]] = {
     "uncoded": uncoded_schedule,
     "single_level": single_level_schedule,
+    "load_balancing": load_balancing_schedule,
     "cyclic": cyclic_schedule,
     "fractional_repetition": fractional_repetition_schedule,
     "pairs": pairs_schedule,

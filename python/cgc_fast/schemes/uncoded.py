@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cgc_fast.arguments import integer
-from cgc_fast.codes import RepetitionCode
-from cgc_fast.schedule import Cell, Schedule, Walk
+from cgc_fast.schedule import Schedule
+from cgc_fast.schemes.circles import equal_bounds
+from cgc_fast.schemes.load_balancing import load_balancing_schedule
 
 __all__ = ["uncoded_schedule"]
 
@@ -17,7 +18,5 @@ def uncoded_schedule(workers: int, coordinates: int) -> Schedule:
     workers, coordinates : int
         N and L, >= 1.
     """
-    workers, coordinates = integer("workers", workers, 1), integer("coordinates", coordinates, 1)
-    alone = RepetitionCode(1)
-    cells = tuple(Cell(0, coordinates, w / workers, (w + 1) / workers, alone) for w in range(workers))
-    return Schedule(workers, coordinates, cells, tuple(Walk([w], [0]) for w in range(workers)))
+    workers = integer("workers", workers, 1)
+    return load_balancing_schedule(workers, coordinates, equal_bounds(workers))
