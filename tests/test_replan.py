@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -27,9 +28,10 @@ WORKERS, SAMPLES, COORDINATES = 4, 23, 40
 EVERYTHING = single_level_schedule(WORKERS, COORDINATES, WORKERS - 1)  # all hold all samples
 CYCLIC = cyclic_schedule(WORKERS, COORDINATES, np.array([10, 12, 18, 0]))
 GROUPS = fractional_repetition_schedule(WORKERS, COORDINATES, np.array([10, 16, 0, 14]))
+SINGLE = dataclasses.replace(GROUPS, payload="float32")
 UNCODED = uncoded_schedule(WORKERS, COORDINATES)
 SEQUENCES = {
-    "no feedback": [EVERYTHING, CYCLIC, UNCODED, GROUPS, EVERYTHING, CYCLIC],
+    "no feedback": [EVERYTHING, CYCLIC, UNCODED, SINGLE, GROUPS, EVERYTHING, CYCLIC],
     "announce": [pairs_schedule(WORKERS, COORDINATES, cells=n, feedback="announce") for n in (2, 20, 5)],
     "claim": [
         shared_samples_schedule(WORKERS, COORDINATES, [range(WORKERS)], pieces=8),
@@ -54,7 +56,8 @@ class Run:
         self.cluster.close()
 
     def iterate(self, count=3):
-        promise = max(cell.code.promise for cell in self.cluster.schedule.cells)
+        schedule = self.cluster.schedule
+        promise = max(cell.code.promise_for(schedule.payload) for cell in schedule.cells)
         for _ in range(count):
             theta = self._generator.normal(size=COORDINATES)
             error = abs(self.cluster.gradient(theta) - self.problem.gradient(theta)).max()

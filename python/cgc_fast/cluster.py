@@ -460,6 +460,7 @@ class Cluster:
             slot_widths(schedule),
             schedule.feedback,
             len(schedule.cells),
+            np.dtype(schedule.payload),
         )
 
     # --- what is known of the workers -----------------------------------------------------------------
