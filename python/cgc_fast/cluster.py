@@ -7,18 +7,18 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast._core import all_finite
 from cgc_fast.arguments import Cost, quantity
-from cgc_fast.engines import ENGINES, Engine, Job, make_engine
+from cgc_fast.engines import ENGINES, Engine, Job, Replanning, make_engine
 from cgc_fast.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -210,11 +210,12 @@ class Cluster:
         Who computes what in which order; `plan.schedule()` makes one.
     problem : Problem
         The loss, a plain sum over samples. Each worker process holds a shard with only the samples it needs.
-    engine : {"processes", "serial"}
+    engine : {"processes", "serial", "mpi", "ray"}
         "processes": one process a worker on this machine. "serial": in this process, on a virtual clock.
+        "mpi": one rank a worker, see `cgc_fast.engines.mpi.run`. "ray": one actor a worker.
     cycle_times : array_like (I, N), optional
         Drawn cycle times, in seconds per cycle, a row an iteration: the clock of "serial" (all 1 by default),
-        emulated by "processes", whose workers then sleep so that their progress follows. Infinity: the worker
+        emulated by the others, whose workers then sleep so that their progress follows. Infinity: the worker
         never answers in that iteration. After I iterations the cluster refuses to go on.
     cycles_per_derivative : float
         b of the cost model, in cycles. Scales `cycle_times` and `trace`.
@@ -224,6 +225,8 @@ class Cluster:
         Called in each worker with its sample ranges (R, 2) to make its shard there, instead of sending it.
     events : path or text file, optional
         Where to write who delivered what when, as JSON lines; ``cgc-fast timeline`` draws them.
+    engine_options : mapping, optional
+        Of the engine: see `cgc_fast.engines.ray.RayEngine`. The others have none.
 
     Attributes
     ----------
@@ -254,6 +257,7 @@ class Cluster:
         forward_cycles: float | None = None,
         factory: Callable[[NDArray[np.int64]], Problem] | None = None,
         events: str | os.PathLike[str] | IO[str] | None = None,
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(schedule, Schedule):
             raise ArgumentTypeError(
@@ -282,7 +286,7 @@ class Cluster:
         self._threads: list[threading.Thread] = []
         self._log = None if events is None else EventLog(events, schedule)
         try:
-            running = make_engine(engine, job)
+            running = make_engine(engine, job, engine_options)
         except BaseException:
             if self._log is not None:
                 self._log.close()
@@ -422,7 +426,8 @@ class Cluster:
         Raises
         ------
         ArgumentValueError
-            It does not fit; the message says which worker lacks which samples. The cluster goes on as before.
+            It does not fit; the message says which worker lacks which samples. Or the engine is one whose
+            workers keep their walks. The cluster goes on as before.
         ClusterBusy, ClusterClosed
             An iteration is under way; there are no workers any more.
 
@@ -433,6 +438,11 @@ class Cluster:
         """
         self._check_open()
         schedule = _schedule_of(plan)
+        if not isinstance(self._master.engine, Replanning):
+            raise ArgumentValueError(
+                "engine: expected 'processes' or 'serial', whose workers can be given other walks: make a "
+                "new cluster for another plan"
+            )
         if schedule.workers != self.schedule.workers or schedule.feedback != self.schedule.feedback:
             raise ArgumentValueError(
                 f"plan: expected {self.schedule.workers} workers and feedback {self.schedule.feedback!r}, as "

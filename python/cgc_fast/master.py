@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cgc_fast._core import all_finite, plain_sum, weighted_sum
 from cgc_fast.arguments import Cost
 from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder, Instruction
-from cgc_fast.engines import Delivered, Engine, Event, Job, Lost, Ready, Summed
+from cgc_fast.engines import Delivered, Engine, Event, Job, Lost, Ready, Replanning, Summed
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
 from cgc_fast.payloads import loss_of, loss_size
 from cgc_fast.reports import (
@@ -130,6 +130,7 @@ class Master:
 
     def replan(self, schedule: Schedule, walks: list[list[Visit]], job: Job) -> None:
         """Go on by another schedule, of the same feedback, with the same workers and samples."""
+        assert isinstance(self.engine, Replanning)
         self.finish()
         patience_s = [self._supervisor.kill_after_s(w) for w in range(schedule.workers)]
         self.engine.replan(job, patience_s)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,19 @@ from cgc_fast.schedule import Feedback
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
-__all__ = ["Delivered", "Engine", "Event", "Job", "Lost", "Presence", "Ready", "Summed", "Visited"]
+__all__ = [
+    "Delivered",
+    "Engine",
+    "Event",
+    "Job",
+    "Lost",
+    "Presence",
+    "Ready",
+    "Replanning",
+    "Summed",
+    "Visited",
+    "WithoutFeedback",
+]
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,28 @@ class Ready:
 
 
 Event = Delivered | Summed | Lost | Ready
+
+
+class WithoutFeedback:
+    """The part of an engine that only schedules with feedback ask for, where it runs none of them."""
+
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def withdraw(self, worker: int) -> int:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def committed_by(self, iteration: int, cell: int) -> int | None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def sum_of(self, worker: int) -> NDArray[np.float64]:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+
 Presence = Literal["there", "starting", "gone"]
 
 
@@ -196,13 +230,6 @@ class Engine(Protocol):
     def order(self, worker: int, visits: Sequence[Visit]) -> None:
         """Let a worker visit these too, in the iteration under way, before the rest of its walk."""
 
-    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
-        """Run another job from now on, between two iterations, with the same workers, samples and feedback.
-
-        Returns when every worker that is there has taken it up. Who has not within its patience is killed;
-        `Lost` follows. Successors that are being started are started again.
-        """
-
     def replace(self, worker: int) -> None:
         """Start a successor of a lost worker, in the background; `Ready` follows, or `Lost`."""
 
@@ -235,3 +262,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release every process, descriptor and segment; may be called twice."""
+
+
+@runtime_checkable
+class Replanning(Protocol):
+    """What an engine offers besides if its workers can be given other walks."""
+
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Run another job from now on, between two iterations, with the same workers, samples and feedback.
+
+        Returns when every worker that is there has taken it up. Who has not within its patience is killed;
+        `Lost` follows. Successors that are being started are started again.
+        """

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import Signal, monotonic_ns
-from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready, Summed
+from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready, Summed, WithoutFeedback
 from cgc_fast.engines.launch import WorkerHandle, launch, pickled_for_worker, wake_descriptors
 from cgc_fast.engines.worker_process import (
     LENGTH_BYTES,
@@ -58,7 +58,7 @@ __all__ = ["ProcessEngine"]
 _LEAVE_S = 2.0  # how long a worker may take to leave when asked before it is killed
 
 
-class ProcessEngine:
+class ProcessEngine(WithoutFeedback):
     """Start the workers; see the module's picture. The constructor returns when all of them are ready."""
 
     def __init__(self, job: Job) -> None:
@@ -325,22 +325,6 @@ class ProcessEngine:
                 handle.process.kill()
         finally:
             memory.close()
-
-    def announce(self, iteration: int, cells: Sequence[int]) -> None:
-        """Never asked for: this engine is for schedules without feedback."""
-        raise NotImplementedError("the schedule has no feedback")
-
-    def withdraw(self, worker: int) -> int:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
-
-    def committed_by(self, iteration: int, cell: int) -> int | None:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
-
-    def sum_of(self, worker: int) -> NDArray[np.float64]:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
 
     def replace(self, worker: int) -> None:
         """Start a successor in a thread: it may take a while to pack its samples."""
