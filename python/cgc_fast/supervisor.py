@@ -155,6 +155,21 @@ class Supervisor:
         self._silent: frozenset[int] = frozenset()
         self._actions: list[Action] = []
 
+    def go_on_from(self, other: Supervisor) -> None:
+        """Take over the workers, and what was not done yet, from the supervisor of another schedule."""
+        self.records = other.records
+        self._actions = [action for action in other._actions if not isinstance(action, Order)]
+
+    def remember(self, signs: Sequence[SignOfLife]) -> None:
+        """Add to the histories what was seen since the last signs, between two iterations."""
+        for record, sign in zip(self.records, signs, strict=True):
+            record.longest_silence_s = max(record.longest_silence_s, sign.longest_s)
+
+    def kill_after_s(self, worker: int) -> float:
+        """Silence after which a worker is killed; `KILL_S` as long as nobody has a history."""
+        patience_s = self._kill_after_s(worker)
+        return patience_s if math.isfinite(patience_s) else KILL_S
+
     def begin(
         self,
         iteration: int,

@@ -17,6 +17,7 @@ from cgc_fast.engines.base import (
     Job,
     Lost,
     Ready,
+    Replanning,
     Summed,
     Visited,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Job",
     "Lost",
     "Ready",
+    "Replanning",
     "Summed",
     "Visited",
     "lead",

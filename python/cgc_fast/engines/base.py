@@ -45,6 +45,7 @@ __all__ = [
     "Lost",
     "Presence",
     "Ready",
+    "Replanning",
     "Summed",
     "Visited",
     "WithoutFeedback",
@@ -325,4 +326,16 @@ class Collecting(Protocol):
         """Arrivals, moments of cells and of blocks (`Collector.record`), and when the iteration began.
 
         None after the end of the engine or, with `at_once`, while another thread collects.
+        """
+
+
+@runtime_checkable
+class Replanning(Protocol):
+    """What an engine offers besides if its workers can be given other walks."""
+
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Run another job from now on, between two iterations, with the same workers, samples and feedback.
+
+        Returns when every worker that is there has taken it up. Who has not within its patience is killed;
+        `Lost` follows. Successors that are being started are started again.
         """
