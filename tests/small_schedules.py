@@ -31,7 +31,7 @@ class ListedCode(Code):
     def can_decode(self, rows):
         return len(set(rows)) >= self.required_rows
 
-    def decoding_vector(self, rows):
+    def decoding_vector(self, rows, dtype=np.float64):
         raise NotImplementedError
 
     def predicted_error(self, rows, vector):

@@ -20,7 +20,7 @@ LAYERS = [
     ["_core", "errors", "interrupts"],
     ["arguments", "partition"],
     ["cyclic_matrices"],
-    ["codes", "combine", "memory", "mixtures"],
+    ["codes", "combine", "memory", "mixtures", "payloads"],
     ["schedule", "plotting", "problems"],  # plotting is imported by Schedule.plot when called
     ["schemes", "straggler_models"],
     ["order_statistics", "simulation", "levels", "fitting"],

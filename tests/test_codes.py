@@ -441,27 +441,27 @@ def test_the_predicted_error_bounds_the_measured_one(workers, redundancy, kind):
         assert max(errors) <= predicted * np.abs(sums).sum(axis=0).max()
 
 
-def decoded_errors(code: CyclicCode, rows, vector, sums: np.ndarray) -> np.ndarray:
-    """Errors of decoding part sums (parts, L) in their own data type, relative to the sums of magnitudes."""
+def decoded_errors(code: CyclicCode, rows, vector, sums: np.ndarray, dtype: type) -> np.ndarray:
+    """Errors of decoding part sums (parts, L) sent as a data type, relative to the sums of magnitudes."""
     payloads = []
     for row in rows:
         parts, coefficients = code.support(row)
-        payload = np.zeros(sums.shape[1], sums.dtype)
-        for part, coefficient in zip(parts, coefficients.astype(sums.dtype), strict=True):
+        payload = np.zeros(sums.shape[1])
+        for part, coefficient in zip(parts, coefficients, strict=True):
             payload += coefficient * sums[part]
-        payloads.append(payload)
-    decoded = np.empty(sums.shape[1], sums.dtype)
+        payloads.append(payload.astype(dtype))
+    decoded = np.empty(sums.shape[1])
     _core.weighted_sum(payloads, vector, decoded)
     exact = [sum(map(Fraction, column)) for column in sums.T.tolist()]
     errors = [abs(float(Fraction(d) - e)) for d, e in zip(decoded.tolist(), exact, strict=True)]
-    return np.array(errors) / np.abs(sums.astype(np.float64)).sum(axis=0)
+    return np.array(errors) / np.abs(sums).sum(axis=0)
 
 
-def one_heavy_part(parts: int, rng: np.random.Generator, dtype: type) -> np.ndarray:
+def one_heavy_part(parts: int, rng: np.random.Generator) -> np.ndarray:
     """Part sums (parts, 6 parts): each part in turn has nearly all the weight, and every addition rounds."""
     sums = rng.uniform(-1e-3, 1e-3, (parts, 6 * parts))
     sums[np.arange(6 * parts) % parts, np.arange(6 * parts)] = rng.uniform(1, 2, 6 * parts)
-    return sums.astype(dtype)
+    return sums
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -473,7 +473,7 @@ def test_the_prediction_bounds_the_error_and_is_tight_on_typical_sets(workers, r
     for _ in range(5):
         rows = np.sort(rng.permutation(workers)[: code.required_rows])
         vector = code.decoding_vector(rows)
-        measured = decoded_errors(code, rows, vector, one_heavy_part(workers, rng, dtype)).max()
+        measured = decoded_errors(code, rows, vector, one_heavy_part(workers, rng), dtype).max()
         ratios.append(code.predicted_error(rows, vector, dtype) / measured)
     assert min(ratios) >= 1.0
     assert np.median(ratios) <= 10.0
@@ -489,7 +489,7 @@ def test_the_promise_for_float32_holds_or_names_the_alternative():
         sets += [rng.permutation(workers)[: code.required_rows] for _ in range(3)]
         for rows in sets:
             vector = code.decoding_vector(rows)
-            errors = decoded_errors(code, rows, vector, one_heavy_part(workers, rng, np.float32))
+            errors = decoded_errors(code, rows, vector, one_heavy_part(workers, rng), np.float32)
             assert errors.max() <= code.predicted_error(rows, vector, np.float32)
             assert errors.max() <= promise
             np.testing.assert_array_equal(code.decoding_vector(tuple(rows.tolist()), np.float32), vector)

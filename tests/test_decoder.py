@@ -294,7 +294,7 @@ def test_a_rejection_after_arrival_changes_nothing():
 class _Shy(RepetitionCode):
     """Refuses to decode from fewer than two rows, as the numerical guard may."""
 
-    def decoding_vector(self, rows):
+    def decoding_vector(self, rows, dtype=np.float64):
         if len(rows) < 2:
             raise NumericalError("scripted: one more row is needed")
         return np.array([0.5] * len(rows)) * 2 / len(rows)
@@ -339,7 +339,7 @@ def test_after_a_refusal_a_cell_lacks_one_more_row():
 
 def test_refused_with_all_rows_at_hand_lacks_for_ever():
     class Never(_Shy):
-        def decoding_vector(self, rows):
+        def decoding_vector(self, rows, dtype=np.float64):
             raise DecodeError("scripted")
 
     cell = Cell(0, 3, 0.0, 1.0, Never(2))

@@ -70,7 +70,7 @@ class ExactCode(Code):
     def can_decode(self, rows):
         return len(set(rows)) >= 2
 
-    def decoding_vector(self, rows):
+    def decoding_vector(self, rows, dtype=np.float64):
         if len(rows) < 2:
             raise DecodeError("scripted: two rows are needed")
         if tuple(rows) in self.refused:

@@ -191,7 +191,9 @@ def test_what_cannot_be_is_refused(arguments, match):
 
 
 def test_a_plan_without_block_sizes_has_one_schedule():
-    with pytest.raises(ArgumentValueError, match="code: expected None for a plan of the scheme pairs"):
+    with pytest.raises(
+        ArgumentValueError, match="code: expected None or 'auto' for a plan of the scheme pairs"
+    ):
         made("pairs").schedule("cyclic")
 
 

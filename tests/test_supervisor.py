@@ -387,7 +387,7 @@ def test_a_successor_is_not_told_to_repeat_nan_before_others():
 
 def test_the_refusal_of_the_guard_asks_for_one_more_row():
     class Guarded(RepetitionCode):
-        def decoding_vector(self, rows):
+        def decoding_vector(self, rows, dtype=np.float64):
             if len(rows) < 2:
                 raise NumericalError("scripted: one more row is needed")
             return np.array([1.0, *[0.0] * (len(rows) - 1)])

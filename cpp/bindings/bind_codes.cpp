@@ -134,10 +134,12 @@ void bind_codes(py::module_& module) {
                 return decoder.predicted_error(rows, coefficients, workspace, single);
             },
             py::arg("rows").noconvert(), py::arg("vector").noconvert(), py::arg("single") = false,
-            "Predicted error of decoding float64, or float32, payloads of these rows with this vector.")
+            "Predicted error of decoding float64 payloads of these rows with this vector; single: payloads "
+            "that "
+            "are rounded to float32 once.")
         .def(
             "profile",
-            [](const CyclicDecoder& decoder, const Array<Index>& straggler_array, int threads) {
+            [](const CyclicDecoder& decoder, const Array<Index>& straggler_array, int threads, bool single) {
                 const Matrix<const Index> stragglers = matrix(straggler_array, "stragglers");
                 if (stragglers.columns > decoder.redundancy())
                     throw std::invalid_argument("stragglers: expected at most " +
@@ -150,11 +152,11 @@ void bind_codes(py::module_& module) {
                 const View<double> errors = writable_vector(result, "errors");
                 {
                     py::gil_scoped_release release;
-                    decoder.profile(stragglers, errors, threads);
+                    decoder.profile(stragglers, errors, threads, single);
                 }
                 return result;
             },
-            py::arg("stragglers").noconvert(), py::arg("threads") = 1,
+            py::arg("stragglers").noconvert(), py::arg("threads") = 1, py::arg("single") = false,
             "Predicted error of the decoding vector of all rows but those of each straggler set.");
 
     module.def(

@@ -214,8 +214,8 @@ void CyclicDecoder::decode_in_order(View<const CyclicDecoder* const> codes, View
 // 41, 2019): by Hoeffding's inequality |sum delta c| > 6 u sqrt(sum c^2) has probability below 2 exp(-18) =
 // 3e-8, and below 2 exp(-54) if rounding errors are spread evenly over their range. For up to 36 terms it is
 // no matter of chance: sum |c| <= sqrt(36 sum c^2).
-//   float32 payloads: u = 2^-24, and the coefficients of rows and vector are rounded, too: two more terms of
-//   the kind of the products, s + 5.
+//   float32 payloads are these float64 sums, each rounded once more on its way, with v = 2^-24, and widened
+//   before they are multiplied and added: c = a_r p_r, sum c^2 <= max_j sum_r a_r^2 B_rj^2, comes on top.
 double CyclicDecoder::predicted_error(View<const Index> rows, View<const double> vector, Workspace& workspace,
                                       bool single) const {
     const Index n = workers_;
@@ -239,37 +239,41 @@ double CyclicDecoder::predicted_error(View<const Index> rows, View<const double>
         if (m > 0)
             for (Index part = 0; part < n; ++part) partial_squares[part] += sums[part] * sums[part];
     }
-    const auto product_terms = static_cast<double>(redundancy_ + (single ? 5 : 3));
+    const auto product_terms = static_cast<double>(redundancy_ + 3);
     double residual = 0.0;
     double variance = 0.0;
+    double payload_variance = 0.0;
     for (Index part = 0; part < n; ++part) {
         const double deviation = std::fabs(sums[part] - 1.0);
         if (!std::isfinite(deviation)) return std::numeric_limits<double>::infinity();
         residual = std::max(residual, deviation);
         variance = std::max(variance, product_terms * squares[part] + 2.0 * partial_squares[part]);
+        payload_variance = std::max(payload_variance, squares[part]);
     }
-    const double unit_roundoff = single ? static_cast<double>(std::numeric_limits<float>::epsilon()) / 2
-                                        : std::numeric_limits<double>::epsilon() / 2;
     constexpr double deviations = 6.0;
-    return residual + deviations * unit_roundoff * std::sqrt(variance);
+    constexpr double unit_roundoff = std::numeric_limits<double>::epsilon() / 2;
+    constexpr double payload_roundoff = std::numeric_limits<float>::epsilon() / 2;
+    const double error = residual + deviations * unit_roundoff * std::sqrt(variance);
+    return single ? error + deviations * payload_roundoff * std::sqrt(payload_variance) : error;
 }
 
-void CyclicDecoder::profile(Matrix<const Index> stragglers, View<double> errors, int threads) const {
+void CyclicDecoder::profile(Matrix<const Index> stragglers, View<double> errors, int threads,
+                            bool single) const {
     const Index half = threads < 2 ? 0 : stragglers.rows / 2;
     if (half == 0) {
         Workspace workspace(workers_);
-        profile_range(stragglers, errors, 0, stragglers.rows, workspace);
+        profile_range(stragglers, errors, 0, stragglers.rows, single, workspace);
         return;
     }
     // Memory for both first: nothing can throw once the other thread runs.
     Workspace here(workers_), beside(workers_);
-    std::thread other([&] { profile_range(stragglers, errors, 0, half, beside); });
-    profile_range(stragglers, errors, half, stragglers.rows, here);
+    std::thread other([&] { profile_range(stragglers, errors, 0, half, single, beside); });
+    profile_range(stragglers, errors, half, stragglers.rows, single, here);
     other.join();
 }
 
 void CyclicDecoder::profile_range(Matrix<const Index> stragglers, View<double> errors, Index begin, Index end,
-                                  Workspace& workspace) const {
+                                  bool single, Workspace& workspace) const {
     const View<Index> rows(workspace.set_rows.data(), size(workers_ - stragglers.columns));
     const View<double> vector(workspace.set_vector.data(), rows.size());
     for (Index set = begin; set < end; ++set) {
@@ -279,7 +283,7 @@ void CyclicDecoder::profile_range(Matrix<const Index> stragglers, View<double> e
         for (Index w = 0; w < workers_; ++w)
             if (workspace.present[size(w)]) rows[count++] = w;
         decoding_vector(rows, vector, workspace);
-        errors[size(set)] = predicted_error(rows, vector, workspace);
+        errors[size(set)] = predicted_error(rows, vector, workspace, single);
     }
 }
 

@@ -15,6 +15,8 @@ namespace {
 // stream through, and of few classes, so that the pieces of rows that are read are long.
 constexpr Index tile_size = 3072;
 constexpr Index tile_classes = 12;
+// Of many classes, whose sums are fetched for many samples at a time, they (128 KB) stay in the second level.
+constexpr Index packed_tile_size = 16384;
 
 std::string show(Index low, Index high) {
     std::string text = "[";
@@ -58,7 +60,7 @@ LinearModel::LinearModel(Loss loss, Index classes, Matrix<const double> features
     stamp_.assign(static_cast<std::size_t>(rows), 0);
     residuals_.resize(static_cast<std::size_t>(rows * classes));
     losses_.resize(static_cast<std::size_t>(rows));
-    scratch_.resize(static_cast<std::size_t>(tile_size));
+    scratch_.resize(static_cast<std::size_t>(classes < kernels::many_classes ? tile_size : packed_tile_size));
 }
 
 void LinearModel::begin(View<const double> theta) {
@@ -181,9 +183,11 @@ void LinearModel::derivatives(Index start, Index stop, Matrix<const Index> range
 
 void LinearModel::rectangle(Index first_class, Index classes, Index first_feature, Index features,
                             View<const double> coefficients, double* out, Index out_stride) {
-    for (Index c = 0; c < classes; c += tile_classes) {
-        const Index tall = std::min(tile_classes, classes - c);
-        const Index tile_features = tile_size / tall / 16 * 16;  // whole registers
+    const Index most = classes < kernels::many_classes ? tile_classes : kernels::most_classes;
+    for (Index c = 0; c < classes; c += most) {
+        const Index tall = std::min(most, classes - c);
+        const Index size = tall < kernels::many_classes ? tile_size : packed_tile_size;
+        const Index tile_features = size / tall / 16 * 16;  // whole registers
         for (Index f = 0; f < features; f += tile_features) {
             const Index wide = std::min(tile_features, features - f);
             for (std::size_t r = 0; r < rows_.size(); ++r) {

@@ -58,9 +58,9 @@ class CyclicDecoder:
         """
     def predicted_error(self, rows: numpy.typing.NDArray[numpy.int64], vector: numpy.typing.NDArray[numpy.float64], single: bool = False) -> float:
         """
-        Predicted error of decoding float64, or float32, payloads of these rows with this vector.
+        Predicted error of decoding float64 payloads of these rows with this vector; single: payloads that are rounded to float32 once.
         """
-    def profile(self, stragglers: numpy.typing.NDArray[numpy.int64], threads: typing.SupportsInt | typing.SupportsIndex = 1) -> numpy.typing.NDArray[numpy.float64]:
+    def profile(self, stragglers: numpy.typing.NDArray[numpy.int64], threads: typing.SupportsInt | typing.SupportsIndex = 1, single: bool = False) -> numpy.typing.NDArray[numpy.float64]:
         """
         Predicted error of the decoding vector of all rows but those of each straggler set.
         """

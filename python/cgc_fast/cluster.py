@@ -282,7 +282,14 @@ class Cluster:
         ]
         ranges = [schedule.sample_ranges(worker, samples) for worker in range(schedule.workers)]
         job = Job(
-            problem, factory, walks, ranges, slot_widths(schedule), schedule.feedback, len(schedule.cells)
+            problem,
+            factory,
+            walks,
+            ranges,
+            slot_widths(schedule),
+            schedule.feedback,
+            len(schedule.cells),
+            np.dtype(schedule.payload),
         )
         self._closed = False
         self._owner = os.getpid()

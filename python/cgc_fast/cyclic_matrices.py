@@ -63,6 +63,8 @@ class CodeProfile:
         as long as exchanging one straggler makes the set worse. At most 1,000 sets: all there are.
     attempts : int
         How many matrices had been compared when this one was found the best.
+    single : float
+        The largest predicted error of the contiguous and random sets with payloads rounded to float32.
     """
 
     sets: int
@@ -71,6 +73,7 @@ class CodeProfile:
     random: float
     adversarial: float
     attempts: int
+    single: float
 
     @property
     def worst(self) -> float:
@@ -214,7 +217,8 @@ def _measured(
         adversarial = float(errors.max())
     contiguous = float(errors[is_contiguous].max(initial=0.0))
     random = float(errors[~is_contiguous].max(initial=0.0))
-    return CodeProfile(len(sets), float(np.median(errors)), contiguous, random, adversarial, attempts)
+    single = float(decoder.profile(sets, threads=_TEST_THREADS, single=True).max())
+    return CodeProfile(len(sets), float(np.median(errors)), contiguous, random, adversarial, attempts, single)
 
 
 def _worst_found(

@@ -96,6 +96,7 @@ class Decoder:
         self._filled = bytes(not cell.is_empty for cell in cells)
         self._everybody = _Account.of(walk_slots, cell_of_slot, len(cells))
         self._required = [cell.code.required_rows for cell in cells]
+        self._payload = np.dtype(schedule.payload)
         self._blocks_of_cell = [schedule.cell_blocks(c) for c in range(len(cells))]
         self._cells_of_block: list[list[int]] = [[] for _ in schedule.blocks]
         for c, blocks in enumerate(self._blocks_of_cell):
@@ -290,7 +291,7 @@ class Decoder:
         rows = tuple(sorted(arrived))  # sorted: the sum does not depend on the order of arrival
         code = self.schedule.cells[cell].code
         try:
-            vector = code.decoding_vector(rows)
+            vector = code.decoding_vector(rows, self._payload)
         except (DecodeError, NumericalError) as error:  # one more row may help
             self._refused[cell] = error
             self._maybe_short.add(cell)

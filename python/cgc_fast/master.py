@@ -17,6 +17,7 @@ from cgc_fast.arguments import Cost
 from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder, Instruction
 from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready, Summed
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
+from cgc_fast.payloads import loss_of, loss_size
 from cgc_fast.reports import (
     Delivery,
     EventLog,
@@ -60,7 +61,8 @@ class Block:
 
 def slot_widths(schedule: Schedule) -> NDArray[np.int64]:
     """Values of the payload of each row of each cell: its coordinates and, at the end of theta, the loss."""
-    widths = [cell.width + (cell.stop == schedule.coordinates) for cell in schedule.cells]
+    loss = loss_size(np.dtype(schedule.payload))
+    widths = [cell.width + (loss if cell.stop == schedule.coordinates else 0) for cell in schedule.cells]
     return np.repeat(np.array(widths, dtype=np.int64), np.diff(schedule.row_offsets))
 
 
@@ -378,7 +380,7 @@ class Master:
         ]
         if cell.stop == self.schedule.coordinates:
             if self._with_value:
-                losses = [float(payload[cell.width]) for payload in payloads]
+                losses = [float(loss_of(payload, cell.width)[0]) for payload in payloads]
                 self.loss += float(np.dot(instruction.vector, losses))
             payloads = [payload[: cell.width] for payload in payloads]
         weighted_sum(payloads, instruction.vector, self._gradient[cell.start : cell.stop], True)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["Segment"]
 
@@ -50,9 +51,9 @@ class Segment:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self.memory = mmap.mmap(self.descriptor, self.size, access=access)
 
-    def array(self, count: int, offset: int = 0) -> NDArray[np.float64]:
-        """View `count` doubles that start `offset` bytes into the segment; keeps the mapping alive."""
-        return np.frombuffer(self.memory, dtype=np.float64, count=count, offset=offset)
+    def array(self, count: int, offset: int = 0, dtype: DTypeLike = np.float64) -> NDArray[Any]:
+        """View `count` values that start `offset` bytes into the segment; keeps the mapping alive."""
+        return np.frombuffer(self.memory, dtype=dtype, count=count, offset=offset)
 
     def view(self, *, writable: bool) -> Segment:
         """Map the same memory once more, with other rights."""

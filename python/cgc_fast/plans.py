@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from cgc_fast.subgradient import plot_history
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from cgc_fast.schedule import Schedule
+    from cgc_fast.schedule import Payload, Schedule
 
 __all__ = ["Plan"]
 
@@ -199,43 +199,58 @@ class Plan:
             latency=self.parameters["latency"],
         )
 
-    def schedule(self, code: str | None = None, seed: int = 0) -> Schedule:
+    def schedule(self, code: str | None = None, seed: int = 0, payload: Payload = "float64") -> Schedule:
         """Cells and walks of this plan.
 
         Parameters
         ----------
-        code : {"cyclic", "repetition"}, optional
+        code : {"cyclic", "repetition", "auto"}, optional
             "cyclic": cyclic codes at every level; "repetition": fractional repetition with
             floor(N/(n+1)) groups at level n. By default the one that the plan was made for; its expected
-            runtime holds for that one. None for plans of the method "search", which have one schedule only.
+            runtime holds for that one, and plans of the method "search" have no other. "auto": the same, but
+            with repetition at every level where the cyclic code could not keep its promise for such payloads;
+            a warning is logged for each.
         seed : int
             Of the cyclic encoding matrices.
+        payload : {"float64", "float32"}
+            What partial derivatives are sent as. They are computed and decoded in float64; float32 halves
+            what is sent, and leaves what docs/codes.md says.
 
         Raises
         ------
         ArgumentValueError
-            Unknown code, or one for a plan without block sizes.
+            Unknown code or payload, or a code for a plan without block sizes; a cyclic code that leaves too
+            little of float32 payloads.
         """
         if self.block_sizes is None:
-            if code is not None:
+            if code not in (None, "auto"):
                 raise ArgumentValueError(
-                    f"code: expected None for a plan of the scheme {self.scheme} without block sizes, got "
-                    f"{code!r}"
+                    f"code: expected None or 'auto' for a plan of the scheme {self.scheme} without block "
+                    f"sizes, got {code!r}"
                 )
             from cgc_fast.schemes import scheme
 
-            return scheme(self.scheme, self.workers, self.coordinates, **self.parameters["schedule"])
-        if code is None:
-            code = "cyclic" if self.scheme == "cyclic" else "repetition"
-        if code == "cyclic":
+            made = scheme(self.scheme, self.workers, self.coordinates, **self.parameters["schedule"])
+            return replace(made, payload=payload)
+        own = "cyclic" if self.scheme == "cyclic" else "repetition"
+        chosen = own if code in (None, "auto") else code
+        if chosen == "cyclic":
             from cgc_fast.schemes.cyclic import cyclic_schedule
 
-            return cyclic_schedule(self.workers, self.coordinates, self.block_sizes, seed=seed)
-        if code == "repetition":
+            return cyclic_schedule(
+                self.workers,
+                self.coordinates,
+                self.block_sizes,
+                seed=seed,
+                payload=payload,
+                substitute=code == "auto",
+            )
+        if chosen == "repetition":
             from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 
-            return fractional_repetition_schedule(self.workers, self.coordinates, self.block_sizes)
-        raise unknown_name("code", code, ("cyclic", "repetition"))
+            made = fractional_repetition_schedule(self.workers, self.coordinates, self.block_sizes)
+            return replace(made, payload=payload)
+        raise unknown_name("code", code, ("cyclic", "repetition", "auto"))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Bars of the block sizes against the level, the relaxed ones as dots; needs matplotlib.

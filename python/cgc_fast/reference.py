@@ -131,12 +131,10 @@ def predicted_error(
     """Twin of `_core.CyclicDecoder.predicted_error`, for the rows `matrix` (k, N) and `vector` (k,)."""
     terms = vector[:, None] * matrix
     partial_sums = np.cumsum(terms, axis=0)
-    variance = (redundancy + (5 if single else 3)) * (terms**2).sum(axis=0) + 2 * (partial_sums[1:] ** 2).sum(
-        axis=0
-    )
-    residual = np.abs(partial_sums[-1] - 1.0).max()
-    unit_roundoff = np.finfo(np.float32 if single else np.float64).eps / 2
-    return float(residual + 6 * float(unit_roundoff) * np.sqrt(variance.max()))
+    squares = (terms**2).sum(axis=0)
+    variance = (redundancy + 3) * squares + 2 * (partial_sums[1:] ** 2).sum(axis=0)
+    error = np.abs(partial_sums[-1] - 1.0).max() + 6 * 2.0**-53 * np.sqrt(variance.max())
+    return float(error + (6 * 2.0**-24 * np.sqrt(squares.max()) if single else 0.0))
 
 
 def weighted_sum(

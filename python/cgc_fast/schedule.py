@@ -21,15 +21,17 @@ from numpy.typing import ArrayLike, NDArray
 from cgc_fast import _core
 from cgc_fast.arguments import Cost, integer
 from cgc_fast.codes import Code, CyclicCode, RepetitionCode
-from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, unknown_name
+from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, NumericalError, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FEEDBACK", "Cell", "Feedback", "Schedule", "Walk", "sample_index"]
+__all__ = ["FEEDBACK", "PAYLOADS", "Cell", "Feedback", "Payload", "Schedule", "Walk", "sample_index"]
 
 Feedback = Literal["none", "announce", "claim"]
 FEEDBACK: tuple[Feedback, ...] = ("none", "announce", "claim")
+Payload = Literal["float64", "float32"]
+PAYLOADS: tuple[Payload, ...] = ("float64", "float32")
 
 # Beyond this many sets of workers `Schedule.tolerance` settles for its bound.
 _EXHAUSTIVE_SETS = 20_000
@@ -153,17 +155,21 @@ class Schedule:
     feedback : {"none", "announce", "claim"}
         What workers learn during an iteration: nothing; which cells are decoded (they skip these and abandon
         the one that they are in); or which cells are claimed (they visit the others, all RepetitionCode).
+    payload : {"float64", "float32"}
+        What partial derivatives are sent as; computed and summed in float64 either way. float32 only without
+        feedback.
 
     Raises
     ------
     ArgumentValueError
         An invariant does not hold; the message says where there is a gap or an overlap, which cell cannot be
-        decoded, or which visit is impossible.
+        decoded, which visit is impossible, or which code leaves too little of float32 payloads.
 
     Notes
     -----
     Immutable. The checks take O(C log C + V log V) for C cells and V visits, in NumPy: a million visits are
-    checked in well under a second. Pickles as its five arguments.
+    checked in well under a second; with float32 payloads the matrices of cyclic codes are made for the sake
+    of what they promise. Pickles as its six arguments.
     """
 
     workers: int
@@ -171,6 +177,7 @@ class Schedule:
     cells: tuple[Cell, ...]
     walks: tuple[Walk, ...]
     feedback: Feedback = "none"
+    payload: Payload = "float64"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "workers", integer("workers", self.workers, 1))
@@ -179,13 +186,17 @@ class Schedule:
         object.__setattr__(self, "walks", _tuple_of(Walk, self.walks, "walks"))
         if self.feedback not in FEEDBACK:
             raise unknown_name("feedback", self.feedback, FEEDBACK)
+        if self.payload not in PAYLOADS:
+            raise unknown_name("payload", self.payload, PAYLOADS)
         if len(self.walks) != self.workers:
             raise ArgumentValueError(f"walks: expected one a worker ({self.workers}), got {len(self.walks)}")
         self._check_tiling()
         self._check_visits()
+        self._check_payload()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Schedule, (self.workers, self.coordinates, self.cells, self.walks, self.feedback)
+        arguments = (self.workers, self.coordinates, self.cells, self.walks, self.feedback, self.payload)
+        return Schedule, arguments
 
     # --- the rectangle --------------------------------------------------------------------------------
 
@@ -571,6 +582,24 @@ class Schedule:
                         "feedback='claim': expected RepetitionCode in all cells (a worker sends one plain "
                         f"sum), got {type(tile.code).__name__} in cell {index}"
                     )
+
+    def _check_payload(self) -> None:
+        """Refuse float32 where it does not do; in float64 every code keeps its promise or says so itself."""
+        if self.payload == "float64":
+            return
+        if self.feedback != "none":
+            raise ArgumentValueError(
+                f"payload: expected 'float64' with feedback={self.feedback!r}, got 'float32'"
+            )
+        for index, tile in enumerate(self.cells):
+            try:
+                if not tile.is_empty:
+                    tile.code.promise_for(self.payload)
+            except NumericalError as error:
+                raise ArgumentValueError(
+                    f"payload: expected 'float64' because of cell {index}, got 'float32': {error}. "
+                    "plan.schedule(code='auto', payload='float32') replaces such codes"
+                ) from error
 
 
 class _CellTable(NamedTuple):

@@ -51,17 +51,18 @@ class CyclicDecoder {
 
     // What decoding payloads with this vector may be off by, relative to the sum over the parts of the
     // magnitudes of their derivatives; derived in the source. Infinity if the vector is not finite.
-    // single: payloads, and all that is done with them, in float32. O(k N) operations.
+    // single: payloads are rounded to float32 once, and widened before anything is done with them.
+    // O(k N) operations.
     double predicted_error(View<const Index> rows, View<const double> vector, Workspace& workspace,
                            bool single = false) const;
 
     // predicted_error of the decoding vector of all rows but those of each straggler set.
     // stragglers: (sets, m), distinct in each row, m <= s; errors: (sets,). One thread, or two.
-    void profile(Matrix<const Index> stragglers, View<double> errors, int threads) const;
+    void profile(Matrix<const Index> stragglers, View<double> errors, int threads, bool single = false) const;
 
   private:
     void profile_range(Matrix<const Index> stragglers, View<double> errors, Index begin, Index end,
-                       Workspace& workspace) const;
+                       bool single, Workspace& workspace) const;
 
     Index workers_, redundancy_, rank_;
     std::vector<double> coefficients_;  // (N, s + 1), as given

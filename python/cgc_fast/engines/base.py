@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,8 @@ class Job:
         What workers learn of each other.
     cells : int
         How many the schedule has; asked for with feedback only.
+    payload : dtype
+        Of the payloads: float64, or float32, to which a worker rounds what it has computed in float64.
     """
 
     problem: Problem
@@ -67,6 +69,7 @@ class Job:
     slot_widths: NDArray[np.int64]
     feedback: Feedback = "none"
     cells: int = 0
+    payload: np.dtype[Any] = np.dtype(np.float64)  # noqa: RUF009
 
 
 class Delivered(NamedTuple):
@@ -208,7 +211,7 @@ class Engine(Protocol):
     def process_ids(self) -> Sequence[int | None]:
         """Operating system ids of the workers; None where there is none."""
 
-    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+    def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of a payload delivered in the iteration under way; valid until the next `start`."""
 
     def clock_s(self) -> float:

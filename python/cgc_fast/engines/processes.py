@@ -31,6 +31,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,9 +97,9 @@ class ProcessEngine:
         self._thetas = [
             self._theta.array(self._coordinates, 8 * self._coordinates * parity) for parity in (0, 1)
         ]
-        self._offsets = payload_offsets(job.slot_widths)
+        self._offsets = payload_offsets(job.slot_widths, job.payload)
         self._payload_segments: list[Segment] = []
-        self._payloads: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
         self._read_only: list[Segment] = []
         for _ in range(self._workers):
             segment = Segment(int(self._offsets[-1]), label="payload")
@@ -122,6 +123,7 @@ class ProcessEngine:
             walk=list(self._job.walks[worker]),
             coordinates=self._coordinates,
             slot_widths=self._job.slot_widths,
+            payload=self._job.payload,
             problem=pickled_for_worker(self._job, worker) if problem is None else problem,
             signal_descriptor=self._control.descriptor,
             signal_size=self._control.size,
@@ -301,12 +303,12 @@ class ProcessEngine:
             for worker, handle in enumerate(self._handles)
         ]
 
-    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+    def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """Read-only view into the memory that the worker wrote."""
         payload = self._payloads.get((worker, slot))
         if payload is None:
             width = int(self._job.slot_widths[slot])
-            payload = self._read_only[worker].array(width, int(self._offsets[slot]))
+            payload = self._read_only[worker].array(width, int(self._offsets[slot]), self._job.payload)
             self._payloads[worker, slot] = payload
         return payload
 

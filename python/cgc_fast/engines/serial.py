@@ -9,12 +9,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite
 from cgc_fast.engines.base import Delivered, Event, Job, Presence
+from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, Instruction, Visit, Worker
 
@@ -31,7 +33,8 @@ class SerialEngine:
         self._forward = getattr(job.problem, "forward", None)
         self._value = getattr(job.problem, "value", None)
         self._workers = self._machines(job)
-        self._payloads: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self._payload_type = job.payload
+        self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
         self._began_s = 0.0
         self._now_s = 0.0
         self._previous_s = [0.0] * len(job.walks)
@@ -139,30 +142,33 @@ class SerialEngine:
         return ["there"] * len(self.process_ids())
 
     def _compute(self, index: int, visit: Visit, work: list[Instruction]) -> bool:
-        payload = np.empty(int(self._slot_widths[visit.slot]))
+        payload = np.empty(int(self._slot_widths[visit.slot]), self._payload_type)
         width = visit.stop - visit.start
+        values = place_for_values(payload, width)
         for instruction in work:
             if isinstance(instruction, Forward):
                 assert self._forward is not None
                 self._forward(instruction.ranges)
             elif isinstance(instruction, Derive):
-                out = payload[instruction.start - visit.start : instruction.stop - visit.start]
+                out = values[instruction.start - visit.start : instruction.stop - visit.start]
                 self._problem.derivatives(
                     instruction.start, instruction.stop, visit.ranges, visit.coefficients, out
                 )
-        used = width
+        round_values(values, payload)
+        finite = True
         if self._with_value and len(payload) > width:
             assert self._value is not None
-            payload[width] = self._value(visit.ranges, visit.coefficients)
-            used += 1
+            loss = loss_of(payload, width)
+            loss[0] = self._value(visit.ranges, visit.coefficients)
+            finite = math.isfinite(loss[0])
         self._payloads[index, visit.slot] = payload
-        return bool(all_finite(payload[:used]))
+        return finite and all_finite(payload[:width])
 
     def process_ids(self) -> Sequence[int | None]:
         """None: no worker is a process."""
         return [None] * len(self._workers)
 
-    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+    def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of a delivered payload."""
         return self._payloads[worker, slot]
 

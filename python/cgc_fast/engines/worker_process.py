@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import os
 import pickle
 import signal
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import Signal, all_finite, leave_with, monotonic_ns
 from cgc_fast.memory import Segment
+from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, ProblemTraits, check_problem
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, SendSum, Visit, Worker
 
@@ -56,6 +58,7 @@ class WorkerConfiguration:
     walk: list[Visit]
     coordinates: int
     slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any]
     problem: bytes  # pickled: a shard, or (factory, sample ranges)
     signal_descriptor: int
     signal_size: int
@@ -81,9 +84,9 @@ class WorkerConfiguration:
         )
 
 
-def payload_offsets(slot_widths: NDArray[np.int64]) -> NDArray[np.int64]:
+def payload_offsets(slot_widths: NDArray[np.int64], payload: np.dtype[Any]) -> NDArray[np.int64]:
     """Byte offset of the payload of each slot, each on its own cache line, and the total size (S + 1,)."""
-    return np.concatenate([[0], np.cumsum(-(-8 * slot_widths // 64) * 64)])
+    return np.concatenate([[0], np.cumsum(-(-payload.itemsize * slot_widths // 64) * 64)])
 
 
 def load_problem(pickled: bytes) -> Problem:
@@ -148,8 +151,10 @@ class Loop:
         ]
         self._memory = Segment(configuration.payload_size, descriptor=configuration.payload_descriptor)
         self._widths = configuration.slot_widths
-        self._offsets = payload_offsets(configuration.slot_widths)
-        self._payloads: dict[int, NDArray[np.float64]] = {}
+        self._offsets = payload_offsets(configuration.slot_widths, configuration.payload)
+        self._payload_type = configuration.payload
+        self._payloads: dict[int, NDArray[Any]] = {}
+        self._values = np.empty(0)  # of the visit under way
         self._wake = configuration.wake_descriptor
         self._master = configuration.master_descriptor
         self._inbox = _Inbox(configuration.socket_descriptor)
@@ -193,7 +198,9 @@ class Loop:
                 elif isinstance(instruction, Derive):
                     visit = instruction.visit
                     start, stop = instruction.start, instruction.stop
-                    out = self._payload(visit.slot)[start - visit.start : stop - visit.start]
+                    if start == visit.start:
+                        self._values = place_for_values(self._payload(visit.slot), visit.stop - start)
+                    out = self._values[start - visit.start : stop - visit.start]
                     self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
                 worker.completed((monotonic_ns() - began_ns) * 1e-9)
             self._look()
@@ -237,10 +244,13 @@ class Loop:
         visit = instruction.visit
         payload = self._payload(visit.slot)
         width = visit.stop - visit.start
+        round_values(self._values, payload)
+        finite = True
         if self._with_value and len(payload) > width:
             assert self._value is not None
-            payload[width] = self._value(visit.ranges, visit.coefficients)
-            width += 1
+            loss = loss_of(payload, width)
+            loss[0] = self._value(visit.ranges, visit.coefficients)
+            finite = math.isfinite(loss[0])
         if instruction.due_s > 0:
             until_ns = FOREVER_NS
             if not np.isinf(instruction.due_s):
@@ -258,7 +268,7 @@ class Loop:
                     return True
                 if why == "orders":
                     self._take_orders()
-        finite = all_finite(payload[:width])
+        finite = finite and all_finite(payload[:width])
         if not finite:
             self._worker.rejected(visit)
         self._push(self._begun, visit.slot, finite, self._visit_began_ns, wake=not instruction.soon)
@@ -274,10 +284,11 @@ class Loop:
             time.sleep(_RING_FULL_PAUSE_S)
         self._visit_began_ns = ended_ns
 
-    def _payload(self, slot: int) -> NDArray[np.float64]:
+    def _payload(self, slot: int) -> NDArray[Any]:
         payload = self._payloads.get(slot)
         if payload is None:
-            payload = self._memory.array(int(self._widths[slot]), int(self._offsets[slot]))
+            width, offset = int(self._widths[slot]), int(self._offsets[slot])
+            payload = self._memory.array(width, offset, self._payload_type)
             self._payloads[slot] = payload
         return payload
 

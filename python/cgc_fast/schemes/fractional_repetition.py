@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast.arguments import integer
 from cgc_fast.codes import RepetitionCode
@@ -15,7 +15,25 @@ from cgc_fast.partition import as_block_sizes
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes.circles import Block, circle_schedule
 
-__all__ = ["fractional_repetition_schedule"]
+__all__ = ["fractional_repetition_schedule", "repetition_block"]
+
+
+def repetition_block(
+    workers: int, groups: int, start: int, stop: int
+) -> tuple[list[Cell], NDArray[np.int64], NDArray[np.int64]]:
+    """Cells of a block, one a group, and which of them (N,) and which row of it (N,) each worker visits.
+
+    Worker w is in group floor(w g / N).
+    """
+    everyone = np.arange(workers)
+    group = everyone * groups // workers
+    first_members = np.searchsorted(group, np.arange(groups + 1))
+    codes = {members: RepetitionCode(members) for members in np.diff(first_members).tolist()}
+    cells = [
+        Cell(start, stop, k / groups, (k + 1) / groups, codes[members])
+        for k, members in enumerate(np.diff(first_members).tolist())
+    ]
+    return cells, group, everyone - first_members[group]
 
 
 def fractional_repetition_schedule(
@@ -59,19 +77,14 @@ def fractional_repetition_schedule(
     cells: list[Cell] = []
     visits: list[np.ndarray] = []  # by block: the cell of each worker
     rows: list[np.ndarray] = []
-    everyone = np.arange(workers)
-    codes: dict[int, RepetitionCode] = {}
     start = 0
     for g, width in zip(groups[order].tolist(), widths.tolist(), strict=True):
         if width == 0:
             continue
-        group = everyone * g // workers
-        first_members = np.searchsorted(group, np.arange(g + 1))
+        block, group, row = repetition_block(workers, g, start, start + width)
         visits.append(len(cells) + group)
-        rows.append(everyone - first_members[group])
-        for k, members in enumerate(np.diff(first_members).tolist()):
-            code = codes.setdefault(members, RepetitionCode(members))
-            cells.append(Cell(start, start + width, k / g, (k + 1) / g, code))
+        rows.append(row)
+        cells += block
         start += width
 
     walks = map(Walk, np.stack(visits, axis=1), np.stack(rows, axis=1))
