@@ -282,6 +282,11 @@ def make_shard(ranges):
     return Quadratic.random(23, 40).shard(ranges)
 
 
+def make_nothing(ranges):
+    """A factory that fails."""
+    raise OSError("scripted: no samples here")
+
+
 class SaysInstructionSet(Quadratic):
     """Every derivative of a sample is 1 where the kernels run with the baseline, and 0 elsewhere."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import cgc_fast
+import jobs
 
 PACKAGE = Path(cgc_fast.__file__).parent
 
@@ -137,14 +138,34 @@ def test_public_functions_are_not_shadowed_by_modules():
                 importlib.import_module(f"cgc_fast.{name}")
 
 
+def dotted_modules():
+    names = [".".join(["cgc_fast", *m.parts]).removesuffix(".__init__") for m in modules()]
+    return [name for name in names if name != "cgc_fast.__main__"]
+
+
+# In a process of its own: importing these starts what they are about.
+WITH_A_RUNTIME = {
+    "cgc_fast.engines.mpi": "mpi4py",
+    "cgc_fast.engines.mpi_worker": "mpi4py",
+    "cgc_fast.engines.ray": "ray",
+}
+
+
+def missing_names(modules):
+    loaded = [importlib.import_module(module) for module in modules]
+    return [f"{m.__name__}.{n}" for m in loaded for n in getattr(m, "__all__", []) if not hasattr(m, n)]
+
+
 def test_every_exported_name_exists():
-    for module in modules():
-        dotted = ".".join(["cgc_fast", *module.parts]).removesuffix(".__init__")
-        if module.name == "__main__":
-            continue
-        loaded = importlib.import_module(dotted)
-        for name in getattr(loaded, "__all__", []):
-            assert hasattr(loaded, name), f"{dotted}.{name}"
+    assert not missing_names([module for module in dotted_modules() if module not in WITH_A_RUNTIME])
+
+
+def test_every_exported_name_of_an_engine_with_a_runtime_exists():
+    jobs.need(*sorted(set(WITH_A_RUNTIME.values())))
+    assert set(dotted_modules()) >= set(WITH_A_RUNTIME)
+    code = f"import test_codebase; assert not test_codebase.missing_names({sorted(WITH_A_RUNTIME)})"
+    exit_code, output = jobs.run([sys.executable, "-c", code], timeout_s=60)
+    assert exit_code == 0, output
 
 
 def test_build_info_says_what_was_built():

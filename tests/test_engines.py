@@ -1,4 +1,4 @@
-"""What holds for every engine: exact gradients, streaming, stragglers, bad input, a clean end."""
+"""What the serial engine promises, and what is refused before any worker starts."""
 
 from __future__ import annotations
 
@@ -37,105 +37,6 @@ def tolerance(schedule):
 def error(gradient, problem, theta, workers):
     """The error norm: largest error over largest sum of absolute part derivatives."""
     return abs(gradient - problem.gradient(theta)).max() / problem.scale(theta, workers)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "repetition"])
-def test_gradients_are_exact(engine, scheme):
-    problem = Quadratic.random(SAMPLES, COORDINATES)
-    schedule = schedules(5)[scheme]
-    generator = np.random.default_rng(0)
-    with cgc.Cluster(schedule, problem, engine=engine) as cluster:
-        for _ in range(4):
-            theta = generator.normal(size=COORDINATES)
-            gradient = cluster.gradient(theta)
-            assert gradient.dtype == np.float64
-            assert error(gradient, problem, theta, 5) <= tolerance(schedule)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_blocks_stream_each_coordinate_once_even_if_theta_is_overwritten(engine):
-    problem = Quadratic.random(SAMPLES, COORDINATES)
-    schedule = schedules(4)["cyclic"]
-    draws = np.random.default_rng(3).exponential(size=(3, 4)) * 1e-4
-    with cgc.Cluster(schedule, problem, engine=engine, cycle_times=draws) as cluster:
-        for _ in range(3):
-            theta = np.random.default_rng(1).normal(size=COORDINATES)
-            expected = problem.gradient(theta)
-            covered = np.zeros(COORDINATES, dtype=int)
-            last = 0.0
-            for block in cluster.stream(theta):
-                theta[:] = np.nan
-                covered[block.coordinates] += 1
-                assert not block.values.flags.writeable
-                assert abs(block.values - expected[block.coordinates]).max() <= 1e-9 * abs(expected).sum()
-                assert block.elapsed_s >= last
-                assert block.workers
-                last = block.elapsed_s
-            assert (covered == 1).all()
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_leaving_the_loop_ends_the_iteration(engine):
-    problem = Quadratic.random(SAMPLES, COORDINATES)
-    theta = np.linspace(-1, 1, COORDINATES)
-    with cgc.Cluster(schedules(4)["cyclic"], problem, engine=engine) as cluster:
-        stream = cluster.stream(theta)
-        next(stream)
-        with pytest.raises(cgc.ClusterBusy):
-            cluster.gradient(theta)
-        with pytest.raises(cgc.ClusterBusy):
-            cluster.stream(theta)
-        stream.close()
-        assert error(cluster.gradient(theta + 1), problem, theta + 1, 4) <= 1e-9
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_workers_that_never_answer_are_done_without(engine):
-    problem = Quadratic.random(SAMPLES, COORDINATES)
-    theta = np.linspace(-1, 1, COORDINATES)
-    draws = np.full((3, 4), 1e-6)
-    draws[0, 2] = draws[1, [0, 3]] = np.inf
-    draws[2, :3] = np.inf
-    with cgc.Cluster(
-        single_level_schedule(4, COORDINATES, 2), problem, engine=engine, cycle_times=draws
-    ) as c:
-        for _ in range(2):
-            assert error(c.gradient(theta), problem, theta, 4) <= 1e-9
-        with pytest.raises(cgc.DecodeError, match=r"worker\(s\) 0, 1, 2 never answer"):
-            c.gradient(theta)
-        with pytest.raises(cgc.ArgumentValueError, match="has 3 rows, all used"):
-            c.gradient(theta)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_more_workers_than_coordinates(engine):
-    problem = Quadratic.random(9, 3)
-    theta = np.ones(3)
-    for schedule in (
-        cyclic_schedule(7, 3, np.array([1, 0, 0, 1, 0, 1, 0])),
-        fractional_repetition_schedule(7, 3, np.array([1, 0, 0, 1, 0, 1, 0])),
-    ):
-        with cgc.Cluster(schedule, problem, engine=engine) as cluster:
-            assert error(cluster.gradient(theta), problem, theta, 7) <= 1e-9
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_reports_say_what_happened(engine):
-    problem = Quadratic.random(SAMPLES, COORDINATES)
-    schedule = schedules(4)["cyclic"]
-    draws = np.array([[1.0, 2.0, 3.0, 4.0]]) * 1e-5
-    with cgc.Cluster(schedule, problem, engine=engine, cycle_times=draws) as cluster:
-        cluster.gradient(np.zeros(COORDINATES))
-        report = cluster.last_report
-    assert report.iteration == 1
-    assert set(report.decoded_s) == set(range(len(schedule.cells)))
-    assert len(report.blocks_s) == len(schedule.blocks)
-    assert report.elapsed_s >= max(report.decoded_s.values())
-    assert all(d.began_s <= d.ended_s and d.finite for d in report.deliveries)
-    delivered = {(d.cell, d.row) for d in report.deliveries}
-    for c, cell in enumerate(schedule.cells):
-        assert sum(1 for cell_, _ in delivered if cell_ == c) >= cell.code.required_rows
 
 
 @pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "repetition"])
@@ -206,7 +107,7 @@ BAD = [
     (
         lambda p: cgc.Cluster(schedules(4)["cyclic"], p, engine="mpy"),
         ValueError,
-        "processes, serial; got 'mpy'",
+        "mpi, processes, serial; got 'mpy'",
     ),
     (lambda p: cgc.Cluster(uncoded_schedule(4, 7), p), ValueError, "expected 7 coordinates"),
     (lambda p: cgc.Cluster(uncoded_schedule(24, COORDINATES), p), ValueError, "as many samples as workers"),

@@ -7,11 +7,11 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, TypeVar, overload
+from typing import IO, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -207,11 +207,12 @@ class Cluster:
         Who computes what in which order; `plan.schedule()` makes one.
     problem : Problem
         The loss, a plain sum over samples. Each worker process holds a shard with only the samples it needs.
-    engine : {"processes", "serial"}
+    engine : {"processes", "serial", "mpi", "ray"}
         "processes": one process a worker on this machine. "serial": in this process, on a virtual clock.
+        "mpi": one rank a worker, see `cgc_fast.engines.mpi.run`. "ray": one actor a worker.
     cycle_times : array_like (I, N), optional
         Drawn cycle times, in seconds per cycle, a row an iteration: the clock of "serial" (all 1 by default),
-        emulated by "processes", whose workers then sleep so that their progress follows. Infinity: the worker
+        emulated by the others, whose workers then sleep so that their progress follows. Infinity: the worker
         never answers in that iteration. After I iterations the cluster refuses to go on.
     cycles_per_derivative : float
         b of the cost model, in cycles. Scales `cycle_times` and `trace`.
@@ -221,6 +222,8 @@ class Cluster:
         Called in each worker with its sample ranges (R, 2) to make its shard there, instead of sending it.
     events : path or text file, optional
         Where to write who delivered what when, as JSON lines; ``cgc-fast timeline`` draws them.
+    engine_options : mapping, optional
+        Of the engine: see `cgc_fast.engines.ray.RayEngine`. The others have none.
 
     Attributes
     ----------
@@ -251,6 +254,7 @@ class Cluster:
         forward_cycles: float | None = None,
         factory: Callable[[NDArray[np.int64]], Problem] | None = None,
         events: str | os.PathLike[str] | IO[str] | None = None,
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(schedule, Schedule):
             raise ArgumentTypeError(
@@ -297,7 +301,7 @@ class Cluster:
         self._threads: list[threading.Thread] = []
         self._log = None if events is None else EventLog(events, schedule)
         try:
-            running = make_engine(engine, job)
+            running = make_engine(engine, job, engine_options)
         except BaseException:
             if self._log is not None:
                 self._log.close()

@@ -246,6 +246,11 @@ class Worker:
         """Drop the iteration: the next instruction is `Idle`."""
         self._active = False
 
+    @property
+    def is_active(self) -> bool:
+        """Whether an iteration is under way that was not abandoned."""
+        return self._active
+
     def next(self) -> Instruction:
         """What to do now. Every instruction is given once."""
         if not self._active:

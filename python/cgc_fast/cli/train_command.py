@@ -28,7 +28,9 @@ def train(
         float, typer.Option(min=0.0, help="t0 of the shifted exponential cycle time, in units of 1/mu.")
     ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the data split, the features, the draws and the plans.")] = 0,
-    engine: Annotated[str, typer.Option(help="processes, or serial for a virtual clock.")] = "processes",
+    engine: Annotated[
+        str, typer.Option(help="processes; serial for a virtual clock; mpi, under mpiexec -n WORKERS+1; ray.")
+    ] = "processes",
     output: Annotated[
         Path | None, typer.Option(help="Folder for picture and results; none if absent.")
     ] = None,
@@ -44,6 +46,38 @@ def train(
     draws are replayed for every scheme. Once with c = 0, the published model, where the forward pass is free,
     and once with the problem's real forward pass, with plans made for it.
     """
+    from cgc_fast.engines import lead
+
+    lead(
+        engine,
+        lambda: _train(
+            workers=workers,
+            iterations=iterations,
+            features=features,
+            uncoded_seconds=uncoded_seconds,
+            shift=shift,
+            seed=seed,
+            engine=engine,
+            output=output,
+            events=events,
+            as_json=as_json,
+        ),
+    )
+
+
+def _train(
+    *,
+    workers: int,
+    iterations: int,
+    features: int,
+    uncoded_seconds: float,
+    shift: float,
+    seed: int,
+    engine: str,
+    output: Path | None,
+    events: Path | None,
+    as_json: bool,
+) -> None:
     # Imported here, so that the other commands and --help stay quick.
     from scipy import stats
 

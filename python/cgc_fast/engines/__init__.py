@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
 from cgc_fast.engines.base import Delivered, Engine, Event, Job, Lost, Ready, Summed, Visited
+from cgc_fast.errors import ArgumentValueError
 
 __all__ = [
     "ENGINES",
@@ -14,26 +21,65 @@ __all__ = [
     "Ready",
     "Summed",
     "Visited",
+    "lead",
     "make_engine",
 ]
 
-ENGINES = ("processes", "serial")
+
+class _Home(NamedTuple):
+    """Where an engine is found: "module.class", also for schedules with feedback; what it needs and takes."""
+
+    plain: str
+    feedback: str | None
+    packages: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
-def make_engine(name: str, job: Job) -> Engine:
-    """Start the engine of this name; one of `ENGINES`."""
-    if name == "serial":
-        if job.feedback != "none":
-            from cgc_fast.engines.serial_feedback import SerialFeedbackEngine
+_HOMES = {
+    "processes": _Home("processes.ProcessEngine", "process_feedback.ProcessFeedbackEngine"),
+    "serial": _Home("serial.SerialEngine", "serial_feedback.SerialFeedbackEngine"),
+    "mpi": _Home("mpi.MpiEngine", None, ("mpi4py",)),
+}
+ENGINES = tuple(_HOMES)
 
-            return SerialFeedbackEngine(job)
-        from cgc_fast.engines.serial import SerialEngine
 
-        return SerialEngine(job)
-    if job.feedback != "none":
-        from cgc_fast.engines.process_feedback import ProcessFeedbackEngine
+def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -> Engine:
+    """Start the engine of this name; one of `ENGINES`.
 
-        return ProcessFeedbackEngine(job)
-    from cgc_fast.engines.processes import ProcessEngine
+    Raises
+    ------
+    ImportError
+        What it needs is not installed; the message says how to get it.
+    ArgumentValueError
+        An option that this engine does not have, or a schedule with feedback that it cannot run.
+    """
+    home = _HOMES[name]
+    for option in options or {}:
+        if option not in home.options:
+            known = f"one of {', '.join(home.options)}" if home.options else "none"
+            raise ArgumentValueError(f"engine_options: expected {known} for engine {name!r}; got {option!r}")
+    where = home.plain if job.feedback == "none" else home.feedback
+    if where is None:
+        able = [other for other, its in _HOMES.items() if its.feedback is not None]
+        raise ArgumentValueError(
+            f"schedule: expected feedback 'none' for engine {name!r}, got {job.feedback!r}; "
+            f"the engines {', '.join(able)} run it"
+        )
+    module, class_name = where.split(".")
+    engine: Engine = getattr(_module(name, module), class_name)(job, **(options or {}))
+    return engine
 
-    return ProcessEngine(job)
+
+def lead(name: str, main: Callable[[], None]) -> None:
+    """Run `main` where the master of this engine is: here, or on rank 0 of MPI, with the others at work."""
+    if name == "mpi":
+        _module(name, "mpi").run(main)
+    else:
+        main()
+
+
+def _module(name: str, module: str) -> ModuleType:
+    for package in _HOMES[name].packages:
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(f"engine {name!r} needs {package}: pip install 'cgc_fast[{name}]'")
+    return importlib.import_module(f"cgc_fast.engines.{module}")

@@ -34,7 +34,18 @@ from cgc_fast.schedule import Feedback
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
-__all__ = ["Delivered", "Engine", "Event", "Job", "Lost", "Presence", "Ready", "Summed", "Visited"]
+__all__ = [
+    "Delivered",
+    "Engine",
+    "Event",
+    "Job",
+    "Lost",
+    "Presence",
+    "Ready",
+    "Summed",
+    "Visited",
+    "WithoutFeedback",
+]
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,28 @@ class Ready:
 
 
 Event = Delivered | Summed | Lost | Ready
+
+
+class WithoutFeedback:
+    """The part of an engine that only schedules with feedback ask for, where it runs none of them."""
+
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def withdraw(self, worker: int) -> int:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def committed_by(self, iteration: int, cell: int) -> int | None:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+    def sum_of(self, worker: int) -> NDArray[np.float64]:
+        """Never asked for."""
+        raise NotImplementedError("the schedule has no feedback")
+
+
 Presence = Literal["there", "starting", "gone"]
 
 

@@ -1,0 +1,627 @@
+"""The MPI engine: rank 0 is the master, worker w is rank w + 1.
+
+    from cgc_fast.engines import mpi
+    mpi.run(main)      # rank 0 runs main(); the other ranks work for the clusters that it makes
+
+A rank that raises reports its traceback, stays, and is asked to load its samples again. A rank that hangs is
+suspected as in any engine and then written off; it cannot be killed from here, but if it comes back it is
+taken up again. What becomes of the job when a rank is gone is up to MPI: see docs/engines.md. See
+`mpi_worker` for the messages.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready, WithoutFeedback
+from cgc_fast.engines.launch import pickled_for_worker
+from cgc_fast.engines.mpi_worker import (
+    HEADER,
+    PREFIX,
+    TEXT_BYTES,
+    WORD_VALUES,
+    Backoff,
+    Notice,
+    Session,
+    Tag,
+    Task,
+    Word,
+    pack,
+    serve_session,
+)
+from cgc_fast.engines.signs import Hearing
+from cgc_fast.errors import ArgumentValueError, CgcError, ClusterClosed, WorkerDied
+from cgc_fast.interrupts import interrupts_postponed
+from cgc_fast.supervisor import SignOfLife
+from cgc_fast.worker import Visit
+
+__all__ = ["MpiEngine", "run"]
+
+logger = logging.getLogger(__name__)
+
+_LEAVE_S = 2.0  # how long a worker may take to leave when asked before nobody waits for it any longer
+# Iterations sent to a worker that it has not answered. It keeps one theta and receives the next; more would
+# pile up at a worker that hangs.
+_MOST_UNANSWERED = 2
+
+# What a buffer begins with before anything has arrived: since it was last listened to, or at all.
+_NOTHING, _NEVER = -1.0, -2.0
+
+_Result = TypeVar("_Result")
+
+
+# --- the session: all ranks, from the beginning to the end of `run` -----------------------------------------
+
+
+class _Session:
+    """The ranks that wait to be hired, seen from rank 0."""
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self.comm = comm
+
+    def hire(self, workers: int) -> MPI.Intracomm:
+        """Make a communicator of this rank and the first `workers` others."""
+        if workers >= self.comm.size:
+            raise ArgumentValueError(
+                f"schedule: expected at most {self.comm.size - 1} workers, one a rank beside the master, got "
+                f"{workers}: start mpiexec -n {workers + 1}"
+            )
+        hired = range(1, workers + 1)
+        try:
+            self._tell(hired, Session.HIRE)
+            _, gone = self._hear(hired, Session.HERE)
+            if gone:
+                raise WorkerDied(f"rank {min(gone)} is gone, and MPI starts no other", min(gone) - 1, None)
+        except BaseException:  # Ctrl-C: they are told before they wait for one another
+            self._tell(hired, Session.CANCEL)
+            raise
+        with interrupts_postponed():
+            self._tell(hired, Session.GO, workers)
+            return self.comm.Create_group(self.comm.Get_group().Range_incl([(0, workers, 1)]))
+
+    def dismiss(self) -> bool:
+        """Let all ranks return from their service; whether all that are left did."""
+        everybody = range(1, self.comm.size)
+        self._tell(everybody, Session.DISMISS)
+        missing, _ = self._hear(everybody, Session.GONE, _LEAVE_S)
+        return not missing
+
+    def _tell(self, ranks: Sequence[int], kind: int, workers: int = 0) -> None:
+        message = np.array([kind, workers], dtype=np.int64)
+        for rank in ranks:
+            with suppress(MPI.Exception):  # it is gone
+                # A few bytes, which MPI keeps for a rank that does not listen.
+                self.comm.Send(message, dest=rank, tag=Session.TAG)
+
+    def _hear(self, ranks: Sequence[int], kind: int, within_s: float = math.inf) -> tuple[set[int], set[int]]:
+        """Wait until all have given this answer; ranks that did not, and ranks that are gone."""
+        missing, gone, backoff = set(ranks), set[int](), Backoff()
+        answer = np.zeros(2, dtype=np.int64)
+        until_s = time.monotonic() + within_s
+        while missing and time.monotonic() < until_s:
+            for rank in list(missing):
+                try:
+                    while rank in missing and self.comm.Iprobe(rank, Session.TAG):
+                        backoff.reset()
+                        self.comm.Recv(answer, source=rank, tag=Session.TAG)
+                        if answer[0] == kind:  # else it is late
+                            missing.discard(rank)
+                except MPI.Exception:
+                    missing.discard(rank)
+                    gone.add(rank)
+            backoff.pause()
+        return missing, gone
+
+
+_session: _Session | None = None
+
+
+def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Result | None:
+    """Call `main` on rank 0, and let all other ranks work for the clusters that it makes.
+
+    All ranks of the communicator call this at the same time.
+
+    Parameters
+    ----------
+    main : callable
+        Makes clusters with ``engine="mpi"``; it is called without arguments, on rank 0 only.
+    comm : mpi4py.MPI.Intracomm, optional
+        Duplicated, so that no message of yours is touched; MPI.COMM_WORLD by default.
+
+    Returns
+    -------
+    object
+        What `main` returned on rank 0; None on the others, when rank 0 is done with them.
+
+    Notes
+    -----
+    If a rank does not answer in the end, MPI itself would wait for it for ever: rank 0 then ends the job with
+    MPI_Abort when its program ends, with exit code 0 only if `main` returned.
+    """
+    global _session
+    session = _Session((MPI.COMM_WORLD if comm is None else comm).Dup())
+    if session.comm.rank > 0:
+        serve_session(session.comm)
+        return None
+    if _session is not None:
+        raise CgcError("cgc_fast.engines.mpi.run: expected one call at a time, got one within another")
+    _session = session
+    exit_code = 1
+    try:
+        result = main()
+        exit_code = 0
+        return result
+    finally:
+        _session = None
+        with interrupts_postponed():
+            for engine in list(_open):
+                engine.close()
+            if not session.dismiss():
+                logger.warning("a rank does not answer: the job will be ended by MPI_Abort")
+                atexit.register(session.comm.Abort, exit_code)
+
+
+# --- the engine ---------------------------------------------------------------------------------------------
+
+
+class _Incoming:
+    """Where a message of one worker arrives, again and again; `slot` is None for its words."""
+
+    def __init__(self, request: MPI.Prequest, buffer: NDArray[np.float64], worker: int, slot: int | None):
+        self.request, self.buffer, self.worker, self.slot = request, buffer, worker, slot
+        self.payload = buffer[HEADER:]
+        self.header = buffer[: HEADER if slot is not None else WORD_VALUES]
+
+
+class _Rank:
+    """What the master knows of a worker.
+
+    `iteration`: the last one that it was sent. `owed`: payloads that it has not delivered in that one.
+    """
+
+    def __init__(self) -> None:
+        self.presence: Presence = "starting"
+        self.process_id: int | None = None
+        self.iteration = 0
+        self.owed = 0
+        self.unanswered: list[int] = []
+        self.behind = False
+        self.loads = 0  # tasks that were sent and not answered
+        self.is_buried = False  # MPI says that it is gone
+
+
+class MpiEngine(WithoutFeedback):
+    """Hire ranks; the constructor returns when all of them have loaded their samples."""
+
+    def __init__(self, job: Job) -> None:
+        if _session is None:
+            raise CgcError(
+                "engine 'mpi': expected to be called on rank 0 by cgc_fast.engines.mpi.run(main), which lets "
+                "the other ranks work; got a call from elsewhere"
+            )
+        self._job = job
+        self._workers = len(job.walks)
+        self._coordinates = int(job.problem.coordinates)
+        slots = len(job.slot_widths)
+        most = int(MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) or 0)
+        if Tag.PAYLOAD + slots > most:
+            raise ArgumentValueError(
+                f"schedule: expected at most {most - Tag.PAYLOAD} rows of all cells together, each of which "
+                f"has a tag of MPI, got {slots}"
+            )
+        began_s = time.monotonic()
+        first = pickled_for_worker(job, 0)  # refused before anybody is hired
+        self._closed = False
+        self._interrupted = False
+        self._running = False
+        self._early: list[Event] = []
+        self._waiting = threading.RLock()  # held while a thread waits for events
+        self._broken = False  # a wait was left by an exception
+        self._iteration = 0
+        self._began_s = began_s
+        self._ranks = [_Rank() for _ in range(self._workers)]
+        self._incoming: list[_Incoming] = []
+        self._requests: list[MPI.Request] = []
+        self._idle: list[int] = []  # of these, whose receive is to be started again
+        self._index: dict[tuple[int, int], int] = {}  # (worker, slot) -> incoming
+        self._outgoing: list[tuple[MPI.Request, object]] = []  # with what they send from
+        self._thetas: list[tuple[NDArray[np.float64], list[MPI.Request]]] = []
+        self._hearing = Hearing(self._workers)
+        self._comm = _session.hire(self._workers)
+        _open.append(self)
+        try:
+            for worker in range(self._workers):
+                word = np.empty(WORD_VALUES + TEXT_BYTES // 8)
+                self._expect(word, worker, None)
+            for worker, walk in enumerate(job.walks):
+                for visit in walk:
+                    self._expect_payload(worker, visit.slot)
+            self._restart()
+            for worker in range(self._workers):
+                self._load(worker, first if worker == 0 else pickled_for_worker(job, worker))
+            self._wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+        self.start_s = time.monotonic() - began_s
+
+    def _expect(self, buffer: NDArray[np.float64], worker: int, slot: int | None) -> None:
+        tag = Tag.WORD if slot is None else Tag.PAYLOAD + slot
+        request = self._comm.Recv_init(buffer, source=worker + 1, tag=tag)
+        self._idle.append(len(self._requests))
+        self._requests.append(request)
+        buffer[0] = _NEVER
+        self._incoming.append(_Incoming(request, buffer, worker, slot))
+
+    def _expect_payload(self, worker: int, slot: int) -> None:
+        if (worker, slot) not in self._index:
+            self._index[worker, slot] = len(self._requests)
+            self._expect(np.empty(HEADER + int(self._job.slot_widths[slot])), worker, slot)
+
+    def _restart(self) -> None:
+        """Listen again where something has come that is not needed any more."""
+        idle, self._idle = self._idle, []
+        for index in idle:
+            self._incoming[index].header[0] = _NOTHING
+        MPI.Prequest.Startall([self._incoming[index].request for index in idle])
+
+    def _load(self, worker: int, problem: bytes) -> None:
+        rank = self._ranks[worker]
+        rank.presence = "starting"
+        rank.loads += 1
+        job = self._job
+        task = Task(
+            worker,
+            self._workers,
+            self._coordinates,
+            job.walks[worker],
+            job.slot_widths,
+            problem,
+            self._iteration,
+        )
+        self._notify(worker, Notice.LOAD, task)
+
+    def _wait_until_ready(self) -> None:
+        waiting = set(range(self._workers))
+        while waiting:
+            for event in self.wait():
+                if isinstance(event, Lost):
+                    raise WorkerDied(
+                        f"worker {event.worker} failed before it was ready:\n{event.traceback}",
+                        event.worker,
+                        event.exit_code,
+                        event.traceback,
+                    )
+                waiting.discard(event.worker)
+
+    # --- an iteration ---------------------------------------------------------------------------------
+
+    def start(
+        self,
+        iteration: int,
+        theta: NDArray[np.float64],
+        cycle_times: NDArray[np.float64] | None,
+        open_cells: NDArray[np.bool_],
+        with_value: bool,
+    ) -> None:
+        """Send theta to all ranks that are there."""
+        if self._closed:
+            raise ClusterClosed("the cluster is closed: make a new one")
+        with interrupts_postponed():
+            self._began_s = time.monotonic()
+            self._iteration, self._running = iteration, True
+            if self._broken:
+                self._early += self._find_out()
+                self._broken = False
+            self._restart()
+            message = self._free_theta()
+            message[:PREFIX] = iteration, with_value
+            message[PREFIX : PREFIX + self._workers] = np.nan if cycle_times is None else cycle_times
+            message[PREFIX + self._workers :] = theta
+            self._hearing.begin()
+            for worker, rank in enumerate(self._ranks):
+                rank.owed = 0
+                if rank.presence == "there":
+                    self._publish(worker, len(self._job.walks[worker]))
+
+    def _free_theta(self) -> NDArray[np.float64]:
+        """Find a buffer that nothing is sent from any more; the last in the list is the one in use."""
+        for index, (_, requests) in enumerate(self._thetas):
+            if all(map(_is_done, requests)):
+                buffer, _ = self._thetas.pop(index)
+                break
+        else:
+            buffer = np.empty(PREFIX + self._workers + self._coordinates)
+        self._thetas.append((buffer, []))
+        return buffer
+
+    def _publish(self, worker: int, owed: int) -> None:
+        """Send the iteration under way, unless too much is unanswered: then as soon as it is not."""
+        rank = self._ranks[worker]
+        rank.behind = len(rank.unanswered) >= _MOST_UNANSWERED
+        if rank.behind:
+            return
+        rank.iteration = self._iteration
+        rank.owed += owed
+        rank.unanswered.append(self._iteration)
+        buffer, requests = self._thetas[-1]
+        requests += self._send(buffer, worker, Tag.THETA)
+
+    def _send(self, buffer: NDArray[Any], worker: int, tag: int) -> list[MPI.Request]:
+        """Begin to send; nothing if the rank is known to be gone, which the next look for messages tells."""
+        try:
+            return [self._comm.Isend(buffer, dest=worker + 1, tag=tag)]
+        except MPI.Exception:
+            return []
+
+    def _notify(self, worker: int, kind: int, what: object = None) -> None:
+        content = np.empty(0, dtype=np.int64) if what is None else pack(what)
+        notice = np.array([kind, self._iteration, len(content)], dtype=np.int64)
+        self._outgoing = [sent for sent in self._outgoing if not _is_done(sent[0])]
+        self._outgoing += [(sent, notice) for sent in self._send(notice, worker, Tag.NOTICE)]
+        if what is not None:
+            self._outgoing += [(sent, content) for sent in self._send(content, worker, Tag.CONTENT)]
+
+    def wait(self, timeout_s: float | None = None) -> list[Event]:
+        """Look for messages, less and less often while none comes."""
+        if self._early:
+            events, self._early = self._early, []
+            return events
+        until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        backoff = Backoff()
+        with self._waiting, self._hearing.listening():
+            while True:
+                if self._closed:  # by another thread, or by a signal handler
+                    raise ClusterClosed("the cluster was closed while an iteration was under way")
+                self._broken = True
+                events = self._take_in()
+                self._broken = False
+                left_s = until_s - time.monotonic()
+                if events or self._interrupted or left_s <= 0:
+                    self._interrupted = False
+                    return events
+                backoff.pause(left_s)
+
+    def _take_in(self) -> list[Event]:
+        events: list[Event] = []
+        while True:
+            try:
+                arrived = MPI.Request.Testsome(self._requests)
+            except MPI.Exception:
+                if not (lost := self._bury()):
+                    raise
+                events += lost + self._find_out()
+                continue
+            if not arrived:
+                return events
+            for index in arrived:
+                events += self._arrived(index)
+
+    def _find_out(self) -> list[Event]:
+        """Take in what arrived without our knowing: an exception came between MPI and its caller."""
+        events: list[Event] = []
+        idle = set(self._idle)
+        for index, incoming in enumerate(self._incoming):
+            if index in idle or self._ranks[incoming.worker].is_buried or not incoming.request.Test():
+                continue
+            if incoming.header[0] == _NOTHING:
+                incoming.request.Start()
+            else:
+                events += self._arrived(index)
+        return events
+
+    def _arrived(self, index: int) -> list[Event]:
+        incoming = self._incoming[index]
+        worker, rank = incoming.worker, self._ranks[incoming.worker]
+        if incoming.slot is None:
+            event = self._take_word(incoming)
+            self._listen(incoming)
+            return event
+        first, good, began_s, ended_s = incoming.header.tolist()
+        iteration, finite = int(first), bool(good)
+        self._hear(worker, iteration)
+        if iteration == self._iteration and finite:  # the master may read it until the next iteration
+            self._idle.append(index)
+        else:
+            self._listen(incoming)
+        if iteration == rank.iteration:
+            rank.owed -= 1
+        return [Delivered(iteration, worker, incoming.slot, finite, began_s, ended_s)]
+
+    def _listen(self, incoming: _Incoming) -> None:
+        incoming.header[0] = _NOTHING
+        incoming.request.Start()
+
+    def _hear(self, worker: int, iteration: int) -> None:
+        rank = self._ranks[worker]
+        self._hearing.heard(worker, iteration)
+        if rank.unanswered and rank.unanswered[0] <= iteration:
+            rank.unanswered = [sent for sent in rank.unanswered if sent > iteration]
+            if rank.behind and self._running and rank.presence == "there":
+                self._publish(worker, len(self._job.walks[worker]))
+
+    def _take_word(self, incoming: _Incoming) -> list[Event]:
+        worker, rank = incoming.worker, self._ranks[incoming.worker]
+        kind, iteration, value = map(int, incoming.header.tolist())
+        self._hear(worker, iteration)
+        if kind == Word.BYE:
+            rank.presence = "gone"
+        elif kind == Word.READY:
+            rank.loads -= 1
+            if rank.loads == 0:
+                rank.presence, rank.process_id, rank.unanswered = "there", value, []
+                return [Ready(worker)]
+        elif kind == Word.FAILED:
+            loading = iteration < 0
+            rank.loads -= loading
+            # Unless it was written off before, and is to load its samples anew already.
+            if rank.presence == ("starting" if loading else "there") and rank.loads == 0:
+                text = incoming.buffer[WORD_VALUES:].tobytes().decode(errors="replace").rstrip()
+                return [self._lose(worker, value, text)]
+        return []
+
+    def finish(self, iteration: int) -> None:
+        """Tell the ranks that are late."""
+        self._running = False
+        if self._closed:
+            return
+        with interrupts_postponed():
+            for worker, rank in enumerate(self._ranks):
+                if rank.iteration == iteration and rank.owed > 0 and rank.presence == "there":
+                    self._notify(worker, Notice.FINISH)
+
+    # --- workers that do not deliver ------------------------------------------------------------------
+
+    def order(self, worker: int, visits: Sequence[Visit]) -> None:
+        """Send the visits, and theta before if the worker has not been sent it."""
+        rank = self._ranks[worker]
+        if rank.presence != "there":  # its loss is noticed at the next wait
+            return
+        with interrupts_postponed():
+            for visit in visits:
+                self._expect_payload(worker, visit.slot)
+                index = self._index[worker, visit.slot]
+                if self._incoming[index].header[0] == _NEVER:
+                    self._idle.remove(index)
+                    self._listen(self._incoming[index])
+            if (
+                rank.iteration < self._iteration and not rank.behind
+            ):  # its walk it does not do: `Task.iteration`
+                self._publish(worker, 0)
+            rank.owed += len(visits)
+            self._notify(worker, Notice.ORDER, list(visits))
+
+    def replace(self, worker: int) -> None:
+        """Let the rank load its samples again, which it does when it comes to it."""
+        rank = self._ranks[worker]
+        if rank.is_buried:
+            self._early.append(Lost(worker, None, "its rank is gone, and MPI starts no other"))
+            return
+        rank.presence = "starting"
+        if rank.loads == 0:  # else it has not even answered the last time
+            self._load(worker, pickled_for_worker(self._job, worker))
+
+    def kill(self, worker: int) -> None:
+        """Write the rank off: MPI cannot end it."""
+        self._early.append(self._lose(worker, None, "its rank does not answer, and MPI cannot end it"))
+
+    def _lose(self, worker: int, exit_code: int | None, text: str) -> Lost:
+        rank = self._ranks[worker]
+        rank.presence, rank.owed, rank.unanswered, rank.behind = "gone", 0, [], False
+        rank.iteration = 0  # theta is lost with the rest
+        return Lost(worker, exit_code, text)
+
+    def _bury(self) -> list[Event]:
+        """Take note of ranks of which MPI says that they are gone (ULFM); the rest of the job goes on."""
+        failed = self._comm.Get_failed()
+        gone = failed.Translate_ranks(range(failed.size), self._comm.Get_group())
+        events: list[Event] = []
+        for rank_number in gone:
+            worker = int(rank_number) - 1
+            if worker < 0 or self._ranks[worker].is_buried:
+                continue
+            self._ranks[worker].is_buried = True
+            for index, incoming in enumerate(self._incoming):
+                if incoming.worker == worker:
+                    self._requests[index] = MPI.REQUEST_NULL
+            self._idle = [index for index in self._idle if self._incoming[index].worker != worker]
+            events.append(self._lose(worker, None, "its rank is gone"))
+        return events
+
+    def is_idle(self) -> bool:
+        """Whether every rank is gone for good."""
+        return not self._early and all(rank.is_buried for rank in self._ranks)
+
+    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
+        """By when they were heard."""
+        return self._hearing.signs(reset=reset)
+
+    def presence(self) -> Sequence[Presence]:
+        """Whether each rank is there."""
+        return [rank.presence for rank in self._ranks]
+
+    def process_ids(self) -> Sequence[int | None]:
+        """Operating system ids, each on the host of its rank."""
+        return [rank.process_id if rank.presence == "there" else None for rank in self._ranks]
+
+    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+        """View of the buffer that it arrived in."""
+        return self._incoming[self._index[worker, slot]].payload
+
+    def clock_s(self) -> float:
+        """Of this host."""
+        return time.monotonic()
+
+    def elapsed_s(self) -> float:
+        """Seconds since `start` was called."""
+        return time.monotonic() - self._began_s
+
+    def interrupt(self) -> None:
+        """Make a `wait` in another thread return within a millisecond."""
+        self._interrupted = True
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ask the ranks to leave; those that do not in time keep what refers to them alive."""
+        with interrupts_postponed():
+            if self._closed:
+                return
+            self._closed = True
+            _open.remove(self)
+            self.interrupt()
+            with self._waiting:  # whoever waited has left
+                pass
+            hired = [w for w, rank in enumerate(self._ranks) if not rank.is_buried]
+            for worker in hired:
+                self._ranks[worker].presence = "starting"
+                self._notify(worker, Notice.STOP)
+            until_s, backoff = time.monotonic() + _LEAVE_S, Backoff()
+            while any(self._ranks[w].presence != "gone" for w in hired) and time.monotonic() < until_s:
+                self._idle, idle = [], self._idle
+                for index in idle:
+                    self._listen(self._incoming[index])
+                self._find_out()
+                backoff.pause()
+            all_left = all(self._ranks[w].presence == "gone" for w in hired) and len(hired) == self._workers
+            for worker in hired:
+                self._notify(worker, Notice.END if all_left else Notice.END_SILENTLY)
+            if all_left:
+                self._release()
+            else:
+                _kept.append((self._comm, self._incoming, self._outgoing, self._thetas))
+            self._incoming, self._outgoing, self._thetas = [], [], []
+
+    def _release(self) -> None:
+        for incoming in self._incoming:
+            if not incoming.request.Test():
+                incoming.request.Cancel()
+                incoming.request.Wait()
+            incoming.request.Free()
+        for request, _ in self._outgoing:
+            request.Wait()
+        for _, requests in self._thetas:
+            MPI.Request.Waitall(requests)
+        self._comm.Free()
+
+
+def _is_done(request: MPI.Request) -> bool:
+    try:
+        return request.Test()
+    except MPI.Exception:  # its rank is gone
+        return True
+
+
+_open: list[MpiEngine] = []
+_kept: list[object] = []  # buffers that messages of ranks which do not answer may still refer to

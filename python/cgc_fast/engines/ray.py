@@ -1,0 +1,408 @@
+"""The Ray engine: one actor a worker, wherever in the Ray cluster there is room.
+
+    master                                     actor w
+    ------                                     -------
+    theta in the object store ---------------> mapped read-only
+    run(iteration) --------------------------> a generator: payloads come back as they are yielded
+    finish(iteration), in a thread of its own > looked at between slices
+    order(visits), likewise -----------------> and once more as a run, should the walk be over by then
+
+A running method cannot be interrupted from outside, so a late worker is told to stop. An actor that is lost,
+alone or with its node, is replaced by a new one, which Ray starts where there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready, WithoutFeedback
+from cgc_fast.engines.launch import pickled_for_worker
+from cgc_fast.engines.ray_worker import RayWorker, Task
+from cgc_fast.engines.signs import Hearing
+from cgc_fast.errors import CgcError, ClusterClosed, WorkerDied
+from cgc_fast.interrupts import interrupts_postponed
+from cgc_fast.supervisor import SignOfLife
+from cgc_fast.worker import Visit
+
+__all__ = ["RayEngine", "run"]
+
+logger = logging.getLogger(__name__)
+
+# Runs of a worker that have not ended. One it is at, the next waits; more would pile up at one that hangs.
+_MOST_RUNS = 2
+_LOOK_S = 0.05  # how long to wait at a time, so that an interrupt from another thread is seen
+
+_Result = TypeVar("_Result")
+
+
+def run(main: Callable[[], _Result], **options: Any) -> _Result:
+    """Call `main` with Ray at work: the cluster that is in use already, or one of this machine for the time.
+
+    Parameters
+    ----------
+    main : callable
+        Makes clusters with ``engine="ray"``.
+    **options
+        For `ray.init`, if it is called.
+    """
+    if ray.is_initialized():
+        return main()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    settings: dict[str, Any] = {
+        "include_dashboard": False,
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+    }
+    with interrupts_postponed():
+        ray.init(**{**settings, **options})
+    try:
+        return main()
+    finally:
+        with interrupts_postponed():
+            ray.shutdown()
+
+
+class _Stream:
+    """A generator of an actor that has not ended."""
+
+    def __init__(self, worker: int, iteration: int) -> None:
+        self.worker = worker
+        self.iteration = iteration
+
+
+class _Worker:
+    """What the master knows of a worker; `runs`: of its streams, how many have not ended."""
+
+    def __init__(self) -> None:
+        self.actor: Any = None
+        self.presence: Presence = "starting"
+        self.process_id: int | None = None
+        self.runs = 0
+        self.behind = False
+
+
+class RayEngine(WithoutFeedback):
+    """Start the actors; the constructor returns when all have loaded their samples.
+
+    Parameters
+    ----------
+    job : Job
+    num_cpus, num_gpus : float
+        What Ray sets aside for each worker.
+    resources : mapping, optional
+        Further resources of each worker, by name.
+    runtime_env : mapping, optional
+        As Ray takes it: where workers on other hosts find your modules, for instance.
+
+    Notes
+    -----
+    Call `ray.init`, with the address of a cluster or without, before; or see `run`.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not ray.is_initialized():
+            raise CgcError("engine 'ray': expected Ray to be at work, got none: call ray.init() before")
+        began_s = time.monotonic()
+        first = pickled_for_worker(job, 0)  # refused before any actor starts
+        self._job = job
+        self._options = {
+            "num_cpus": num_cpus,
+            "num_gpus": num_gpus,
+            "resources": dict(resources or {}),
+            "runtime_env": dict(runtime_env or {}),
+            "max_restarts": 0,  # the supervisor decides
+            "max_task_retries": 0,
+            "concurrency_groups": {"control": 1},
+        }
+        self._actor_class = _actor_class()
+        self._closed = False
+        self._interrupted = False
+        self._waiting = threading.RLock()  # held while a thread waits for events
+        self._early: list[Event] = []
+        self._iteration = 0
+        self._began_s = began_s
+        self._running = False
+        self._theta: Any = None
+        self._cycle_times: NDArray[np.float64] | None = None
+        self._with_value = False
+        self._streams: dict[Any, _Stream] = {}
+        self._identifying: dict[Any, int] = {}  # ref -> worker
+        self._payloads: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self._workers = [_Worker() for _ in job.walks]
+        self._hearing = Hearing(len(job.walks))
+        self._finalizer = weakref.finalize(self, _kill_all, self._workers)
+        try:
+            for worker in range(len(job.walks)):
+                self._launch(worker, first if worker == 0 else pickled_for_worker(job, worker))
+            self._wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+        self.start_s = time.monotonic() - began_s
+
+    def _launch(self, worker: int, problem: bytes) -> None:
+        task = pickle.dumps(Task(self._job.walks[worker], self._job.slot_widths, problem))
+        with interrupts_postponed():
+            record = self._workers[worker]
+            record.actor = self._actor_class.options(**self._options).remote(task)
+            record.presence = "starting"
+            self._identifying[record.actor.identify.remote()] = worker
+
+    def _wait_until_ready(self) -> None:
+        waiting = set(range(len(self._workers)))
+        while waiting:
+            for event in self.wait():
+                if isinstance(event, Lost):
+                    raise WorkerDied(
+                        f"worker {event.worker} failed before it was ready:\n{event.traceback}",
+                        event.worker,
+                        event.exit_code,
+                        event.traceback,
+                    )
+                waiting.discard(event.worker)
+
+    # --- an iteration ---------------------------------------------------------------------------------
+
+    def start(
+        self,
+        iteration: int,
+        theta: NDArray[np.float64],
+        cycle_times: NDArray[np.float64] | None,
+        open_cells: NDArray[np.bool_],
+        with_value: bool,
+    ) -> None:
+        """Put theta into the object store and call the actors that are there."""
+        if self._closed:
+            raise ClusterClosed("the cluster is closed: make a new one")
+        with interrupts_postponed():
+            self._began_s = time.monotonic()
+            self._iteration, self._running = iteration, True
+            self._payloads.clear()
+            self._theta = ray.put(theta)
+            self._cycle_times, self._with_value = cycle_times, with_value
+            self._hearing.begin()
+            for worker, record in enumerate(self._workers):
+                if record.presence == "there":
+                    self._call(worker, None)
+
+    def _call(self, worker: int, orders: Sequence[Visit] | None) -> None:
+        """Let a worker do its walk, or orders; if too much is under way, its walk as soon as it is not."""
+        record = self._workers[worker]
+        if orders is None:
+            record.behind = record.runs >= _MOST_RUNS
+            if record.behind:
+                return
+        cycle_time = None if self._cycle_times is None else float(self._cycle_times[worker])
+        stream = record.actor.run.remote(self._iteration, self._theta, cycle_time, self._with_value, orders)
+        record.runs += 1
+        self._streams[stream] = _Stream(worker, self._iteration)
+
+    def wait(self, timeout_s: float | None = None) -> list[Event]:
+        """Sleep until an actor has yielded something, has ended or is there."""
+        if self._early:
+            events, self._early = self._early, []
+            return events
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._waiting, self._hearing.listening():
+            while True:
+                if self._closed:  # by another thread, or by a signal handler
+                    raise ClusterClosed("the cluster was closed while an iteration was under way")
+                left_s = _LOOK_S if until_s is None else max(0.0, min(_LOOK_S, until_s - time.monotonic()))
+                events = self._take_in(left_s)
+                if events or self._interrupted or (until_s is not None and time.monotonic() >= until_s):
+                    self._interrupted = False
+                    return events
+
+    def _take_in(self, timeout_s: float) -> list[Event]:
+        waited = [*self._streams, *self._identifying]
+        if not waited:
+            time.sleep(timeout_s)
+            return []
+        ready, _ = ray.wait(waited, num_returns=1, timeout=timeout_s)
+        if not ready:
+            return []
+        if len(waited) > 1:  # what else is there
+            ready, _ = ray.wait(waited, num_returns=len(waited), timeout=0)
+        events: list[Event] = []
+        for what in ready:
+            if what in self._identifying:
+                events += self._take_identity(what)
+            elif what in self._streams:  # else its worker was lost a moment ago
+                events += self._take_item(what)
+        return events
+
+    def _take_identity(self, reference: Any) -> list[Event]:
+        worker = self._identifying.pop(reference)
+        record = self._workers[worker]
+        try:
+            record.process_id = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            return [self._lose(worker, _text_of(error))]
+        record.presence = "there"
+        self._hearing.heard(worker, 0)
+        return [Ready(worker)]
+
+    def _take_item(self, generator: Any) -> list[Event]:
+        stream = self._streams[generator]
+        worker = stream.worker
+        try:
+            item = ray.get(next(generator))
+        except StopIteration:
+            del self._streams[generator]
+            record = self._workers[worker]
+            record.runs -= 1
+            self._hearing.heard(worker, stream.iteration)
+            if record.behind and self._running and record.presence == "there":
+                self._call(worker, None)
+            return []
+        except ray.exceptions.RayError as error:
+            return [self._lose(worker, _text_of(error))]
+        self._hearing.heard(worker, stream.iteration)
+        if item is None:
+            return []
+        slot, finite, began_s, ended_s, payload = item
+        if stream.iteration == self._iteration and finite:
+            self._payloads[worker, slot] = payload
+        return [Delivered(stream.iteration, worker, slot, finite, began_s, ended_s)]
+
+    def finish(self, iteration: int) -> None:
+        """Tell the workers that are late."""
+        self._running = False
+        if self._closed:
+            return
+        with interrupts_postponed():
+            late = {s.worker for s in self._streams.values() if s.iteration == iteration}
+            for worker in late:
+                self._workers[worker].actor.finish.remote(iteration)
+
+    # --- workers that do not deliver ------------------------------------------------------------------
+
+    def order(self, worker: int, visits: Sequence[Visit]) -> None:
+        """Call the actor once more, and tell the walk that it may be at."""
+        record = self._workers[worker]
+        if record.presence != "there":  # its loss is noticed at the next wait
+            return
+        with interrupts_postponed():
+            if record.runs > 0:
+                record.actor.order.remote(self._iteration, list(visits))
+            self._call(worker, list(visits))
+
+    def replace(self, worker: int) -> None:
+        """Start another actor."""
+        self._workers[worker].presence = "starting"
+        self._launch(worker, pickled_for_worker(self._job, worker))
+
+    def kill(self, worker: int) -> None:
+        """End an actor that hangs, or cannot be reached."""
+        self._early.append(self._lose(worker, "its actor did not answer"))
+
+    def _lose(self, worker: int, text: str) -> Lost:
+        """Forget a worker that is gone, or whose problem raised and may be in any state."""
+        with interrupts_postponed():
+            record = self._workers[worker]
+            record.presence, record.runs, record.behind, record.process_id = "gone", 0, False, None
+            for table in (self._streams, self._identifying):
+                for what, of in list(table.items()):
+                    if (of.worker if isinstance(of, _Stream) else of) == worker:
+                        del table[what]
+            actor, record.actor = record.actor, None
+            with contextlib.suppress(Exception):  # it may be gone, and so may Ray
+                ray.kill(actor)
+            return Lost(worker, None, text)
+
+    def is_idle(self) -> bool:
+        """Whether no actor is there or being started."""
+        return not self._early and all(record.presence == "gone" for record in self._workers)
+
+    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
+        """By when they were heard."""
+        return self._hearing.signs(reset=reset)
+
+    def presence(self) -> Sequence[Presence]:
+        """Whether each actor is there."""
+        return [record.presence for record in self._workers]
+
+    def process_ids(self) -> Sequence[int | None]:
+        """Operating system ids, each on the host of its actor."""
+        return [record.process_id for record in self._workers]
+
+    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+        """View into the object store."""
+        return self._payloads[worker, slot]
+
+    def clock_s(self) -> float:
+        """Of this host."""
+        return time.monotonic()
+
+    def elapsed_s(self) -> float:
+        """Seconds since `start` was called."""
+        return time.monotonic() - self._began_s
+
+    def interrupt(self) -> None:
+        """Make a `wait` in another thread return soon."""
+        self._interrupted = True
+
+    def close(self) -> None:
+        """Kill the actors."""
+        with interrupts_postponed():
+            if self._closed:
+                return
+            self._closed = True
+            self.interrupt()
+            with self._waiting:  # whoever waited has left
+                pass
+            self._streams.clear()
+            self._identifying.clear()
+            self._payloads.clear()
+            self._theta = None
+            self._finalizer()
+
+
+def _actor_class() -> Any:
+    """Make the actor class: `run` in one thread, what the master says meanwhile in another."""
+    methods = {
+        name: ray.method(concurrency_group="control")(_copy_of(getattr(RayWorker, name)))
+        for name in ("finish", "order", "identify")
+    }
+    return ray.remote(type("Worker", (RayWorker,), methods))
+
+
+def _copy_of(method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        return method(*arguments)
+
+    return call
+
+
+def _kill_all(workers: Sequence[_Worker]) -> None:
+    for record in workers:
+        if record.actor is not None:
+            with contextlib.suppress(Exception):  # Ray may be gone
+                ray.kill(record.actor)
+            record.actor = None
+
+
+def _text_of(error: BaseException) -> str:
+    """The traceback in the worker, if Ray has it."""
+    return str(error)

@@ -1,0 +1,175 @@
+"""The loop around the pure `Worker` for engines whose workers and master exchange messages (MPI, Ray).
+
+It is a generator: what it yields is to be sent to the master, and how that is done, and how the master's
+word comes in, is the engine's. Between two slices it looks into its mailbox, so that a worker whose iteration
+is over drops what it is doing within about a millisecond. Times are seconds since the worker took up the
+iteration, since clocks of other hosts mean nothing here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast._core import all_finite
+from cgc_fast.problems import Problem, check_problem
+from cgc_fast.worker import Deliver, Derive, Forward, Idle, Visit, Worker
+
+__all__ = ["ALIVE_S", "Delivery", "Mailbox", "RemoteWorker"]
+
+ALIVE_S = 0.1  # a worker that delivers nothing for so long says that it is alive
+
+
+class Mailbox(Protocol):
+    """What the master has to say to one worker."""
+
+    def is_over(self, iteration: int) -> bool:
+        """Whether nobody wants anything more of this iteration."""
+
+    def take_orders(self, iteration: int) -> Sequence[Visit]:
+        """Visits that were ordered in this iteration since the last call."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until something comes, or the time is over."""
+
+
+class Delivery(NamedTuple):
+    """A payload is complete, in the place that the engine gave for it."""
+
+    visit: Visit
+    finite: bool
+    began_s: float
+    ended_s: float
+
+
+class RemoteWorker:
+    """Serve iterations.
+
+    Parameters
+    ----------
+    problem : Problem
+        The shard of this worker.
+    walk : sequence of Visit
+    place : callable
+        Visit -> where to put its payload, with room for the loss if the cell reaches the last coordinate.
+    mailbox : Mailbox
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        walk: Sequence[Visit],
+        place: Callable[[Visit], NDArray[np.float64]],
+        mailbox: Mailbox,
+    ) -> None:
+        traits = check_problem(problem)  # a factory may return anything
+        self._problem = problem
+        self._forward = getattr(problem, "forward", None)
+        self._value = getattr(problem, "value", None)
+        self._worker = Worker(walk, sliceable=traits.sliceable, forward=traits.has_forward)
+        self._place = place
+        self._mailbox = mailbox
+        self.iteration = 0
+
+    def begin(
+        self,
+        iteration: int,
+        theta: NDArray[np.float64],
+        *,
+        cycle_time: float | None,
+        with_value: bool,
+        walk: bool,
+    ) -> None:
+        """Take up an iteration; `run` serves it. Without `walk` only what is ordered is done."""
+        self.iteration = iteration
+        self._with_value = with_value
+        self._began_s = self._spoke_s = time.monotonic()
+        self._visit_began_s = 0.0
+        self._answered = False
+        self._problem.begin(theta, iteration)
+        self._worker.begin(iteration, cycle_time, walk=walk)
+
+    def run(self, orders: Sequence[Visit] = ()) -> Iterator[Delivery | None]:
+        """Go on until there is nothing to do, or the iteration is over.
+
+        Yields deliveries, and None as a mere sign of life: now and then, and in the end if nothing else was
+        said, so that every iteration that was taken up is answered.
+        """
+        worker = self._worker
+        payload = np.empty(0)
+        worker.order(orders, self._elapsed_s())
+        while True:
+            self._look()
+            instruction = worker.next()
+            if isinstance(instruction, Idle):
+                break
+            if isinstance(instruction, Deliver):
+                visit = instruction.visit
+                width = visit.stop - visit.start
+                if self._with_value and len(payload) > width:
+                    assert self._value is not None
+                    payload[width] = self._value(visit.ranges, visit.coefficients)
+                    width += 1
+                while not self._is_due(instruction.due_s):
+                    yield from self._sign_of_life()
+                    self._mailbox.wait(min(ALIVE_S, self._began_s + instruction.due_s - time.monotonic()))
+                if worker.is_active:
+                    yield self._delivery(visit, payload[:width])
+                continue
+            began_s = time.monotonic()
+            if isinstance(instruction, Forward):
+                assert self._forward is not None
+                self._forward(instruction.ranges)
+            elif isinstance(instruction, Derive):
+                visit = instruction.visit
+                start, stop = instruction.start, instruction.stop
+                if start == visit.start:
+                    payload = self._place(visit)
+                out = payload[start - visit.start : stop - visit.start]
+                self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
+            ended_s = time.monotonic()
+            worker.completed(ended_s - began_s)
+            if ended_s - self._spoke_s > ALIVE_S:
+                yield from self._sign_of_life()
+        if not self._answered:
+            self._answered = True
+            yield None
+
+    def _look(self) -> None:
+        """Take in what the master says."""
+        if self._mailbox.is_over(self.iteration):
+            self._worker.abandon()
+        else:
+            orders = self._mailbox.take_orders(self.iteration)
+            if orders:
+                self._worker.order(orders, self._elapsed_s())
+
+    def _is_due(self, due_s: float) -> bool:
+        """Whether a payload need not wait any longer, be it that nobody wants it."""
+        if due_s == 0.0 or self._elapsed_s() >= due_s:
+            return True
+        self._look()
+        return not self._worker.is_active
+
+    def _delivery(self, visit: Visit, payload: NDArray[np.float64]) -> Delivery:
+        finite = bool(all_finite(payload))
+        if not finite:
+            self._worker.rejected(visit)
+        self._answered = True
+        self._spoke_s = time.monotonic()
+        began_s, self._visit_began_s = self._visit_began_s, self._spoke_s - self._began_s
+        return Delivery(visit, finite, began_s, self._visit_began_s)
+
+    def _sign_of_life(self) -> Iterator[None]:
+        now_s = time.monotonic()
+        if now_s - self._spoke_s > ALIVE_S:
+            self._answered = True
+            self._spoke_s = now_s
+            yield None
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s

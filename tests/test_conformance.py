@@ -1,0 +1,34 @@
+"""Every engine does what `conformance.py` asks for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import conformance
+import jobs
+
+HERE = {"serial": 4, "processes": 4}
+JOBS = {"mpi": 9}  # ranks
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"), [(engine, name) for engine in HERE for name in conformance.names_for(engine)]
+)
+def test_engine(engine, name, tmp_path):
+    conformance.CHECKS[name][1](conformance.Setting(engine, HERE[engine], tmp_path))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("engine", JOBS)
+def test_engine_in_a_job_of_its_own(engine, tmp_path):
+    script = jobs.TESTS / "conformance.py"
+    if engine == "mpi":
+        command = jobs.mpi_command(JOBS[engine], script, engine, tmp_path)
+    exit_code, output = jobs.run(command, timeout_s=580)
+    assert exit_code == 0, output
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results) == set(conformance.names_for(engine))
+    failed = {name: result for name, result in results.items() if result is not None}
+    assert not failed, "\n".join(f"--- {name}\n{result}" for name, result in failed.items())

@@ -1,0 +1,200 @@
+"""What only MPI has: ranks that cannot be started again, and a job that ends as a whole.
+
+Run as a script under mpiexec this file is the job: ``python test_mpi.py SCENARIO FOLDER``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cgc_fast as cgc
+import jobs
+from cgc_fast.schemes.single_level import single_level_schedule
+from cgc_fast.schemes.uncoded import uncoded_schedule
+from own_problems import Fault, Quadratic, Scripted
+
+WORKERS, SAMPLES, COORDINATES = 3, 23, 40
+SCRIPT = Path(__file__)
+
+
+# --- the scenarios, on rank 0 ------------------------------------------------------------------------------
+
+
+def cluster_of(folder, schedule=None, script=None):
+    plain = Quadratic.random(SAMPLES, COORDINATES)
+    problem = Scripted(plain.weights, plain.targets).with_script(script or {}, folder)
+    schedule = schedule or single_level_schedule(WORKERS, COORDINATES, 1)
+    cluster = cgc.Cluster(schedule, problem, engine="mpi")
+    process_ids = [os.getpid(), *(worker.process_id for worker in cluster.health().workers)]
+    (Path(folder) / "process_ids.json").write_text(json.dumps(process_ids))
+    return cluster, problem
+
+
+def iterate(cluster, problem, count):
+    for i in range(count):
+        theta = np.random.default_rng(i).normal(size=COORDINATES)
+        assert abs(cluster.gradient(theta) - problem.gradient(theta)).max() <= 1e-9 * problem.scale(
+            theta, WORKERS
+        )
+
+
+def survive_a_death(folder):
+    cluster, problem = cluster_of(folder, script={(4, 0): Fault("kill", samples=(0,), first=True)})
+    with cluster:
+        deadline = time.monotonic() + 30
+        while "given up" not in {worker.state for worker in cluster.health().workers}:
+            iterate(cluster, problem, 10)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        iterate(cluster, problem, 10)
+        print("states", sorted(worker.state for worker in cluster.health().workers))
+
+
+def stay_stopped(folder):
+    cluster, problem = cluster_of(folder, script={(4, 0): Fault("stop", samples=(0,), first=True)})
+    with cluster:
+        iterate(cluster, problem, 30)
+    print("all exact")
+
+
+def fail(folder):
+    cluster, _ = cluster_of(folder)
+    with cluster:
+        raise RuntimeError("scripted failure of the master")
+
+
+def fail_before_any_cluster(folder):
+    raise RuntimeError("scripted failure of the master")
+
+
+def go_on_for_ever(folder):
+    cluster, problem = cluster_of(folder)
+    print("going", flush=True)
+    with cluster:
+        while True:
+            iterate(cluster, problem, 1)
+
+
+def refusals(folder):
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    with pytest.raises(cgc.ArgumentValueError, match="mpiexec -n 6"):
+        cgc.Cluster(uncoded_schedule(5, COORDINATES), problem, engine="mpi")
+    with pytest.raises(cgc.ArgumentValueError, match="expected none for engine 'mpi'; got 'color'"):
+        cgc.Cluster(uncoded_schedule(3, COORDINATES), problem, engine="mpi", engine_options={"color": 1})
+    with cgc.Cluster(uncoded_schedule(2, COORDINATES), problem, engine="mpi") as cluster:  # a rank is left
+        iterate(cluster, problem, 2)
+    print("refused")
+
+
+# --- the tests ---------------------------------------------------------------------------------------------
+
+
+def run(scenario, folder, options=(), ranks=WORKERS + 1):
+    command = jobs.mpi_command(ranks, SCRIPT, scenario, folder, options=options)
+    exit_code, output = jobs.run(command, timeout_s=100)
+    process_ids = folder / "process_ids.json"
+    if process_ids.exists():
+        jobs.assert_gone(json.loads(process_ids.read_text()))
+    return exit_code, output
+
+
+def test_a_rank_that_dies_ends_the_job_unless_mpi_was_told_to_go_on(tmp_path):
+    exit_code, output = run("survive_a_death", tmp_path)
+    assert exit_code != 0
+    assert "exited on" in output
+    assert "states" not in output
+
+
+def test_a_rank_that_dies_is_survived_where_mpi_goes_on(tmp_path):
+    exit_code, output = run("survive_a_death", tmp_path, ("--with-ft", "ulfm"))
+    assert exit_code == 0, output
+    assert "states ['given up', 'ready', 'ready']" in output
+
+
+def test_a_rank_that_stays_stopped_hangs_neither_the_iterations_nor_the_end(tmp_path):
+    exit_code, output = run("stay_stopped", tmp_path)
+    assert "all exact" in output
+    assert exit_code == 0, output
+
+
+@pytest.mark.parametrize("scenario", ["fail", "fail_before_any_cluster"])
+def test_an_exception_of_the_master_ends_the_job(scenario, tmp_path):
+    exit_code, output = run(scenario, tmp_path)
+    assert exit_code != 0
+    assert "scripted failure of the master" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_to_mpiexec_ends_the_job(number, tmp_path):
+    command = jobs.mpi_command(WORKERS + 1, SCRIPT, "go_on_for_ever", tmp_path)
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=jobs.environment(),
+    ) as job:
+        assert job.stdout is not None
+        assert b"going" in job.stdout.readline()
+        job.send_signal(number)
+        job.stdout.read()
+        assert job.wait(60) != 0
+    jobs.assert_gone(json.loads((tmp_path / "process_ids.json").read_text()))
+
+
+def test_refusals(tmp_path):
+    exit_code, output = run("refusals", tmp_path)
+    assert exit_code == 0, output
+    assert "refused" in output
+
+
+def test_elsewhere_than_in_run_it_is_refused():
+    jobs.need("mpi4py")
+    code = (
+        "import cgc_fast as cgc, own_problems, numpy as np\n"
+        "from cgc_fast.schemes.uncoded import uncoded_schedule\n"
+        "cgc.Cluster(uncoded_schedule(2, 4), own_problems.Quadratic.random(5, 4), engine='mpi')\n"
+    )
+    exit_code, output = jobs.run([sys.executable, "-c", code], timeout_s=60)
+    assert exit_code == 1
+    assert "cgc_fast.engines.mpi.run(main)" in output
+
+
+def test_the_command_line_under_mpiexec(tmp_path):
+    arguments = [
+        "--workers",
+        3,
+        "--iterations",
+        2,
+        "--features",
+        20,
+        "--uncoded-seconds",
+        0.05,
+        "--engine",
+        "mpi",
+    ]
+    command = jobs.mpi_command(4, "-m", "cgc_fast", "train", *arguments, "--json", "--events", tmp_path)
+    exit_code, output = jobs.run(command, timeout_s=110)
+    assert exit_code == 0, output
+    results = json.loads([line for line in output.splitlines() if line.startswith("{")][-1])
+    assert results["engine"] == "mpi"
+    assert results["largest_deviation"] < 1e-9
+    exit_code, output = jobs.run(
+        [sys.executable, "-m", "cgc_fast", "timeline", str(tmp_path / "c-0" / "uncoded.jsonl")], timeout_s=60
+    )
+    assert exit_code == 0, output
+
+
+if __name__ == "__main__":
+    from cgc_fast.engines import mpi
+
+    mpi.run(lambda: globals()[sys.argv[1]](sys.argv[2]))
