@@ -41,7 +41,7 @@ LAYERS = [
     ["ordinary"],
     ["master"],
     ["cluster"],
-    ["training", "datasets", "timeline", "experiment", "comparison", "published"],
+    ["training", "datasets", "timeline", "experiment", "comparison", "frontier", "published"],
     ["cli"],
     ["__main__"],
 ]
