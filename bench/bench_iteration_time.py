@@ -2,21 +2,28 @@
 
 Cycle times are emulated (shifted exponential), for c = 0 and for the problem's own forward pass. The problem
 is small, so that real computation stays below a tenth of each lane (`busy`, the workers' processor time as a
-share of their lanes): what is left over 1 is the overhead of signal, wake-ups and decoding. Prints one line a
-scheme and clock; exits non-zero above the budget.
+share of their lanes): what is left over 1 is the overhead of signal, wake-ups and decoding and, with
+feedback, of noticing what others have done. Prints one line a scheme and clock; exits non-zero above the
+budget.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 import cgc_fast as cgc
 from cgc_fast.problems import SoftmaxRegression
+from cgc_fast.schedule import Schedule
+from cgc_fast.schemes.pairs import pairs_schedule
+from cgc_fast.schemes.shared_samples import shared_samples_schedule
+from cgc_fast.schemes.walked import walked_schedule
 
 WORKERS, ITERATIONS, BUDGET = 8, 30, 1.05
 UNCODED_S = 0.25
@@ -26,6 +33,27 @@ PLANS = {
     "cyclic blocks": {"scheme": "cyclic"},
     "fractional repetition blocks": {"scheme": "fractional_repetition"},
 }
+
+
+def schedules(law: Any, problem: SoftmaxRegression, forward_cycles: float) -> Iterator[tuple[str, Schedule]]:
+    """Every scheme: planned where the plan is quick, else with parameters of the usual size."""
+    length = problem.coordinates
+    for name, options in PLANS.items():
+        plan = cgc.plan(
+            WORKERS, length, law, samples=problem.samples, forward_cycles=forward_cycles, **options
+        )
+        yield name, plan.schedule()
+    yield "pairs", pairs_schedule(WORKERS, length, cells=40)
+    yield "pairs, announce", pairs_schedule(WORKERS, length, cells=40, feedback="announce")
+    in_twos = [(w, w + 1) for w in range(0, WORKERS, 2)]
+    blocks = [
+        {"size": length // 5, "groups": in_twos},
+        {"size": length - length // 5, "groups": [range(WORKERS)], "starts": 4, "cells": 8},
+    ]
+    yield "walked", walked_schedule(WORKERS, length, blocks)
+    yield "walked, announce", walked_schedule(WORKERS, length, blocks, "announce")
+    yield "shared samples, groups of 2", shared_samples_schedule(WORKERS, length, in_twos, pieces=24)
+    yield "shared samples, one group", shared_samples_schedule(WORKERS, length, [range(WORKERS)], pieces=64)
 
 
 def processor_seconds(pids: list[int]) -> float:
@@ -51,16 +79,7 @@ def main() -> int:
     print(f"{WORKERS} workers, L = {problem.coordinates}, M = {problem.samples}, {ITERATIONS} iterations")
     print(f"{'c':>6} {'scheme':<30} {'simulated ms':>12} {'measured ms':>12} {'ratio':>7} {'busy':>6}")
     for forward_cycles in (0.0, problem.forward_cycles):
-        for name, options in PLANS.items():
-            plan = cgc.plan(
-                WORKERS,
-                problem.coordinates,
-                law,
-                samples=problem.samples,
-                forward_cycles=forward_cycles,
-                **options,
-            )
-            schedule = plan.schedule()
+        for name, schedule in schedules(law, problem, forward_cycles):
             simulated = cgc.simulate(schedule, draws, samples=problem.samples, forward_cycles=forward_cycles)
             measured = []
             with cgc.Cluster(schedule, problem, cycle_times=draws, forward_cycles=forward_cycles) as cluster:

@@ -1,8 +1,8 @@
 """A long run of random faults: `make soak`, or `python tests/soak.py [iterations] [seed]`.
 
 Kills from outside and from inside, exceptions, SIGSTOP and later SIGCONT, delays and NaN, seeded, over
-clusters of four schemes, one after another. Every gradient is compared with the plain one. At the end comes a
-table; exit status 1 if anything hung, leaked, grew or was not exact.
+clusters of seven schedules, one after another. Every gradient is compared with the plain one. At the end
+comes a table; exit status 1 if anything hung, leaked, grew or was not exact.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import numpy as np
 import cgc_fast as cgc
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+from cgc_fast.schemes.pairs import pairs_schedule
+from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
 from own_problems import Unreliable
@@ -31,6 +33,7 @@ from own_problems import Unreliable
 WORKERS, SAMPLES, COORDINATES = 4, 23, 40
 # Shares of the iterations in which it is tried; each strikes one worker.
 SHARES = {"kill": 0.03, "stop": 0.03, "die": 0.02, "raise": 0.02, "late": 0.06, "nan": 0.06}
+REPLANS = 0.02  # share of the iterations before which all are given their walks anew
 HANG_S = 60.0  # no iteration takes so long, whatever else the machine does
 # Reports, measured times and the allocator's pools grow a little at first; a leak of one payload, segment or
 # report an iteration would be far more.
@@ -48,6 +51,7 @@ class Figures:
     seconds: float = 0.0
     slowest_s: float = 0.0
     hangs: int = 0
+    replans: int = 0
     leaks: list = field(default_factory=list)
     memory_kib: list = field(default_factory=list)  # after a tenth, at the end
     descriptors: list = field(default_factory=list)  # before, after
@@ -74,6 +78,7 @@ class Figures:
             ("replacements", str(self.events["ready"])),
             ("orders to visit rows of others, or once more", str(self.events["rescue"])),
             ("suspected, killed for silence", f"{self.events['suspected']}, {self.events['killed']}"),
+            ("times that the workers were given their walks anew", str(self.replans)),
             ("non-finite payloads", str(self.events["non-finite"])),
             ("hangs", str(self.hangs)),
             ("leaks (processes, threads, descriptors, segments)", str(len(self.leaks))),
@@ -119,6 +124,9 @@ def schedules() -> list:
         cyclic_schedule(WORKERS, COORDINATES, np.array([10, 12, 18, 0])),
         single_level_schedule(WORKERS, COORDINATES, 1),
         fractional_repetition_schedule(WORKERS, COORDINATES, np.array([10, 16, 0, 14])),
+        pairs_schedule(WORKERS, COORDINATES, cells=4, feedback="announce"),
+        shared_samples_schedule(WORKERS, COORDINATES, [(0, 1), (2, 3)], pieces=6, ratio=2.0),
+        shared_samples_schedule(WORKERS, COORDINATES, [range(WORKERS)], pieces=10),
     ]
 
 
@@ -177,7 +185,7 @@ def strike_from_outside(what: str, cluster: cgc.Cluster, chance: random.Random, 
     return True
 
 
-def soak(iterations: int, seed: int, say=lambda text: None, rounds: int = 8) -> Figures:
+def soak(iterations: int, seed: int, say=lambda text: None, rounds: int = 14) -> Figures:
     """Run so many iterations, spread over `rounds` clusters; bad figures come back, they are not raised."""
     chance = random.Random(seed)
     generator = np.random.default_rng(seed)
@@ -228,6 +236,9 @@ def run_one(schedule, problem, share, chance, generator, figures, iterations) ->
             for what in ("kill", "stop"):
                 if chance.random() < SHARES[what]:
                     figures.faults[what] += strike_from_outside(what, cluster, chance, helpers)
+            if chance.random() < REPLANS:
+                cluster.replan(schedule)
+                figures.replans += 1
             theta = generator.normal(size=COORDINATES)
             began = time.monotonic()
             gradient = cluster.gradient(theta)

@@ -18,19 +18,39 @@ import pytest
 
 import cgc_fast as cgc
 from cgc_fast import supervisor
+from cgc_fast.codes import RepetitionCode
 from cgc_fast.engines import processes
+from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
+from cgc_fast.schemes.pairs import pairs_schedule
+from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
 from own_problems import Fault, LoadsOnly, Scripted
 
 WORKERS, SAMPLES, COORDINATES = 4, 23, 40
+
+
+def claimed_tiles():
+    """All workers claim quarters of the samples: of the first half of the coordinates, then of the second.
+
+    Whoever is struck in the second half has committed something before, as a rule.
+    """
+    code = RepetitionCode(WORKERS)
+    cells = [Cell(20 * h, 20 * h + 20, k / 4, (k + 1) / 4, code) for h in range(2) for k in range(4)]
+    walks = [Walk([4 * h + (k + w) % 4 for h in range(2) for k in range(4)], [w] * 8) for w in range(4)]
+    return Schedule(WORKERS, COORDINATES, cells, walks, "claim")
+
+
 SCHEDULES = {
     "uncoded": uncoded_schedule(WORKERS, COORDINATES),
     "single level": single_level_schedule(WORKERS, COORDINATES, 1),
     "cyclic": cyclic_schedule(WORKERS, COORDINATES, np.array([10, 12, 18, 0])),
     "repetition": fractional_repetition_schedule(WORKERS, COORDINATES, np.array([10, 16, 0, 14])),
+    "announced pairs": pairs_schedule(WORKERS, COORDINATES, cells=4, feedback="announce"),
+    "claimed samples": shared_samples_schedule(WORKERS, COORDINATES, [(0, 1), (2, 3)], pieces=6, ratio=2.0),
+    "claimed tiles": claimed_tiles(),
 }
 GIVE_UP_S = 60.0  # a hang, whatever the machine is busy with
 
@@ -162,7 +182,7 @@ def test_wrong_late_and_no_answers(scheme, tmp_path):
         assert run.deaths() == 0
 
 
-@pytest.mark.parametrize("scheme", ["uncoded", "repetition"])
+@pytest.mark.parametrize("scheme", ["uncoded", "repetition", "claimed tiles"])
 @pytest.mark.parametrize("where", ["begin", "forward", "value"])
 def test_deaths_in_other_methods(scheme, where, tmp_path):
     script = {(100, where): Fault("kill"), (200, where): Fault("raise")}
@@ -182,7 +202,7 @@ def test_deaths_in_other_methods(scheme, where, tmp_path):
         assert run.deaths() == struck(tmp_path, 100) + struck(tmp_path, 200)
 
 
-@pytest.mark.parametrize("scheme", ["single level", "repetition"])
+@pytest.mark.parametrize("scheme", ["single level", "repetition", "claimed samples"])
 def test_stopped_and_continued(scheme, tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "SUSPECT_S", 0.05)
     script = {(100, 0): Fault("stop", first=True)}
@@ -216,7 +236,7 @@ def test_stopped_and_continued(scheme, tmp_path, monkeypatch):
         run.iterate(10)
 
 
-@pytest.mark.parametrize("scheme", ["uncoded", "cyclic"])
+@pytest.mark.parametrize("scheme", ["uncoded", "cyclic", "announced pairs", "claimed tiles"])
 def test_hanging_for_ever_is_noticed_and_ended(scheme, tmp_path, impatient):
     script = {(100, 0): Fault("hang", first=True), (200, 0): Fault("stop", first=True)}
     with Run(SCHEDULES[scheme], Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
@@ -232,7 +252,7 @@ def test_hanging_for_ever_is_noticed_and_ended(scheme, tmp_path, impatient):
             run.iterate(3)
 
 
-@pytest.mark.parametrize("scheme", ["uncoded", "repetition"])
+@pytest.mark.parametrize("scheme", ["uncoded", "repetition", "announced pairs", "claimed samples"])
 def test_two_deaths_at_once_and_deaths_while_idle(scheme, tmp_path):
     script = {(100, 0): Fault("kill", times=2, first=True)}
     with Run(SCHEDULES[scheme], Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
@@ -253,6 +273,24 @@ def test_two_deaths_at_once_and_deaths_while_idle(scheme, tmp_path):
             run.iterate()
             assert sorted(run.happened("lost")) == sorted(victims)  # known at once
             run.settle(lambda deaths=deaths, victims=victims: run.deaths() == deaths + len(victims))
+
+
+@pytest.mark.parametrize("what", ["kill", "raise", "stop", "nan"])
+def test_what_a_struck_worker_had_committed_is_done_by_others(what, tmp_path, impatient):
+    # Struck in the second half of the coordinates, when cells of the first are in its sum.
+    script = {(100 * i, 20): Fault(what, times=i, first=True) for i in (1, 2, 3)}
+    schedule = SCHEDULES["claimed tiles"]
+    with Run(schedule, Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
+        for i in (1, 2, 3):
+            run.settle()
+            run.jump(100 * i)
+            deaths = run.deaths()
+            run.iterate()
+            cells = [d.cell for d in run.cluster.last_report.deliveries if d.finite]
+            assert sorted(cells) == list(range(len(schedule.cells)))
+            run.settle(lambda deaths=deaths, i=i: what == "nan" or run.deaths() >= deaths + i)
+            assert struck(tmp_path, 100 * i) == i
+            run.iterate(3)
 
 
 def test_rescuers_die_too(tmp_path):

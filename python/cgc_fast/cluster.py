@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast._core import all_finite
 from cgc_fast.arguments import Cost, quantity
-from cgc_fast.engines import ENGINES, Engine, Job, make_engine
+from cgc_fast.engines import ENGINES, Engine, Job, Replanning, make_engine
 from cgc_fast.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -34,7 +34,10 @@ from cgc_fast.problems import Problem, ProblemTraits, check_problem
 from cgc_fast.reports import Delivery, EventLog, Health, IterationReport
 from cgc_fast.schedule import Schedule
 from cgc_fast.straggler_models import Trace
-from cgc_fast.worker import visits_of
+from cgc_fast.worker import Visit, visits_of
+
+if TYPE_CHECKING:
+    from cgc_fast.plans import Plan
 
 __all__ = ["Block", "BlockStream", "Cluster", "Delivery", "IterationReport", "PartialGradient"]
 
@@ -271,30 +274,12 @@ class Cluster:
         self._has_value = traits.has_value
         self._cycle_times = _checked_cycle_times(cycle_times, schedule.workers)
         samples = traits.samples
-        cost = Cost(samples, cycles_per_derivative, forward_cycles)
-        arrival_cycles = schedule.arrival_cycles(samples, cycles_per_derivative, forward_cycles)
-        walks = [
-            visits_of(
-                schedule,
-                worker,
-                samples,
-                cycles_per_derivative,
-                forward_cycles,
-                arrival_cycles=arrival_cycles[worker],
-            )
-            for worker in range(schedule.workers)
-        ]
+        self._traits, self._factory = traits, factory
+        self._cost = cost = Cost(samples, cycles_per_derivative, forward_cycles)
+        walks = _walks(schedule, cost)
         ranges = [schedule.sample_ranges(worker, samples) for worker in range(schedule.workers)]
-        job = Job(
-            problem,
-            factory,
-            walks,
-            ranges,
-            slot_widths(schedule),
-            schedule.feedback,
-            len(schedule.cells),
-            np.dtype(schedule.payload),
-        )
+        self._ranges = ranges  # what the workers hold
+        job = self._job(schedule, walks)
         self._closed = False
         self._owner = os.getpid()
         self._turn = _Turn()  # held while an iteration is under way
@@ -423,6 +408,70 @@ class Cluster:
         self._threads = [*(t for t in self._threads if t.is_alive()), thread]
         thread.start()
         return future
+
+    # --- another plan ---------------------------------------------------------------------------------
+
+    def replan(self, plan: Plan | Schedule) -> None:
+        """Go on by another plan from the next iteration on, without starting workers anew.
+
+        The workers are told their new walks, and get new memory for what they deliver; this returns when all
+        of them know. They keep their samples, so the plan may only ask for what they hold already. Measured
+        times, health and the numbers of the iterations go on.
+
+        Parameters
+        ----------
+        plan : Plan or Schedule
+            For as many workers, the same coordinates and the same feedback.
+
+        Raises
+        ------
+        ArgumentValueError
+            It does not fit; the message says which worker lacks which samples. Or the engine is one whose
+            workers keep their walks. The cluster goes on as before.
+        ClusterBusy, ClusterClosed
+            An iteration is under way; there are no workers any more.
+
+        Notes
+        -----
+        A worker that does not take the plan up for as long as a silent one is suffered in an iteration (ten
+        seconds at least) is killed and replaced.
+        """
+        self._check_open()
+        schedule = _schedule_of(plan)
+        if not isinstance(self._master.engine, Replanning):
+            raise ArgumentValueError(
+                "engine: expected 'processes' or 'serial', whose workers can be given other walks: make a "
+                "new cluster for another plan"
+            )
+        if schedule.workers != self.schedule.workers or schedule.feedback != self.schedule.feedback:
+            raise ArgumentValueError(
+                f"plan: expected {self.schedule.workers} workers and feedback {self.schedule.feedback!r}, as "
+                f"this cluster has, got {schedule.workers} and {schedule.feedback!r}: make a new cluster"
+            )
+        _check_fit(schedule, self._traits)
+        _check_held(schedule, self._ranges, self._traits.samples)
+        walks = _walks(schedule, self._cost)
+        turn = _Iteration(self, self._master, self._turn)
+        if not self._turn.take(turn):
+            raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before a new plan")
+        try:
+            self._check_open()
+            self._master.replan(schedule, walks, self._job(schedule, walks))
+            self.schedule = schedule
+        finally:
+            self._turn.release(turn)
+
+    def _job(self, schedule: Schedule, walks: list[list[Visit]]) -> Job:
+        return Job(
+            self.problem,
+            self._factory,
+            walks,
+            self._ranges,
+            slot_widths(schedule),
+            schedule.feedback,
+            len(schedule.cells),
+            np.dtype(schedule.payload),
+        )
 
     # --- what is known of the workers -----------------------------------------------------------------
 
@@ -574,6 +623,53 @@ def _release(engine: Engine, log: EventLog | None) -> None:
     engine.close()
     if log is not None:
         log.close()
+
+
+def _schedule_of(plan: object) -> Schedule:
+    from cgc_fast.plans import Plan  # with SciPy, which a cluster does without
+
+    if isinstance(plan, Schedule):
+        return plan
+    if isinstance(plan, Plan):
+        return plan.schedule()
+    raise ArgumentTypeError(f"plan: expected a Plan or a Schedule, got {type(plan).__name__}")
+
+
+def _walks(schedule: Schedule, cost: Cost) -> list[list[Visit]]:
+    samples = int(cost.samples)
+    arrival_cycles = schedule.arrival_cycles(samples, cost.cycles_per_derivative, cost.forward_cycles)
+    return [
+        visits_of(
+            schedule,
+            worker,
+            samples,
+            cost.cycles_per_derivative,
+            cost.forward_cycles,
+            arrival_cycles=arrival_cycles[worker],
+        )
+        for worker in range(schedule.workers)
+    ]
+
+
+def _check_held(schedule: Schedule, held: list[NDArray[np.int64]], samples: int) -> None:
+    """Refuse a schedule by which a worker would need samples that it does not hold."""
+    lacking = []
+    for worker, ranges in enumerate(held):
+        for low, high in schedule.sample_ranges(worker, samples).tolist():
+            missing = np.ones(high - low, dtype=np.bool_)
+            for first, last in ranges.tolist():
+                missing[max(first - low, 0) : max(last - low, 0)] = False
+            if missing.any():
+                edges = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]]).astype(np.int8)))
+                gaps = ", ".join(f"[{low + a}, {low + b})" for a, b in edges.reshape(-1, 2).tolist())
+                lacking.append(f"worker {worker} lacks samples {gaps}")
+    if lacking:
+        raise ArgumentValueError(
+            "plan: expected one for the samples that the workers hold; "
+            + "; ".join(lacking[:8])
+            + ("; ..." if len(lacking) > 8 else "")
+            + ". Make a new cluster."
+        )
 
 
 def _checked_cycle_times(cycle_times: ArrayLike | None, workers: int) -> NDArray[np.float64] | None:

@@ -155,6 +155,10 @@ class Decoder:
         for worker in absent:
             self.give_up(worker)
 
+    def go_on_from(self, other: Decoder) -> None:
+        """Count iterations and ignored arrivals on from those of another schedule."""
+        self.iteration, self.stale, self.duplicates = other.iteration, other.stale, other.duplicates
+
     def cancel(self) -> None:
         """Give up the iteration: no cell is open any more."""
         self._open[:] = bytes(len(self._open))

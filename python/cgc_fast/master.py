@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cgc_fast._core import all_finite, plain_sum, weighted_sum
 from cgc_fast.arguments import Cost
 from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder, Instruction
-from cgc_fast.engines import Delivered, Engine, Event, Lost, Ready, Summed
+from cgc_fast.engines import Delivered, Engine, Event, Job, Lost, Ready, Replanning, Summed
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
 from cgc_fast.payloads import loss_of, loss_size
 from cgc_fast.reports import (
@@ -92,7 +92,6 @@ class Master:
         cost: Cost,
         log: EventLog | None = None,
     ) -> None:
-        self.schedule = schedule
         self.engine = engine
         self.iteration = 0
         self.report: IterationReport | None = None
@@ -100,22 +99,8 @@ class Master:
         self._sample_ranges = sample_ranges
         self._cost = cost
         self._log = log
-        self._decoder = Decoder(schedule)
-        self._supervisor = Supervisor(
-            self._decoder, self._can_visit, engine.start_s, lambda: self._measured.recent().tolist()
-        )
-        self._offsets = schedule.row_offsets
-        self._cell_of_slot = np.repeat(np.arange(len(schedule.cells)), np.diff(self._offsets)).tolist()
-        self._held: dict[tuple[int, int, int], bool] = {}
         self._losses: dict[int, Lost] = {}
-        self._walk_length = [len(walk) for walk in walks]
-        self._feedback = schedule.feedback
-        self._measured = (
-            MeasuredTimes([{v.slot: v.arrival_cycles for v in walk} for walk in walks])
-            if self._feedback == "none"
-            else MeasuredVisits(walks)
-        )
-        self._visits = {visit.slot: visit for walk in walks for visit in walk}
+        self._lay_out(schedule, walks)
         self._generations = [0] * schedule.workers  # under claim, of each worker
         count = schedule.workers
         self._delivered, self._abandoned, self._non_finite = ([0] * count for _ in range(3))
@@ -124,6 +109,39 @@ class Master:
         self._check_at_s: float | None = None
         self._under_way = False
         self._broken_off = False  # the last iteration, by an exception or by leaving the loop
+
+    def _lay_out(self, schedule: Schedule, walks: list[list[Visit]]) -> None:
+        self.schedule = schedule
+        self._feedback = schedule.feedback
+        self._decoder = Decoder(schedule)
+        self._supervisor = Supervisor(
+            self._decoder, self._can_visit, self.engine.start_s, lambda: self._measured.recent().tolist()
+        )
+        self._offsets = schedule.row_offsets
+        self._cell_of_slot = np.repeat(np.arange(len(schedule.cells)), np.diff(self._offsets)).tolist()
+        self._held: dict[tuple[int, int, int], bool] = {}
+        self._walk_length = [len(walk) for walk in walks]
+        self._measured = (
+            MeasuredTimes([{v.slot: v.arrival_cycles for v in walk} for walk in walks])
+            if self._feedback == "none"
+            else MeasuredVisits(walks)
+        )
+        self._visits = {visit.slot: visit for walk in walks for visit in walk}
+
+    def replan(self, schedule: Schedule, walks: list[list[Visit]], job: Job) -> None:
+        """Go on by another schedule, of the same feedback, with the same workers and samples."""
+        assert isinstance(self.engine, Replanning)
+        self.finish()
+        patience_s = [self._supervisor.kill_after_s(w) for w in range(schedule.workers)]
+        self.engine.replan(job, patience_s)
+        decoder, supervisor, measured = self._decoder, self._supervisor, self._measured
+        self._lay_out(schedule, walks)
+        self._decoder.go_on_from(decoder)
+        self._supervisor.go_on_from(supervisor)
+        self._measured.go_on_from(measured)
+        self._generations = [0] * schedule.workers  # the board is a new one
+        if self._log is not None:
+            self._log.schedule(schedule)
 
     # --- one iteration --------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.feedback_worker import Touched
-from cgc_fast.schedule import Schedule
+from cgc_fast.schedule import Feedback, Schedule
 from cgc_fast.supervisor import State
 from cgc_fast.worker import Visit
 
@@ -78,6 +78,8 @@ class IterationReport:
     decoded_s: dict[int, float] = field(default_factory=dict)  # cell -> when
     blocks_s: dict[int, float] = field(default_factory=dict)  # block -> when
     events: list[WorkerEvent] = field(default_factory=list)
+    # Of a report that was read from a log: by which schedule.
+    schedule: LoggedSchedule | None = field(default=None, compare=False, repr=False)
 
     @property
     def lost(self) -> list[int]:
@@ -162,6 +164,10 @@ class MeasuredTimes:
         # What a worker was ordered to visit besides, slot -> cycles; and the cycles of what it did of that.
         self._orders: list[dict[int, float]] = [{} for _ in arrival_cycles]
         self._besides = [0.0] * len(arrival_cycles)
+
+    def go_on_from(self, other: MeasuredTimes) -> None:
+        """Take over the rows of another schedule: seconds per cycle mean the same under every one."""
+        self._rows = other._rows
 
     def begin(self) -> None:
         """Begin a new row."""
@@ -286,12 +292,15 @@ class LoggedSchedule:
     cells : tuple of LoggedCell
     visits : tuple of int
         Rows in the walk of each worker.
+    feedback : {"none", "announce", "claim"}
+        What workers learn of each other. If anything, they leave out what others have done.
     """
 
     workers: int
     coordinates: int
     cells: tuple[LoggedCell, ...]
     visits: tuple[int, ...]
+    feedback: Feedback = "none"
 
     @classmethod
     def of(cls, schedule: Schedule) -> LoggedSchedule:
@@ -309,11 +318,11 @@ class LoggedSchedule:
             for index, cell in enumerate(schedule.cells)
         )
         visits = tuple(len(walk.cells) for walk in schedule.walks)
-        return cls(schedule.workers, schedule.coordinates, cells, visits)
+        return cls(schedule.workers, schedule.coordinates, cells, visits, schedule.feedback)
 
 
 class EventLog:
-    """Write what happens as JSON lines: first the schedule, then a line an iteration, flushed at once.
+    """Write what happens as JSON lines: the schedule, then a line an iteration, flushed at once.
 
     Parameters
     ----------
@@ -336,6 +345,10 @@ class EventLog:
             self._file = open(target, "w", encoding="utf-8")  # noqa: SIM115 - closed by `close`
         elif not (hasattr(target, "write") and hasattr(target, "flush")):
             raise ArgumentTypeError(f"events: expected a path or a text file, got {type(target).__name__}")
+        self.schedule(schedule)
+
+    def schedule(self, schedule: Schedule) -> None:
+        """Write the schedule of the iterations that follow."""
         self._write({"event": "schedule", **asdict(LoggedSchedule.of(schedule))})
 
     def iteration(self, report: IterationReport) -> None:
@@ -376,6 +389,7 @@ def read_events(path: str | os.PathLike[str]) -> tuple[LoggedSchedule, Iterator[
     Returns
     -------
     LoggedSchedule
+        The first one, if `Cluster.replan` changed it; each report has its own as `schedule`.
     iterator of IterationReport
         As they were, in their order; reads on as it is asked for more.
 
@@ -409,18 +423,13 @@ def read_events(path: str | os.PathLike[str]) -> tuple[LoggedSchedule, Iterator[
     number, first = next(found, empty)
     if first["event"] != "schedule":
         raise ArgumentValueError(f"{name}: expected an event log, which begins with its schedule")
-    try:
-        schedule = LoggedSchedule(
-            first["workers"],
-            first["coordinates"],
-            tuple(LoggedCell(**cell) for cell in first["cells"]),
-            tuple(first["visits"]),
-        )
-    except (KeyError, TypeError):
-        raise _no_event(name, number) from None
+    schedule = _logged_schedule(first, name, number)
 
     def iterations() -> Iterator[IterationReport]:
+        current = schedule
         for number, line in found:
+            if line["event"] == "schedule":
+                current = _logged_schedule(line, name, number)
             if line["event"] != "iteration":
                 continue
             try:
@@ -432,12 +441,26 @@ def read_events(path: str | os.PathLike[str]) -> tuple[LoggedSchedule, Iterator[
                     decoded_s={int(cell): at_s for cell, at_s in line["decoded_s"].items()},
                     blocks_s={int(block): at_s for block, at_s in line["blocks_s"].items()},
                     events=[WorkerEvent(**entry) for entry in line["workers"]],
+                    schedule=current,
                 )
             except (KeyError, TypeError, ValueError, AttributeError):
                 raise _no_event(name, number) from None
             yield report
 
     return schedule, iterations()
+
+
+def _logged_schedule(line: dict[str, Any], name: str, number: int) -> LoggedSchedule:
+    try:
+        return LoggedSchedule(
+            line["workers"],
+            line["coordinates"],
+            tuple(LoggedCell(**cell) for cell in line["cells"]),
+            tuple(line["visits"]),
+            line.get("feedback", "none"),
+        )
+    except (KeyError, TypeError):
+        raise _no_event(name, number) from None
 
 
 def _no_event(name: str, number: int) -> ArgumentValueError:

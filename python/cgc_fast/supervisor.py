@@ -153,6 +153,16 @@ class Supervisor:
         self._silent: frozenset[int] = frozenset()
         self._actions: list[Action] = []
 
+    def go_on_from(self, other: Supervisor) -> None:
+        """Take over the workers, and what was not done yet, from the supervisor of another schedule."""
+        self.records = other.records
+        self._actions = [action for action in other._actions if not isinstance(action, Order)]
+
+    def kill_after_s(self, worker: int) -> float:
+        """Silence after which a worker is killed; `KILL_S` as long as nobody has a history."""
+        patience_s = self._kill_after_s(worker)
+        return patience_s if math.isfinite(patience_s) else KILL_S
+
     def begin(
         self,
         iteration: int,

@@ -138,7 +138,12 @@ def _draw_abandoned(schedule: LoggedSchedule, report: IterationReport, worker: i
     due = sum(event.rows for event in events if event.at_s >= last_lost_s)
     due += 0 if lost_s else schedule.visits[worker]
     is_there = not lost_s or any(event.what == "ready" and event.at_s >= last_lost_s for event in events)
-    if is_there and due > sum(delivery.ended_s > last_lost_s for delivery in mine):
+    # With feedback they are done when others have done the rest.
+    if (
+        schedule.feedback == "none"
+        and is_there
+        and due > sum(delivery.ended_s > last_lost_s for delivery in mine)
+    ):
         spans.append((max(starts_s), report.elapsed_s))
     spans = [(start_s, stop_s) for start_s, stop_s in spans if stop_s > start_s]
     for start_s, stop_s in spans:

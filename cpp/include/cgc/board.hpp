@@ -15,9 +15,9 @@
 //
 // Claims are advice, which spares work; losing or doubling one costs time, never exactness.
 //
-// All words carry the iteration, so that nothing is reset and a worker that is late by an iteration finds
-// everything taken. The memory is zero-initialised and belongs to the caller; all sides lay the same view
-// over it.
+// All words carry the iteration, counted from 1, so that nothing is reset and a worker that is late by an
+// iteration finds everything taken. The memory is zero-initialised and belongs to the caller; all sides lay
+// the same view over it.
 #pragma once
 
 #include <cstdint>

@@ -48,7 +48,7 @@ def timeline(
     else:
         _show(summary)
     if not as_json or iteration is not None:
-        _save(schedule, summary.drawn, out)
+        _save(summary.drawn.schedule or schedule, summary.drawn, out)
         if not as_json:
             Console().print(f"Iteration {summary.drawn.iteration}: {out}", highlight=False)
 
@@ -67,8 +67,9 @@ class _Summary:
 def _summarise(schedule: LoggedSchedule, reports: Iterable[IterationReport], wanted: int | None) -> _Summary:
     counts = {what: np.zeros(schedule.workers, dtype=int) for what in _COUNTED}
     summary = _Summary([], 0, None, None, counts)
-    visits = np.array(schedule.visits)
     for report in reports:
+        by = report.schedule or schedule
+        visits = np.array(by.visits) if by.feedback == "none" else 0
         summary.elapsed_s.append(report.elapsed_s)
         summary.incomplete += not report.complete
         if summary.slowest is None or report.elapsed_s > summary.slowest.elapsed_s:

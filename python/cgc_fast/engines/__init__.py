@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from cgc_fast.engines.base import Delivered, Engine, Event, Job, Lost, Ready, Summed, Visited
+from cgc_fast.engines.base import Delivered, Engine, Event, Job, Lost, Ready, Replanning, Summed, Visited
 from cgc_fast.errors import ArgumentValueError
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Job",
     "Lost",
     "Ready",
+    "Replanning",
     "Summed",
     "Visited",
     "lead",

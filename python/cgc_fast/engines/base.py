@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ __all__ = [
     "Lost",
     "Presence",
     "Ready",
+    "Replanning",
     "Summed",
     "Visited",
     "WithoutFeedback",
@@ -261,3 +262,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release every process, descriptor and segment; may be called twice."""
+
+
+@runtime_checkable
+class Replanning(Protocol):
+    """What an engine offers besides if its workers can be given other walks."""
+
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Run another job from now on, between two iterations, with the same workers, samples and feedback.
+
+        Returns when every worker that is there has taken it up. Who has not within its patience is killed;
+        `Lost` follows. Successors that are being started are started again.
+        """

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import Board, all_finite, monotonic_ns
 from cgc_fast.claims import WorkerBoard
-from cgc_fast.engines.worker_process import FeedbackConfiguration, Loop, WorkerConfiguration
+from cgc_fast.engines.worker_process import FeedbackConfiguration, Loop, NewPlan, WorkerConfiguration
 from cgc_fast.feedback_worker import AnnounceWorker, ClaimWorker, FeedbackWorker
 from cgc_fast.memory import Segment
-from cgc_fast.problems import ProblemTraits
 from cgc_fast.worker import SLICE_S, Deliver, SendSum, Visit
 
 __all__ = ["SUM", "VISITS", "FeedbackLoop", "sum_widths"]
@@ -36,22 +35,38 @@ class FeedbackLoop(Loop):
 
     def __init__(self, configuration: WorkerConfiguration, feedback: FeedbackConfiguration) -> None:
         self._feedback = feedback
-        memory = Segment(feedback.board_size, descriptor=feedback.board_descriptor)
-        table = Board(memory.memory, configuration.workers, feedback.cells)
-        self._board = WorkerBoard(table, configuration.worker)
-        self._coordinates = configuration.coordinates
+        self._workers, self._coordinates = configuration.workers, configuration.coordinates
+        self._index = configuration.worker
         self._last_sum: tuple[int, int, int] | None = None  # iteration, generation, one of its cells
+        self._map_board(feedback.board_size, feedback.board_descriptor)
         super().__init__(configuration)
-        if feedback.claims:
-            self._scratch = np.empty(configuration.coordinates + 1)
+        self._scratch = np.empty(self._coordinates + 1)
+        self._map_sum()
+
+    def _map_board(self, size: int, descriptor: int) -> None:
+        self._board_memory = Segment(size, descriptor=descriptor)
+        table = Board(self._board_memory.memory, self._workers, self._feedback.cells)
+        self._board = WorkerBoard(table, self._index)
+
+    def _map_sum(self) -> None:
+        if self._feedback.claims:
             self._sum = super()._payload(SUM)
             self._record = super()._payload(VISITS)
 
-    def _make_worker(self, walk: list[Visit], traits: ProblemTraits) -> FeedbackWorker:
+    def _take_up(self, plan: NewPlan, descriptors: list[int]) -> None:
+        super()._take_up(plan, descriptors[:1])
+        assert plan.feedback is not None
+        self._feedback = plan.feedback
+        self._board_memory.close()
+        self._map_board(plan.feedback.board_size, descriptors[1])
+        self._map_sum()
+        self._last_sum = None
+
+    def _make_worker(self, walk: list[Visit]) -> FeedbackWorker:
         kind = ClaimWorker if self._feedback.claims else AnnounceWorker
-        worker = kind(walk, self._board, sliceable=traits.sliceable, forward=traits.has_forward)
-        self._machine = worker
-        return worker
+        traits = self._traits
+        self._machine = kind(walk, self._board, sliceable=traits.sliceable, forward=traits.has_forward)
+        return self._machine
 
     def _payload(self, slot: int) -> NDArray[np.float64]:
         # Under claim it goes into the sum, or nowhere.

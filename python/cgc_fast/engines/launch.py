@@ -9,6 +9,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cgc_fast.engines.base import Job
@@ -98,6 +99,15 @@ class WorkerHandle:
         except BlockingIOError:
             return False
         except OSError:  # it is gone, which its sentinel says better
+            return True
+
+    def send_with(self, message: bytes, descriptors: Sequence[int]) -> bool:
+        """The same, with descriptors, of which the worker gets its own."""
+        try:
+            return socket.send_fds(self.socket, [message], list(descriptors)) == len(message)
+        except BlockingIOError:
+            return False
+        except OSError:
             return True
 
     def bury(self) -> tuple[int | None, str]:

@@ -31,17 +31,36 @@ class ProcessFeedbackEngine(ProcessEngine):
     """Start the workers of an `announce` or `claim` schedule."""
 
     def __init__(self, job: Job) -> None:
-        self._slots = len(job.slot_widths)
         self._claims = job.feedback == "claim"
-        if self._claims:
-            job = replace(job, slot_widths=sum_widths(job.problem.coordinates, job.cells))
-        super().__init__(job)
+        super().__init__(self._with_sums(job))
+
+    def _with_sums(self, job: Job) -> Job:
+        self._slots = len(job.slot_widths)
+        if not self._claims:
+            return job
+        return replace(job, slot_widths=sum_widths(job.problem.coordinates, job.cells))
 
     def _lay_out(self, job: Job) -> None:
         super()._lay_out(job)
+        self._lay_out_board(job)
+
+    def _lay_out_board(self, job: Job) -> None:
         self._board_memory = Segment(Board.bytes(self._workers, job.cells), label="board")
         self._segments.append(self._board_memory)
         self._board = Board(self._board_memory.memory, self._workers, job.cells)
+
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Make a new board, too."""
+        super().replan(self._with_sums(job), patience_s)
+
+    def _replace_segments(self, job: Job) -> None:
+        super()._replace_segments(job)
+        self._board_memory.close()
+        self._segments.remove(self._board_memory)
+        self._lay_out_board(job)
+
+    def _plan_descriptors(self, worker: int) -> list[int]:
+        return [*super()._plan_descriptors(worker), self._board_memory.descriptor]
 
     def _configuration(self, worker: int, problem: bytes | None = None) -> WorkerConfiguration:
         feedback = FeedbackConfiguration(

@@ -37,9 +37,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import Signal, monotonic_ns
-from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready
+from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready, Summed, WithoutFeedback
 from cgc_fast.engines.launch import WorkerHandle, launch, pickled_for_worker, wake_descriptors
-from cgc_fast.engines.worker_process import LENGTH_BYTES, WorkerConfiguration, payload_offsets
+from cgc_fast.engines.worker_process import (
+    LENGTH_BYTES,
+    REPLANNED,
+    Announcement,
+    NewPlan,
+    WorkerConfiguration,
+    payload_offsets,
+)
 from cgc_fast.errors import ClusterClosed, WorkerDied
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.memory import Segment
@@ -51,7 +58,7 @@ __all__ = ["ProcessEngine"]
 _LEAVE_S = 2.0  # how long a worker may take to leave when asked before it is killed
 
 
-class ProcessEngine:
+class ProcessEngine(WithoutFeedback):
     """Start the workers; see the module's picture. The constructor returns when all of them are ready."""
 
     def __init__(self, job: Job) -> None:
@@ -64,6 +71,7 @@ class ProcessEngine:
         self._starters: list[threading.Thread] = []
         self._started: deque[tuple[int, WorkerHandle | BaseException]] = deque()
         self._ready_early: set[int] = set()  # ready before its handle was here
+        self._outdated: set[int] = set()  # who has not taken up the new plan yet
         self._waiting = threading.RLock()  # held while a thread waits for events or takes them in
         self._descriptors: list[int] = []
         self._segments: list[Segment] = []
@@ -97,8 +105,21 @@ class ProcessEngine:
         self._thetas = [
             self._theta.array(self._coordinates, 8 * self._coordinates * parity) for parity in (0, 1)
         ]
-        self._offsets = payload_offsets(job.slot_widths, job.payload)
         self._payload_segments: list[Segment] = []
+        self._lay_out_payloads(job)
+        self._master_read, self._master_write = wake_descriptors()
+        self._descriptors += [self._master_read, self._master_write]
+        self._wake_fds = np.full(self._workers, -1, dtype=np.int32)
+        self._poll_fds = np.full(1 + self._workers, -1, dtype=np.int32)
+        self._poll_fds[0] = self._master_read
+
+    def _lay_out_payloads(self, job: Job) -> None:
+        """Make room for what the workers deliver, in the place of what there was."""
+        for segment in self._payload_segments:
+            segment.close()
+            self._segments.remove(segment)
+        self._offsets = payload_offsets(job.slot_widths, job.payload)
+        self._payload_segments = []
         self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
         self._read_only: list[Segment] = []
         for _ in range(self._workers):
@@ -108,11 +129,6 @@ class ProcessEngine:
             view = segment.view(writable=False)
             view.close()  # the mapping stays
             self._read_only.append(view)
-        self._master_read, self._master_write = wake_descriptors()
-        self._descriptors += [self._master_read, self._master_write]
-        self._wake_fds = np.full(self._workers, -1, dtype=np.int32)
-        self._poll_fds = np.full(1 + self._workers, -1, dtype=np.int32)
-        self._poll_fds[0] = self._master_read
 
     def _configuration(self, worker: int, problem: bytes | None = None) -> WorkerConfiguration:
         segment = self._payload_segments[worker]
@@ -189,6 +205,9 @@ class ProcessEngine:
         worker = arrival.worker
         if arrival.iteration > 0:
             return [arrival]
+        if arrival.slot == REPLANNED:
+            self._outdated.discard(worker)
+            return []
         if self._handles[worker] is None:
             self._ready_early.add(worker)
             return []
@@ -241,29 +260,71 @@ class ProcessEngine:
         handle = self._handles[worker]
         if handle is None:  # its loss is noticed at the next wait
             return
-        content = pickle.dumps((self._iteration, list(visits)), protocol=pickle.HIGHEST_PROTOCOL)
-        message = len(content).to_bytes(LENGTH_BYTES, "little") + content
-        if handle.send(message):
+        if handle.send(_message((self._iteration, list(visits)))):
             self._signal.announce_orders(worker)
         else:
             # It has not read for megabytes: it hangs. A message in parts would be worse than none.
             handle.process.kill()
 
-    def announce(self, iteration: int, cells: Sequence[int]) -> None:
-        """Never asked for: this engine is for schedules without feedback."""
-        raise NotImplementedError("the schedule has no feedback")
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Make new payload segments and hand them to the workers with their new walks."""
+        with interrupts_postponed():
+            for thread in self._starters:
+                thread.join()
+            with self._waiting:
+                self._early += self._take_in([])
+            restarted = list(self._starting)  # by the old plan
+            for worker in restarted:
+                self.kill(worker)
+                self._bury(worker)
+            self._early = [e for e in self._early if not isinstance(e, Delivered | Summed)]
+            self._job = job
+            self._replace_segments(job)
+            for worker in restarted:
+                self.replace(worker)
+            self._outdated = {w for w, h in enumerate(self._handles) if h is not None}
+            for worker in list(self._outdated):
+                self._send_plan(worker)
+            began_s = self.clock_s()
+            while self._outdated:
+                left_s = [began_s + patience_s[w] - self.clock_s() for w in self._outdated]
+                for worker, left in zip(list(self._outdated), left_s, strict=True):
+                    if left <= 0:
+                        self.kill(worker)
+                events = self._collect(max(0.01, min(left_s)))
+                self._outdated -= {event.worker for event in events if isinstance(event, Lost)}
+                # What was handed over late belongs to the old plan.
+                self._early += [e for e in events if not isinstance(e, Delivered | Summed)]
 
-    def withdraw(self, worker: int) -> int:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
+    def _replace_segments(self, job: Job) -> None:
+        self._lay_out_payloads(job)
 
-    def committed_by(self, iteration: int, cell: int) -> int | None:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
+    def _plan_descriptors(self, worker: int) -> list[int]:
+        return [self._payload_segments[worker].descriptor]
 
-    def sum_of(self, worker: int) -> NDArray[np.float64]:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
+    def _send_plan(self, worker: int) -> None:
+        handle = self._handles[worker]
+        assert handle is not None
+        configuration = self._configuration(worker, b"")
+        plan = NewPlan(
+            configuration.walk,
+            configuration.slot_widths,
+            configuration.payload,
+            configuration.payload_size,
+            configuration.feedback,
+        )
+        content = pickle.dumps(plan, protocol=pickle.HIGHEST_PROTOCOL)
+        memory = Segment(len(content), label="plan")
+        try:
+            memory.memory.write(content)
+            descriptors = [memory.descriptor, *self._plan_descriptors(worker)]
+            message = _message(Announcement(len(content), len(descriptors)))
+            if handle.send_with(message, descriptors):
+                self._signal.announce_orders(worker)
+            else:
+                handle.process.kill()
+        finally:
+            memory.close()
 
     def replace(self, worker: int) -> None:
         """Start a successor in a thread: it may take a while to pack its samples."""
@@ -389,6 +450,12 @@ class ProcessEngine:
             if handle is not None:
                 handle.disown()
         self._release()
+
+
+def _message(content: object) -> bytes:
+    """As a worker reads it."""
+    pickled = pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
+    return len(pickled).to_bytes(LENGTH_BYTES, "little") + pickled
 
 
 _alive: weakref.WeakSet[ProcessEngine] = weakref.WeakSet()

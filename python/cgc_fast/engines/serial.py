@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite
-from cgc_fast.engines.base import Delivered, Event, Job, Presence
+from cgc_fast.engines.base import Delivered, Event, Job, Presence, WithoutFeedback
 from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, Instruction, Visit, Worker
@@ -23,7 +23,7 @@ from cgc_fast.worker import Deliver, Derive, Forward, Idle, Instruction, Visit, 
 __all__ = ["SerialEngine"]
 
 
-class SerialEngine:
+class SerialEngine(WithoutFeedback):
     """Run the workers' state machines one after another in the order of virtual time."""
 
     start_s = 0.0
@@ -109,21 +109,11 @@ class SerialEngine:
         if not any(entry[1] == worker for entry in self._due):
             self._schedule_next(worker)
 
-    def announce(self, iteration: int, cells: Sequence[int]) -> None:
-        """Never asked for: this engine is for schedules without feedback."""
-        raise NotImplementedError("the schedule has no feedback")
-
-    def withdraw(self, worker: int) -> int:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
-
-    def committed_by(self, iteration: int, cell: int) -> int | None:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
-
-    def sum_of(self, worker: int) -> NDArray[np.float64]:
-        """Never asked for."""
-        raise NotImplementedError("the schedule has no feedback")
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Take other walks."""
+        self._workers = self._machines(job)
+        self._slot_widths, self._payload_type = job.slot_widths, job.payload
+        self._due = []
 
     def replace(self, worker: int) -> None:
         """Never asked for: no worker is a process."""

@@ -130,6 +130,11 @@ class SerialFeedbackEngine(SerialEngine):
         for index in sorted(free):
             self._schedule_next(index)
 
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Take other walks, and a board for other cells."""
+        self._table = ClaimTable(len(job.walks), job.cells)
+        super().replan(job, patience_s)
+
     def announce(self, iteration: int, cells: Sequence[int]) -> None:
         """Put the cells on the board; visits to them are dropped."""
         for cell in cells:

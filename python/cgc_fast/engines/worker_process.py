@@ -14,6 +14,7 @@ import math
 import os
 import pickle
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -27,14 +28,28 @@ from numpy.typing import NDArray
 from cgc_fast._core import Signal, all_finite, leave_with, monotonic_ns
 from cgc_fast.memory import Segment
 from cgc_fast.payloads import loss_of, place_for_values, round_values
-from cgc_fast.problems import Problem, ProblemTraits, check_problem
+from cgc_fast.problems import Problem, check_problem
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, SendSum, Visit, Worker
 
-__all__ = ["LENGTH_BYTES", "FeedbackConfiguration", "Loop", "WorkerConfiguration", "main", "payload_offsets"]
+__all__ = [
+    "LENGTH_BYTES",
+    "READY",
+    "REPLANNED",
+    "Announcement",
+    "FeedbackConfiguration",
+    "Loop",
+    "NewPlan",
+    "WorkerConfiguration",
+    "main",
+    "payload_offsets",
+]
 
 FOREVER_NS = np.iinfo(np.int64).max
 LENGTH_BYTES = 8  # before each message in a worker's socket
 _RING_FULL_PAUSE_S = 1e-3
+# What a worker says outside of iterations (iteration 0) in the place of a slot.
+READY, REPLANNED = 0, 1
+_MOST_DESCRIPTORS = 3  # in one message
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,29 @@ class FeedbackConfiguration:
     slots: int
     board_descriptor: int
     board_size: int
+
+
+@dataclass(frozen=True)
+class NewPlan:
+    """What changes when workers are given other walks; pickled into memory of its own.
+
+    With it come the descriptors of the new payload segment and, with feedback, of the new board; what
+    `feedback` says of descriptors is the master's.
+    """
+
+    walk: list[Visit]
+    slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any]
+    payload_size: int
+    feedback: FeedbackConfiguration | None
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """Message to a worker: a `NewPlan` of so many bytes lies behind the first descriptor with it."""
+
+    size: int
+    descriptors: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +177,8 @@ class Loop:
         traits = check_problem(self._problem)  # a factory may return anything
         self._forward = getattr(self._problem, "forward", None)
         self._value = getattr(self._problem, "value", None)
-        self._worker = self._make_worker(configuration.walk, traits)
+        self._traits = traits
+        self._worker = self._make_worker(configuration.walk)
         control = Segment(configuration.signal_size, descriptor=configuration.signal_descriptor)
         self._channel = Signal(control.memory, configuration.workers, configuration.capacity)
         theta = Segment(
@@ -164,15 +203,15 @@ class Loop:
         self._begun = 0  # iteration that `problem.begin` was called for
         self._waiting: list[tuple[int, list[Visit]]] = []  # orders for an iteration not looked at yet
 
-    def _make_worker(self, walk: list[Visit], traits: ProblemTraits) -> Worker:
-        return Worker(walk, sliceable=traits.sliceable, forward=traits.has_forward)
+    def _make_worker(self, walk: list[Visit]) -> Worker:
+        return Worker(walk, sliceable=self._traits.sliceable, forward=self._traits.has_forward)
 
     def run(self) -> None:
         """Run the machine: do what it says, and look up between two slices."""
-        channel, worker, index = self._channel, self._worker, self._index
-        self._push(0, 0, True, monotonic_ns(), wake=True)  # ready
+        channel, index = self._channel, self._index
+        self._push(0, READY, True, monotonic_ns(), wake=True)
         while True:
-            instruction = worker.next()
+            instruction = self._worker.next()
             if isinstance(instruction, Idle):
                 why, published = channel.wait_for_iteration(
                     index, self._last, self._wake, self._inbox.descriptor
@@ -202,7 +241,7 @@ class Loop:
                         self._values = place_for_values(self._payload(visit.slot), visit.stop - start)
                     out = self._values[start - visit.start : stop - visit.start]
                     self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
-                worker.completed((monotonic_ns() - began_ns) * 1e-9)
+                self._worker.completed((monotonic_ns() - began_ns) * 1e-9)
             self._look()
 
     def _look(self) -> None:
@@ -231,13 +270,37 @@ class Loop:
 
     def _take_orders(self) -> None:
         self._orders_seen = self._channel.orders(self._index)
-        for iteration, visits in self._inbox.read():
+        for message in self._inbox.read():
+            if isinstance(message, Announcement):
+                self._replan(message)
+                continue
+            iteration, visits = message
             if iteration == self._last and iteration > self._begun:
                 self._begin(iteration, walk=False)
             if iteration == self._begun:
                 self._worker.order(visits, (monotonic_ns() - self._began_ns) * 1e-9)
             elif iteration > self._last:
                 self._waiting.append((iteration, visits))
+
+    def _replan(self, announcement: Announcement) -> None:
+        """Walk by another plan from the next iteration on; the last one is over."""
+        with contextlib.ExitStack() as unused:
+            descriptors = self._inbox.take(announcement.descriptors)
+            memory = Segment(announcement.size, descriptor=descriptors[0], writable=False)
+            unused.callback(memory.close)
+            plan: NewPlan = pickle.loads(memory.memory[: announcement.size])
+            self._take_up(plan, descriptors[1:])
+        self._waiting.clear()
+        self._worker = self._make_worker(plan.walk)
+        self._push(0, REPLANNED, True, monotonic_ns(), wake=True)
+
+    def _take_up(self, plan: NewPlan, descriptors: list[int]) -> None:
+        self._memory.close()
+        self._memory = Segment(plan.payload_size, descriptor=descriptors[0])
+        self._widths = plan.slot_widths
+        self._offsets = payload_offsets(plan.slot_widths, plan.payload)
+        self._payload_type = plan.payload
+        self._payloads.clear()
 
     def _deliver(self, instruction: Deliver) -> bool:
         """Hand a payload over when it is due; False if the worker is to leave."""
@@ -294,19 +357,31 @@ class Loop:
 
 
 class _Inbox:
-    """Messages from the master: pickles, each after its length."""
+    """Messages from the master: pickles, each after its length; descriptors may come with them."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
         self._bytes = bytearray()
-        os.set_blocking(descriptor, False)
+        self._descriptors: list[int] = []
 
-    def read(self) -> Iterator[tuple[int, list[Visit]]]:
+    def take(self, count: int) -> list[int]:
+        """The descriptors that came with the message at hand; they are the caller's."""
+        taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        return taken
+
+    def read(self) -> Iterator[tuple[int, list[Visit]] | Announcement]:
         """Every complete message that is there."""
         with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self.descriptor, 1 << 16):
+            while True:
+                piece, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 16, _MOST_DESCRIPTORS)
+                if not piece:
+                    raise EOFError("the master is gone")
                 self._bytes += piece
-            raise EOFError("the master is gone")
+                for descriptor in descriptors:
+                    os.set_inheritable(descriptor, False)
+                self._descriptors += descriptors
         while len(self._bytes) >= LENGTH_BYTES:
             end = LENGTH_BYTES + int.from_bytes(self._bytes[:LENGTH_BYTES], "little")
             if len(self._bytes) < end:
