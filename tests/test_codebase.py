@@ -40,7 +40,7 @@ LAYERS = [
     ["engines"],
     ["master"],
     ["cluster"],
-    ["training", "datasets", "timeline", "experiment", "comparison", "published"],
+    ["training", "datasets", "timeline", "experiment", "comparison", "frontier", "published"],
     ["cli"],
     ["__main__"],
 ]
