@@ -14,6 +14,7 @@ from cgc_fast.cli import app
 from cgc_fast.comparison import compare, completed
 from cgc_fast.datasets import load_trace
 from cgc_fast.errors import ArgumentValueError
+from cgc_fast.frontier import frontier
 from cgc_fast.published import FIGURES, reproduce
 
 LAW = "expon(loc=50, scale=1000)"
@@ -176,3 +177,64 @@ def test_the_reproduce_command(tmp_path):
     assert all(p["difference"] == p["ours"] - p["published"] for p in form["points"])
     assert len(form["not_reproduced"]) == 3
     assert run("reproduce", "--draws", 1)[0] == 2
+
+
+# --- runtime against storage and traffic ---
+
+
+@pytest.fixture(scope="module")
+def trade_off():
+    law = stats.expon(loc=50, scale=1000)
+    return frontier(6, 300, law, samples=6, max_parts=[1, 2, 6], feedback="claim", draws=1_000)
+
+
+def test_every_scheme_is_planned_for_all_parts(trade_off):
+    names = {point.score.name for point in trade_off.points}
+    assert names >= {"cyclic", "pairs", "walked", "shared_samples", "uncoded", "partial gradient coding"}
+    for point in trade_off.points:
+        assert point.score.parts <= point.max_parts
+        assert trade_off.bound < point.score.runtime
+    own = {point.max_parts: point.score.runtime for point in trade_off.points if point.score.name == "walked"}
+    assert own[1] > own[2] > own[6]
+    law = stats.expon(loc=50, scale=1000)
+    times = law.rvs((1_000, 6), random_state=np.random.default_rng((0, 2)))
+    expected = baselines.partial_gradient_coding(times, 300, 2, samples=6).mean()
+    (baseline,) = [p.score for p in trade_off.points if p.score.name[:7] == "partial" and p.max_parts == 2]
+    assert baseline.runtime == pytest.approx(expected, rel=1e-12)
+
+
+def test_efficient_points_are_those_that_nothing_beats(trade_off):
+    def measures(point):
+        return point.score.runtime, point.score.parts, point.score.values_sent
+
+    for point in trade_off.points:
+        beaten = any(
+            all(a <= b for a, b in zip(measures(other), measures(point), strict=True))
+            and measures(other) != measures(point)
+            for other in trade_off.points
+        )
+        assert not (point.efficient and beaten)
+        equals = [other for other in trade_off.points if measures(other) == measures(point)]
+        assert beaten or sum(other.efficient for other in equals) == 1
+
+
+def test_the_frontier_on_the_command_line(tmp_path):
+    options = ("compare", "--frontier", *MODEL[:6], "--draws", 300, "--feedback", "announce")
+    options = [str(option).replace("2000", "60") for option in options]
+    code, out, _ = run(*options, "--json", "--plot", tmp_path / "frontier.png")
+    assert code == 0
+    points = json.loads(out)["points"]
+    assert {point["max_parts"] for point in points} <= {1, 2, 4, 8}
+    assert "shared_samples" not in {point["scheme"] for point in points}
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000
+    code, out, _ = run(*options)
+    assert code == 0
+    assert "walked" in out
+
+
+def test_a_frontier_without_points_is_refused():
+    law = stats.expon(loc=50, scale=1000)
+    with pytest.raises(ArgumentValueError, match="max_parts: expected at least one number"):
+        frontier(4, 60, law, max_parts=[])
+    with pytest.raises(ArgumentValueError, match="scheme auto: expected limits"):
+        frontier(4, 60, law, max_parts=[2], min_redundancy=2)

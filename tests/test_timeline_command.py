@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 import cgc_fast as cgc
 from cgc_fast.cli import app
+from cgc_fast.experiment import COMPARED
 from cgc_fast.reports import Delivery, EventLog, IterationReport, LoggedSchedule, WorkerEvent
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.timeline import plot_timeline
@@ -281,7 +282,7 @@ def test_train_writes_logs_that_timeline_reads(tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     logs = sorted(path.relative_to(tmp_path / "logs").as_posix() for path in tmp_path.rglob("*.jsonl"))
-    names = ["best-single-level", "cyclic-blocks", "fractional-repetition", "uncoded"]
+    names = sorted(name.replace(" ", "-") for name in COMPARED)
     assert logs == [f"{clock}/{name}.jsonl" for clock in ("c-0", "real-c") for name in names]
     measured = json.loads(done.stdout)["clocks"]
     for clock, runs in zip(("c-0", "real-c"), measured.values(), strict=True):

@@ -19,12 +19,14 @@ from cgc_fast.training import accelerated_gradient
 
 __all__ = ["COMPARED", "Run", "train_by_schemes", "train_without_workers"]
 
-# What is compared, and how its plan is asked for.
+# What is compared, and how its plan is asked for; another scheme is another line.
 COMPARED: dict[str, dict[str, str]] = {
     "uncoded": {"method": "uncoded"},
     "best single level": {"method": "single_level"},
     "cyclic blocks": {"scheme": "cyclic"},
     "fractional repetition": {"scheme": "fractional_repetition"},
+    "walked blocks": {"scheme": "walked"},
+    "shared samples": {"scheme": "shared_samples"},
 }
 
 

@@ -19,7 +19,7 @@ from cgc_fast.scheme_search import SEARCHES
 from cgc_fast.simulation import simulate
 from cgc_fast.straggler_models import StragglerModel, Trace
 
-__all__ = ["candidates", "choose_scheme"]
+__all__ = ["candidates", "choose_scheme", "split_model"]
 
 Array = NDArray[np.float64]
 
@@ -38,6 +38,21 @@ def candidates(feedback: Feedback) -> dict[str, dict[str, Any]]:
         if usable:  # as much as there may be
             asked[name] = {"scheme": name, "method": "search", "feedback": usable[-1]}
     return asked
+
+
+def split_model(model: StragglerModel, draws: int, seed: int) -> tuple[StragglerModel, Array, int]:
+    """What plans may see of a model, draws (S, N) to score them on, and rows of these for one iteration."""
+    generator = np.random.default_rng((seed, 2))
+    if not isinstance(model, Trace):
+        return model, model.draw(generator, draws), 1
+    both = [
+        Trace(rows, stopped)
+        for rows, stopped in zip(halves(model.times), halves(model.censored), strict=True)
+        if len(rows)
+    ]
+    hidden, repeats = complete(both[-1], generator)
+    assert isinstance(hidden, Trace)
+    return both[0], hidden.times, repeats
 
 
 def choose_scheme(
@@ -73,20 +88,7 @@ def choose_scheme(
     ArgumentValueError
         No candidate fits the limits.
     """
-    generator = np.random.default_rng((seed, 2))
-    shown, repeats = model, 1
-    if isinstance(model, Trace):
-        both = [
-            Trace(rows, stopped)
-            for rows, stopped in zip(halves(model.times), halves(model.censored), strict=True)
-            if len(rows)
-        ]
-        shown = both[0]
-        hidden, repeats = complete(both[-1], generator)
-        assert isinstance(hidden, Trace)
-        times = hidden.times
-    else:
-        times = model.draw(generator, draws)
+    shown, times, repeats = split_model(model, draws, seed)
     plans: dict[str, Plan] = {}
     schedules: dict[str, Schedule] = {}
     runtimes: dict[str, Array] = {}

@@ -15,8 +15,8 @@ from cgc_fast.reports import IterationReport, LoggedSchedule
 
 __all__ = ["plot_experiment", "plot_losses", "plot_timeline"]
 
-_COLOURS = ("#8c8c8c", "#d1813a", "#2a6fbb", "#2e8b57", "#8a4fb0")
-_WIDTHS = (1.6, 5.0, 3.0, 1.4, 1.0)
+_COLOURS = ("#8c8c8c", "#d1813a", "#2a6fbb", "#2e8b57", "#8a4fb0", "#c2408b", "#202020")
+_WIDTHS = (1.6, 5.0, 3.0, 1.4, 1.2, 1.2, 1.0)
 _LANE = 0.72  # height of a bar, of a lane of 1
 _MOST_INCHES = 16.0
 _MOST_NAMES = 40  # more lanes than this are not all named

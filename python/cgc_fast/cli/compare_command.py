@@ -17,6 +17,8 @@ from cgc_fast.cli.plan_command import read_cycle_time
 from cgc_fast.comparison import Comparison, completed
 from cgc_fast.comparison import compare as make_comparison
 from cgc_fast.errors import CgcError
+from cgc_fast.frontier import Frontier
+from cgc_fast.frontier import frontier as make_frontier
 from cgc_fast.straggler_models import StragglerModel
 
 __all__ = ["compare"]
@@ -37,14 +39,43 @@ def compare(
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw runtimes, completion and block sizes.")] = None,
+    frontier: Annotated[
+        bool,
+        typer.Option(
+            "--frontier", help="Instead: runtime against storage and traffic, of every scheme that fits."
+        ),
+    ] = False,
+    feedback: Annotated[
+        str, typer.Option(help="With --frontier, the most that workers may learn: none, announce or claim.")
+    ] = "none",
+    latency: Annotated[float, typer.Option(help="With --frontier, seconds that feedback takes.")] = 0.0,
 ) -> None:
-    """Compare every scheme, method and baseline for one straggler model, on common draws."""
+    """Compare every scheme, method and baseline for one straggler model, on common draws.
+
+    With --frontier every scheme is planned for at most 1, 2, 4, ... and N parts of the samples a worker, and
+    the picture shows runtime against parts stored and values sent.
+    """
     try:
         model = read_cycle_time(cycle_time, trace)
         if workers is None:
             if not isinstance(model, StragglerModel):
                 raise typer.BadParameter("a law says nothing about the number of workers: give --workers")
             workers = model.workers
+        if frontier:
+            points = make_frontier(
+                workers,
+                coordinates,
+                model,
+                samples=samples,
+                cycles_per_derivative=cycles_per_derivative,
+                forward_cycles=forward_cycles,
+                feedback=feedback,  # type: ignore[arg-type]
+                latency=latency,
+                draws=draws,
+                seed=seed,
+            )
+            _show_frontier(points, plot, as_json)
+            return
         made = make_comparison(
             workers,
             coordinates,
@@ -65,6 +96,58 @@ def compare(
         typer.echo(json.dumps(_form(made), allow_nan=False))
     else:
         _show(made)
+
+
+def _show_frontier(made: Frontier, plot: Path | None, as_json: bool) -> None:
+    if plot is not None:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        figure = made.plot().get_figure(root=True)
+        assert figure is not None
+        figure.savefig(plot, dpi=110)
+    if as_json:
+        rows = [
+            {
+                "scheme": point.score.name,
+                "note": point.score.note,
+                "max_parts": point.max_parts,
+                "expected_runtime_s": _number(point.score.runtime),
+                "standard_error_s": _number(point.score.standard_error),
+                "parts": point.score.parts,
+                "values_sent": point.score.values_sent,
+                "efficient": point.efficient,
+            }
+            for point in made.points
+        ]
+        form = {
+            "workers": made.model.workers,
+            "coordinates": made.coordinates,
+            "bound_s": _number(made.bound),
+        }
+        typer.echo(json.dumps({**form, "cycle_time": repr(made.model), "points": rows}, allow_nan=False))
+        return
+    table = Table("parts", "", "seconds", "±", "sent/L", "", box=SIMPLE, show_edge=False, pad_edge=False)
+    for column in (*table.columns[:1], *table.columns[2:5]):
+        column.justify = "right"
+    for point in made.points:
+        score = point.score
+        table.add_row(
+            f"{score.parts:.3g}",
+            score.name.replace("_", " "),
+            f"{score.runtime:.4g}",
+            f"{score.standard_error / score.runtime:.1%}",
+            f"{score.values_sent:.3g}",
+            "*" if point.efficient else "",
+        )
+    console = Console()
+    console.print(f"{made.model}, {made.coordinates} coordinates; bound {made.bound:.4g} s", highlight=False)
+    console.print(table)
+    console.print(
+        "Parts of M/N samples that a worker stores, mean seconds of an iteration ± standard error, values "
+        "that all workers send in multiples of L; * nothing is better in all three.",
+        highlight=False,
+    )
 
 
 def _save(made: Comparison, path: Path) -> None:

@@ -40,7 +40,7 @@ def train(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON only.")] = False,
 ) -> None:
-    """Train softmax regression on handwritten digits while workers straggle, by four schemes.
+    """Train softmax regression on handwritten digits while workers straggle, by several schemes.
 
     Stragglers are emulated: each worker sleeps so that its progress follows a drawn cycle time. The same
     draws are replayed for every scheme. Once with c = 0, the published model, where the forward pass is free,
