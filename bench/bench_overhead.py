@@ -63,6 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--cells", type=int, nargs="+", default=[1, 4, 16, 64], help="of a worker")
     options = parser.parse_args()
     ways = ["cgc_fast", "mpi4py", "pool", "pipes"]
     if mpiexec() is None:
@@ -76,7 +77,7 @@ def main() -> int:
         + f" {'latency us':>10} {'ratio':>5} {'cpu us':>8} {'ratio':>6}" * 2
     )
     for workers in (2, 8):
-        for cells in (1, 4, 16, 64):
+        for cells in options.cells:
             found = {way: [] for way in ["alone", *ways]}
             for _ in range(options.rounds):
                 for way, results in found.items():
