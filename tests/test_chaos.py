@@ -126,7 +126,7 @@ def struck(folder, iteration):
 
 
 def wait_until_gone(pid):
-    """Until a process that was killed is a zombie, with all of its threads; it stays one until it is reaped."""
+    """Until a killed process is a zombie without other threads; it stays one until it is reaped."""
     deadline = time.monotonic() + GIVE_UP_S
     while (
         Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -300,7 +300,6 @@ SCENARIOS = {
     "deaths": (ONE, Budgets(deaths=2), {}, set()),
     "a death, three cells": (THREE, Budgets(deaths=1), {}, set()),
     "slow": (TWO, Budgets(suspicions=1), {}, set()),
-    "slow and dead": (ONE, Budgets(deaths=1, suspicions=1), {}, set()),
     "hang": (TWO, Budgets(hangs=1), {}, set()),
     "NaN": (TWO, Budgets(nans=1), {}, set()),
     "NaN twice": (TWO, Budgets(nans=2), {}, set()),
