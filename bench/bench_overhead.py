@@ -32,11 +32,21 @@ def mpiexec():
     return str(beside) if beside.exists() else shutil.which("mpiexec")
 
 
+def mpiexec_command(ranks):
+    """Begin a command that starts so many ranks, more than there are cores."""
+    return [
+        mpiexec(),
+        *(["--allow-run-as-root"] if os.getuid() == 0 else []),
+        "--oversubscribe",
+        "-n",
+        str(ranks),
+    ]
+
+
 def run(how, workers, cells, iterations):
     command = [sys.executable, EXCHANGE, how, str(workers), str(cells), str(iterations)]
     if how == "mpi4py":
-        flags = ["--oversubscribe", "-n", str(workers + 1)]
-        command = [mpiexec(), *(["--allow-run-as-root"] if os.getuid() == 0 else []), *flags, *command]
+        command = [*mpiexec_command(workers + 1), *command]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
         raise RuntimeError(f"{how}: {done.stderr[-2000:]}")

@@ -70,7 +70,7 @@ def measured(step, problem, iterations, pids):
 # --- cgc_fast --------------------------------------------------------------------------------------------
 
 
-def run_cgc(workers, cells, iterations):
+def run_cgc(workers, cells, iterations, engine="processes"):
     import cgc_fast as cgc
     from cgc_fast.schedule import Cell, Schedule, Walk
 
@@ -82,7 +82,7 @@ def run_cgc(workers, cells, iterations):
     walks = [Walk(np.arange(w * cells, (w + 1) * cells), np.zeros(cells, int)) for w in range(workers)]
     problem = problem_of(workers)
     out = np.empty(COORDINATES)
-    with cgc.Cluster(Schedule(workers, COORDINATES, tiles, walks), problem) as cluster:
+    with cgc.Cluster(Schedule(workers, COORDINATES, tiles, walks), problem, engine) as cluster:
         pids = [worker.process_id for worker in cluster.health().workers]
         return measured(lambda theta: cluster.gradient(theta, out=out), problem, iterations, pids)
 
@@ -161,6 +161,58 @@ def comm_pids(comm):
             pids.append(int(stat.parent.name))
     assert len(pids) == comm.size - 1
     return pids
+
+
+# --- Ray -------------------------------------------------------------------------------------------------
+
+
+def run_ray(workers, cells, iterations):
+    import ray
+
+    from cgc_fast.combine import weighted_sum
+
+    @ray.remote(num_cpus=1)
+    class Actor:
+        def __init__(self, worker):
+            self.problem = problem_of(workers).shard(ranges_of(worker))
+            self.mine, self.iteration = ranges_of(worker), 0
+            self.payload = np.empty(COORDINATES)
+
+        def pid(self):
+            return os.getpid()
+
+        def run(self, theta):
+            self.iteration += 1
+            self.problem.begin(theta, self.iteration)
+            for a, b in columns(cells):
+                self.problem.derivatives(a, b, self.mine, np.ones(1), self.payload[a:b])
+                yield self.payload[a:b]
+
+    problem, one, blocks = problem_of(workers), np.ones(1), columns(cells)
+    gradient = np.empty(COORDINATES)
+    actors = [Actor.remote(worker) for worker in range(workers)]
+
+    def step(theta):
+        gradient[:] = 0.0
+        reference = ray.put(theta)
+        going = dict.fromkeys((actor.run.remote(reference) for actor in actors), 0)
+        while going:
+            for generator in ray.wait(list(going), num_returns=1)[0]:
+                try:
+                    payload = ray.get(next(generator))
+                except StopIteration:
+                    del going[generator]
+                    continue
+                a, b = blocks[going[generator]]
+                weighted_sum([payload], one, out=gradient[a:b], accumulate=True)
+                going[generator] += 1
+        return gradient
+
+    try:
+        return measured(step, problem, iterations, ray.get([actor.pid.remote() for actor in actors]))
+    finally:
+        for actor in actors:
+            ray.kill(actor)
 
 
 # --- multiprocessing.Pool --------------------------------------------------------------------------------

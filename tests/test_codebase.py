@@ -148,6 +148,7 @@ WITH_A_RUNTIME = {
     "cgc_fast.engines.mpi": "mpi4py",
     "cgc_fast.engines.mpi_worker": "mpi4py",
     "cgc_fast.engines.ray": "ray",
+    "cgc_fast.engines.ray_worker": "ray",
 }
 
 

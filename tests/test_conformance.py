@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -10,7 +11,7 @@ import conformance
 import jobs
 
 HERE = {"serial": 4, "processes": 4}
-JOBS = {"mpi": 9}  # ranks
+JOBS = {"mpi": 9, "ray": 4}  # ranks, actors
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,9 @@ def test_engine_in_a_job_of_its_own(engine, tmp_path):
     script = jobs.TESTS / "conformance.py"
     if engine == "mpi":
         command = jobs.mpi_command(JOBS[engine], script, engine, tmp_path)
+    else:
+        jobs.need(engine)
+        command = [sys.executable, str(script), engine, str(tmp_path)]
     exit_code, output = jobs.run(command, timeout_s=580)
     assert exit_code == 0, output
     results = json.loads((tmp_path / "results.json").read_text())

@@ -107,7 +107,7 @@ BAD = [
     (
         lambda p: cgc.Cluster(schedules(4)["cyclic"], p, engine="mpy"),
         ValueError,
-        "mpi, processes, serial; got 'mpy'",
+        "mpi, processes, ray, serial; got 'mpy'",
     ),
     (lambda p: cgc.Cluster(uncoded_schedule(4, 7), p), ValueError, "expected 7 coordinates"),
     (lambda p: cgc.Cluster(uncoded_schedule(24, COORDINATES), p), ValueError, "as many samples as workers"),

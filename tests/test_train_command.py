@@ -42,4 +42,4 @@ def test_training_by_every_scheme_ends_where_plain_training_ends(engine, tmp_pat
 def test_unknown_engine_is_refused():
     done = CliRunner().invoke(app, ["train", "--engine", "carrier-pigeon", "--iterations", "1"])
     assert done.exit_code == 2
-    assert "expected one of mpi, processes, serial; got 'carrier-pigeon'" in done.output
+    assert "expected one of mpi, processes, ray, serial; got 'carrier-pigeon'" in done.output

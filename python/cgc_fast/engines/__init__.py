@@ -40,6 +40,7 @@ _HOMES = {
     "processes": _Home("processes.ProcessEngine", "process_feedback.ProcessFeedbackEngine"),
     "serial": _Home("serial.SerialEngine", "serial_feedback.SerialFeedbackEngine"),
     "mpi": _Home("mpi.MpiEngine", None, ("mpi4py",)),
+    "ray": _Home("ray.RayEngine", None, ("ray",), ("num_cpus", "num_gpus", "resources", "runtime_env")),
 }
 ENGINES = tuple(_HOMES)
 
@@ -72,9 +73,9 @@ def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -
 
 
 def lead(name: str, main: Callable[[], None]) -> None:
-    """Run `main` where the master of this engine is: here, or on rank 0 of MPI, with the others at work."""
-    if name == "mpi":
-        _module(name, "mpi").run(main)
+    """Run `main` with the runtime of an engine at work; under MPI on rank 0, while the other ranks serve."""
+    if name in ("mpi", "ray"):
+        _module(name, name).run(main)
     else:
         main()
 

@@ -38,6 +38,7 @@ from cgc_fast.engines.mpi_worker import (
     Task,
     Word,
     pack,
+    payload_buffer,
     serve_session,
 )
 from cgc_fast.engines.signs import Hearing
@@ -180,8 +181,8 @@ class _Incoming:
 
     def __init__(self, request: MPI.Prequest, buffer: NDArray[np.float64], worker: int, slot: int | None):
         self.request, self.buffer, self.worker, self.slot = request, buffer, worker, slot
-        self.payload = buffer[HEADER:]
         self.header = buffer[: HEADER if slot is not None else WORD_VALUES]
+        self.payload: NDArray[Any] = buffer[HEADER:]
 
 
 class _Rank:
@@ -267,7 +268,9 @@ class MpiEngine(WithoutFeedback):
     def _expect_payload(self, worker: int, slot: int) -> None:
         if (worker, slot) not in self._index:
             self._index[worker, slot] = len(self._requests)
-            self._expect(np.empty(HEADER + int(self._job.slot_widths[slot])), worker, slot)
+            buffer, payload = payload_buffer(int(self._job.slot_widths[slot]), self._job.payload)
+            self._expect(buffer, worker, slot)
+            self._incoming[-1].payload = payload
 
     def _restart(self) -> None:
         """Listen again where something has come that is not needed any more."""
@@ -287,6 +290,7 @@ class MpiEngine(WithoutFeedback):
             self._coordinates,
             job.walks[worker],
             job.slot_widths,
+            job.payload,
             problem,
             self._iteration,
         )
@@ -555,7 +559,7 @@ class MpiEngine(WithoutFeedback):
         """Operating system ids, each on the host of its rank."""
         return [rank.process_id if rank.presence == "there" else None for rank in self._ranks]
 
-    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+    def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of the buffer that it arrived in."""
         return self._incoming[self._index[worker, slot]].payload
 

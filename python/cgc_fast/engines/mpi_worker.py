@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -46,6 +47,7 @@ __all__ = [
     "Task",
     "Word",
     "pack",
+    "payload_buffer",
     "serve_session",
 ]
 
@@ -95,6 +97,7 @@ class Task:
     coordinates: int
     walk: Sequence[Visit]
     slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any]
     problem: bytes  # pickled: a shard, or (factory, sample ranges)
     iteration: int
 
@@ -160,12 +163,17 @@ def _await(request: MPI.Request) -> None:
         backoff.pause()
 
 
+def payload_buffer(width: int, dtype: np.dtype[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Make a buffer for a payload and its header, counted in 8 bytes, and the view of the payload in it."""
+    buffer = np.empty(HEADER + -(-width * dtype.itemsize // 8))
+    return buffer, buffer[HEADER:].view(dtype)[:width]
+
+
 class _Outgoing:
     """The buffer of a row's payload, header first, and the request that sends it."""
 
-    def __init__(self, comm: MPI.Intracomm, visit: Visit, width: int) -> None:
-        self.buffer = np.empty(HEADER + width)
-        self.payload = self.buffer[HEADER:]
+    def __init__(self, comm: MPI.Intracomm, visit: Visit, width: int, dtype: np.dtype[Any]) -> None:
+        self.buffer, self.payload = payload_buffer(width, dtype)
         self.request = comm.Send_init(self.buffer, dest=0, tag=Tag.PAYLOAD + visit.slot)
 
 
@@ -259,13 +267,14 @@ class _Rank:
             else:
                 self._send(delivery)
 
-    def _place(self, visit: Visit) -> NDArray[np.float64]:
+    def _place(self, visit: Visit) -> NDArray[Any]:
         outgoing = self._slots.get(visit.slot)
         if outgoing is None or not outgoing.request.Test():
             if outgoing is not None:  # it is on its way yet
                 self._under_way.append((outgoing.request, outgoing))
             assert self._loaded is not None
-            outgoing = _Outgoing(self._comm, visit, int(self._loaded.slot_widths[visit.slot]))
+            width = int(self._loaded.slot_widths[visit.slot])
+            outgoing = _Outgoing(self._comm, visit, width, self._loaded.payload)
             self._slots[visit.slot] = outgoing
         return outgoing.payload
 

@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import ray
@@ -73,6 +73,10 @@ def run(main: Callable[[], _Result], **options: Any) -> _Result:
     finally:
         with interrupts_postponed():
             ray.shutdown()
+
+
+# At a run in one thread, while the master is heard in another.
+_Actor: Any = cast(Any, ray).remote(concurrency_groups={"control": 1})(RayWorker)
 
 
 class _Stream:
@@ -133,9 +137,7 @@ class RayEngine(WithoutFeedback):
             "runtime_env": dict(runtime_env or {}),
             "max_restarts": 0,  # the supervisor decides
             "max_task_retries": 0,
-            "concurrency_groups": {"control": 1},
         }
-        self._actor_class = _actor_class()
         self._closed = False
         self._interrupted = False
         self._waiting = threading.RLock()  # held while a thread waits for events
@@ -148,7 +150,7 @@ class RayEngine(WithoutFeedback):
         self._with_value = False
         self._streams: dict[Any, _Stream] = {}
         self._identifying: dict[Any, int] = {}  # ref -> worker
-        self._payloads: dict[tuple[int, int], NDArray[np.float64]] = {}
+        self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
         self._workers = [_Worker() for _ in job.walks]
         self._hearing = Hearing(len(job.walks))
         self._finalizer = weakref.finalize(self, _kill_all, self._workers)
@@ -162,10 +164,10 @@ class RayEngine(WithoutFeedback):
         self.start_s = time.monotonic() - began_s
 
     def _launch(self, worker: int, problem: bytes) -> None:
-        task = pickle.dumps(Task(self._job.walks[worker], self._job.slot_widths, problem))
+        task = pickle.dumps(Task(self._job.walks[worker], self._job.slot_widths, self._job.payload, problem))
         with interrupts_postponed():
             record = self._workers[worker]
-            record.actor = self._actor_class.options(**self._options).remote(task)
+            record.actor = _Actor.options(**self._options).remote(task)
             record.presence = "starting"
             self._identifying[record.actor.identify.remote()] = worker
 
@@ -347,7 +349,7 @@ class RayEngine(WithoutFeedback):
         """Operating system ids, each on the host of its actor."""
         return [record.process_id for record in self._workers]
 
-    def payload(self, worker: int, slot: int) -> NDArray[np.float64]:
+    def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View into the object store."""
         return self._payloads[worker, slot]
 
@@ -377,22 +379,6 @@ class RayEngine(WithoutFeedback):
             self._payloads.clear()
             self._theta = None
             self._finalizer()
-
-
-def _actor_class() -> Any:
-    """Make the actor class: `run` in one thread, what the master says meanwhile in another."""
-    methods = {
-        name: ray.method(concurrency_group="control")(_copy_of(getattr(RayWorker, name)))
-        for name in ("finish", "order", "identify")
-    }
-    return ray.remote(type("Worker", (RayWorker,), methods))
-
-
-def _copy_of(method: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        return method(*arguments)
-
-    return call
 
 
 def _kill_all(workers: Sequence[_Worker]) -> None:

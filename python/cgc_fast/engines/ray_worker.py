@@ -7,8 +7,10 @@ import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
 from cgc_fast.engines.remote_worker import RemoteWorker
@@ -18,7 +20,7 @@ from cgc_fast.worker import Visit
 __all__ = ["Item", "RayWorker", "Task"]
 
 # Slot, whether it is finite, began and ended in seconds, the payload; or a mere sign of life.
-Item = tuple[int, bool, float, float, NDArray[np.float64]] | None
+Item = tuple[int, bool, float, float, NDArray[Any]] | None
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Task:
 
     walk: Sequence[Visit]
     slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any]
     problem: bytes  # pickled: a shard, or (factory, sample ranges)
 
 
@@ -36,7 +39,8 @@ class RayWorker:
     def __init__(self, task: bytes) -> None:
         content: Task = pickle.loads(task)
         self._widths = content.slot_widths
-        self._buffers: dict[int, NDArray[np.float64]] = {}
+        self._payload_type = content.payload
+        self._buffers: dict[int, NDArray[Any]] = {}
         self._finished = 0
         self._orders: list[tuple[int, Sequence[Visit]]] = []
         self._changed = threading.Condition()
@@ -67,22 +71,24 @@ class RayWorker:
         """Answer when the samples are loaded: the process id."""
         return os.getpid()
 
+    @ray.method(concurrency_group="control")
     def finish(self, iteration: int) -> None:
         """End an iteration, and those before."""
         with self._changed:
             self._finished = max(self._finished, iteration)
             self._changed.notify()
 
+    @ray.method(concurrency_group="control")
     def order(self, iteration: int, visits: Sequence[Visit]) -> None:
         """Let a walk that is under way visit these first."""
         with self._changed:
             self._orders.append((iteration, visits))
             self._changed.notify()
 
-    def _place(self, visit: Visit) -> NDArray[np.float64]:
+    def _place(self, visit: Visit) -> NDArray[Any]:
         buffer = self._buffers.get(visit.slot)
         if buffer is None:
-            buffer = self._buffers[visit.slot] = np.empty(int(self._widths[visit.slot]))
+            buffer = self._buffers[visit.slot] = np.empty(int(self._widths[visit.slot]), self._payload_type)
         return buffer
 
     # --- the mailbox ----------------------------------------------------------------------------------

@@ -8,14 +8,16 @@ iteration, since clocks of other hosts mean nothing here.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite
+from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, check_problem
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, Visit, Worker
 
@@ -63,7 +65,7 @@ class RemoteWorker:
         self,
         problem: Problem,
         walk: Sequence[Visit],
-        place: Callable[[Visit], NDArray[np.float64]],
+        place: Callable[[Visit], NDArray[Any]],
         mailbox: Mailbox,
     ) -> None:
         traits = check_problem(problem)  # a factory may return anything
@@ -100,7 +102,7 @@ class RemoteWorker:
         said, so that every iteration that was taken up is answered.
         """
         worker = self._worker
-        payload = np.empty(0)
+        payload = values = np.empty(0)  # of the visit under way
         worker.order(orders, self._elapsed_s())
         while True:
             self._look()
@@ -110,15 +112,18 @@ class RemoteWorker:
             if isinstance(instruction, Deliver):
                 visit = instruction.visit
                 width = visit.stop - visit.start
+                round_values(values, payload)
+                finite = True
                 if self._with_value and len(payload) > width:
                     assert self._value is not None
-                    payload[width] = self._value(visit.ranges, visit.coefficients)
-                    width += 1
+                    loss = loss_of(payload, width)
+                    loss[0] = self._value(visit.ranges, visit.coefficients)
+                    finite = math.isfinite(loss[0])
                 while not self._is_due(instruction.due_s):
                     yield from self._sign_of_life()
                     self._mailbox.wait(min(ALIVE_S, self._began_s + instruction.due_s - time.monotonic()))
                 if worker.is_active:
-                    yield self._delivery(visit, payload[:width])
+                    yield self._delivery(visit, finite and bool(all_finite(payload[:width])))
                 continue
             began_s = time.monotonic()
             if isinstance(instruction, Forward):
@@ -129,7 +134,8 @@ class RemoteWorker:
                 start, stop = instruction.start, instruction.stop
                 if start == visit.start:
                     payload = self._place(visit)
-                out = payload[start - visit.start : stop - visit.start]
+                    values = place_for_values(payload, visit.stop - start)
+                out = values[start - visit.start : stop - visit.start]
                 self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
             ended_s = time.monotonic()
             worker.completed(ended_s - began_s)
@@ -155,8 +161,7 @@ class RemoteWorker:
         self._look()
         return not self._worker.is_active
 
-    def _delivery(self, visit: Visit, payload: NDArray[np.float64]) -> Delivery:
-        finite = bool(all_finite(payload))
+    def _delivery(self, visit: Visit, finite: bool) -> Delivery:
         if not finite:
             self._worker.rejected(visit)
         self._answered = True
