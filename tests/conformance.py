@@ -293,7 +293,7 @@ def a_deadline_returns_what_is_decoded(setting):
         run.check(partial.values, theta, partial.decoded)
 
 
-@check()
+@check(few=())
 def bad_theta_is_refused_and_the_cluster_goes_on(setting):
     with Compared(setting, setting.schedule("uncoded"), Quadratic.random(SAMPLES, COORDINATES)) as run:
         for theta in (np.zeros(COORDINATES + 1), np.full(COORDINATES, np.nan), ["a"] * COORDINATES):

@@ -11,12 +11,11 @@ namespace cgc {
 
 namespace {
 
-// A tile of coordinates: few enough for their sums (24 KB) to stay in cache while the samples of a range
-// stream through, and of few classes, so that the pieces of rows that are read are long.
+// A tile of coordinates: few enough for their sums to stay in cache (24 KB, of more than 12 classes at most
+// 64) while the samples of a range stream through, and the pieces of rows that are read are long.
 constexpr Index tile_size = 3072;
-constexpr Index tile_classes = 12;
-// Of many classes, whose sums are fetched for many samples at a time, they (128 KB) stay in the second level.
-constexpr Index packed_tile_size = 16384;
+constexpr Index tile_classes = 32;
+constexpr Index tile_features = 256;  // no fewer, unless there are no more
 
 std::string show(Index low, Index high) {
     std::string text = "[";
@@ -60,7 +59,7 @@ LinearModel::LinearModel(Loss loss, Index classes, Matrix<const double> features
     stamp_.assign(static_cast<std::size_t>(rows), 0);
     residuals_.resize(static_cast<std::size_t>(rows * classes));
     losses_.resize(static_cast<std::size_t>(rows));
-    scratch_.resize(static_cast<std::size_t>(classes < kernels::many_classes ? tile_size : packed_tile_size));
+    scratch_.resize(static_cast<std::size_t>(tile_classes * tile_features));
 }
 
 void LinearModel::begin(View<const double> theta) {
@@ -183,13 +182,11 @@ void LinearModel::derivatives(Index start, Index stop, Matrix<const Index> range
 
 void LinearModel::rectangle(Index first_class, Index classes, Index first_feature, Index features,
                             View<const double> coefficients, double* out, Index out_stride) {
-    const Index most = classes < kernels::many_classes ? tile_classes : kernels::most_classes;
-    for (Index c = 0; c < classes; c += most) {
-        const Index tall = std::min(most, classes - c);
-        const Index size = tall < kernels::many_classes ? tile_size : packed_tile_size;
-        const Index tile_features = size / tall / 16 * 16;  // whole registers
-        for (Index f = 0; f < features; f += tile_features) {
-            const Index wide = std::min(tile_features, features - f);
+    for (Index c = 0; c < classes; c += tile_classes) {
+        const Index tall = std::min(tile_classes, classes - c);
+        const Index most = std::max(tile_size / tall / 16 * 16, tile_features);  // whole registers
+        for (Index f = 0; f < features; f += most) {
+            const Index wide = std::min(most, features - f);
             for (std::size_t r = 0; r < rows_.size(); ++r) {
                 const Index begin = rows_[r].begin, samples = rows_[r].end - begin;
                 if (samples == 0) continue;

@@ -48,17 +48,6 @@ CGC_INLINE void logits_of(const double* features, Index stride, const double* th
     if (c < classes) dots<S, 1>(features, stride, theta + c * length, length, out + c, classes);
 }
 
-// Columns from j on, which fill no register.
-CGC_INLINE void accumulate_singly(const double* features, Index stride, const Matrix<const double>& residuals,
-                                  Index first, Index samples, Index j, const Matrix<double>& sums) {
-    for (; j < sums.columns; ++j)
-        for (Index k = 0; k < sums.rows; ++k) {
-            double sum = sums(k, j);
-            for (Index s = 0; s < samples; ++s) sum += residuals(first + s, k) * features[s * stride + j];
-            sums(k, j) = sum;
-        }
-}
-
 struct Logits {
     template <int Bytes>
     CGC_INLINE static void run(const Matrix<const double>& features, const double* theta, Index classes,
@@ -121,62 +110,19 @@ CGC_INLINE void accumulate_block(const double* features, Index stride, const dou
         for (Index v = 0; v < V; ++v) store<Bytes>(sums + c * sum_stride + v * width, block[c][v]);
 }
 
-// packed: the residuals of every four classes of these samples lie together, one four after the other; or
-// null.
 template <int Bytes, Index V>
 CGC_INLINE void accumulate_column(const double* features, Index stride, const Matrix<const double>& residuals,
-                                  Index first, Index samples, const double* packed, double* sums,
-                                  Index sum_stride, Index classes) {
+                                  Index first, Index samples, double* sums, Index sum_stride, Index classes) {
     Index c = 0;
     for (; c + 4 <= classes; c += 4)
-        accumulate_block<Bytes, 4, V>(
-            features, stride, packed ? packed + c * samples : residuals.row(first) + c,
-            packed ? 4 : residuals.row_stride, samples, sums + c * sum_stride, sum_stride);
+        accumulate_block<Bytes, 4, V>(features, stride, residuals.row(first) + c, residuals.row_stride,
+                                      samples, sums + c * sum_stride, sum_stride);
     for (; c + 2 <= classes; c += 2)
         accumulate_block<Bytes, 2, V>(features, stride, residuals.row(first) + c, residuals.row_stride,
                                       samples, sums + c * sum_stride, sum_stride);
     if (c < classes)
         accumulate_block<Bytes, 1, V>(features, stride, residuals.row(first) + c, residuals.row_stride,
                                       samples, sums + c * sum_stride, sum_stride);
-}
-
-// Many classes: every value that is fetched serves so many of them that it pays to lay together, once, what
-// the innermost loop reads.
-constexpr Index pack_pass = 128;
-
-template <int Bytes, Index V>
-CGC_INLINE void accumulate_packed_column(const double* features, Index stride,
-                                         const Matrix<const double>& residuals, Index first, Index samples,
-                                         const double* packed, double* sums, Index sum_stride,
-                                         Index classes) {
-    constexpr Index width = Bytes / static_cast<Index>(sizeof(double));
-    alignas(64) double column[pack_pass * V * width];
-    for (Index s = 0; s < samples; ++s) std::memcpy(column + s * V * width, features + s * stride, V * Bytes);
-    accumulate_column<Bytes, V>(column, V * width, residuals, first, samples, packed, sums, sum_stride,
-                                classes);
-}
-
-template <int Bytes>
-CGC_INLINE void accumulate_packed(const Matrix<const double>& features, const Matrix<const double>& residuals,
-                                  const Matrix<double>& sums) {
-    constexpr Index width = Bytes / static_cast<Index>(sizeof(double));
-    alignas(64) double packed[pack_pass * most_classes];
-    const Index n = sums.columns, stride = features.row_stride, classes = sums.rows;
-    for (Index i = 0; i < features.rows; i += pack_pass) {
-        const Index samples = features.rows - i < pack_pass ? features.rows - i : pack_pass;
-        for (Index c = 0; c + 4 <= classes; c += 4)
-            for (Index s = 0; s < samples; ++s)
-                std::memcpy(packed + c * samples + 4 * s, residuals.row(i + s) + c, 4 * sizeof(double));
-        const double* x = features.row(i);
-        Index j = 0;
-        for (; j + 2 * width <= n; j += 2 * width)
-            accumulate_packed_column<Bytes, 2>(x + j, stride, residuals, i, samples, packed, sums.data + j,
-                                               sums.row_stride, classes);
-        for (; j + width <= n; j += width)
-            accumulate_packed_column<Bytes, 1>(x + j, stride, residuals, i, samples, packed, sums.data + j,
-                                               sums.row_stride, classes);
-        accumulate_singly(x, stride, residuals, i, samples, j, sums);
-    }
 }
 
 struct Accumulate {
@@ -194,7 +140,6 @@ struct Accumulate {
                                           sums.data, n);
             return;
         }
-        if (sums.rows >= many_classes) return accumulate_packed<Bytes>(features, residuals, sums);
         // A pass of samples stays in the second-level cache while its columns are visited, and fetches the
         // next one: rows are far apart, and so many pieces of them are too short for hardware prefetching.
         constexpr Index width = Bytes / static_cast<Index>(sizeof(double)), pass = 16, line = 8;
@@ -207,13 +152,18 @@ struct Accumulate {
                 for (Index s = 0; s < next; ++s)
                     for (Index l = 0; l < 2 * width; l += line)
                         __builtin_prefetch(x + (samples + s) * stride + j + l);
-                accumulate_column<Bytes, 2>(x + j, stride, residuals, i, samples, nullptr, sums.data + j,
+                accumulate_column<Bytes, 2>(x + j, stride, residuals, i, samples, sums.data + j,
                                             sums.row_stride, sums.rows);
             }
             for (; j + width <= n; j += width)
-                accumulate_column<Bytes, 1>(x + j, stride, residuals, i, samples, nullptr, sums.data + j,
+                accumulate_column<Bytes, 1>(x + j, stride, residuals, i, samples, sums.data + j,
                                             sums.row_stride, sums.rows);
-            accumulate_singly(x, stride, residuals, i, samples, j, sums);
+            for (; j < n; ++j)
+                for (Index k = 0; k < sums.rows; ++k) {
+                    double sum = sums(k, j);
+                    for (Index s = 0; s < samples; ++s) sum += residuals(i + s, k) * x[s * stride + j];
+                    sums(k, j) = sum;
+                }
         }
     }
 };

@@ -8,11 +8,7 @@ namespace cgc::kernels {
 // out[i * classes + k] = sum_j features(i, j) * theta[k * D + j].
 void logits(Matrix<const double> features, const double* theta, Index classes, double* out);
 
-// From so many classes on, and to at most so many, `accumulate` packs what it reads.
-constexpr Index many_classes = 16;
-constexpr Index most_classes = 64;
-
-// sums(k, j) += sum_i residuals(i, k) * features(i, j), i in ascending order; at most most_classes classes.
+// sums(k, j) += sum_i residuals(i, k) * features(i, j), i in ascending order.
 void accumulate(Matrix<const double> features, Matrix<const double> residuals, Matrix<double> sums);
 
 }  // namespace cgc::kernels

@@ -88,13 +88,17 @@ class _Stream:
 
 
 class _Worker:
-    """What the master knows of a worker; `runs`: of its streams, how many have not ended."""
+    """What the master knows of a worker.
+
+    `runs`: of its streams, how many have not ended. `owed`: payloads of this iteration that have not come.
+    """
 
     def __init__(self) -> None:
         self.actor: Any = None
         self.presence: Presence = "starting"
         self.process_id: int | None = None
         self.runs = 0
+        self.owed = 0
         self.behind = False
 
 
@@ -205,6 +209,7 @@ class RayEngine(WithoutFeedback):
             self._cycle_times, self._with_value = cycle_times, with_value
             self._hearing.begin()
             for worker, record in enumerate(self._workers):
+                record.owed = 0
                 if record.presence == "there":
                     self._call(worker, None)
 
@@ -216,8 +221,10 @@ class RayEngine(WithoutFeedback):
             if record.behind:
                 return
         cycle_time = None if self._cycle_times is None else float(self._cycle_times[worker])
-        stream = record.actor.run.remote(self._iteration, self._theta, cycle_time, self._with_value, orders)
+        # Few arguments: Ray packs each by itself.
+        stream = record.actor.run.remote(self._theta, (self._iteration, cycle_time, self._with_value, orders))
         record.runs += 1
+        record.owed += len(self._job.walks[worker] if orders is None else orders)
         self._streams[stream] = _Stream(worker, self._iteration)
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
@@ -244,15 +251,7 @@ class RayEngine(WithoutFeedback):
         ready, _ = ray.wait(waited, num_returns=1, timeout=timeout_s)
         if not ready:
             return []
-        if len(waited) > 1:  # what else is there
-            ready, _ = ray.wait(waited, num_returns=len(waited), timeout=0)
-        events: list[Event] = []
-        for what in ready:
-            if what in self._identifying:
-                events += self._take_identity(what)
-            elif what in self._streams:  # else its worker was lost a moment ago
-                events += self._take_item(what)
-        return events
+        return self._take_item(ready[0]) if ready[0] in self._streams else self._take_identity(ready[0])
 
     def _take_identity(self, reference: Any) -> list[Event]:
         worker = self._identifying.pop(reference)
@@ -284,8 +283,10 @@ class RayEngine(WithoutFeedback):
         if item is None:
             return []
         slot, finite, began_s, ended_s, payload = item
-        if stream.iteration == self._iteration and finite:
-            self._payloads[worker, slot] = payload
+        if stream.iteration == self._iteration:
+            self._workers[worker].owed -= 1
+            if finite:
+                self._payloads[worker, slot] = payload
         return [Delivered(stream.iteration, worker, slot, finite, began_s, ended_s)]
 
     def finish(self, iteration: int) -> None:
@@ -294,9 +295,10 @@ class RayEngine(WithoutFeedback):
         if self._closed:
             return
         with interrupts_postponed():
-            late = {s.worker for s in self._streams.values() if s.iteration == iteration}
-            for worker in late:
-                self._workers[worker].actor.finish.remote(iteration)
+            going = {stream.worker for stream in self._streams.values() if stream.iteration == iteration}
+            for worker in going:
+                if self._workers[worker].owed > 0:
+                    self._workers[worker].actor.finish.remote(iteration)
 
     # --- workers that do not deliver ------------------------------------------------------------------
 

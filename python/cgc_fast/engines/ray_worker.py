@@ -48,13 +48,14 @@ class RayWorker:
 
     def run(
         self,
-        iteration: int,
         theta: NDArray[np.float64],
-        cycle_time: float | None,
-        with_value: bool,
-        orders: Sequence[Visit] | None,
+        what: tuple[int, float | None, bool, Sequence[Visit] | None],
     ) -> Iterator[Item]:
-        """Do the walk, or only the orders; payloads are copied when they are yielded."""
+        """Do the walk, or only the orders; payloads are copied when they are yielded.
+
+        `what`: iteration, cycle time to emulate, whether the loss is asked for too, orders.
+        """
+        iteration, cycle_time, with_value, orders = what
         loop = self._loop
         if iteration < loop.iteration:
             return
