@@ -134,11 +134,7 @@ def pairs(count: int) -> None:
 
 
 def shared(count: int) -> None:
-    print(
-        print(
-            "shared samples, N = 20: claims take 0.1 % or 1 % of the bound (free feedback; 5 % or 10 % more)"
-        )
-    )
+    print("shared samples, N = 20: claims take 0.1 % or 1 % of the bound (free feedback; 5 % or 10 % more)")
     for (ratio, forward), figures in SHARED.items():
         times = law(ratio).rvs((100_000, 20), random_state=np.random.default_rng(9))
         cost = {"samples": 20, "forward_cycles": forward * COORDINATES}

@@ -16,13 +16,20 @@ import numpy as np
 from scipy import stats
 
 import cgc_fast as cgc
-from cgc_fast.schemes import pairs_schedule, shared_samples_schedule, walked_schedule
+from cgc_fast.frontier import frontier
+from cgc_fast.schemes import (
+    cyclic_schedule,
+    fractional_repetition_schedule,
+    load_balancing_schedule,
+    pairs_schedule,
+    shared_samples_schedule,
+    walked_schedule,
+)
 from cgc_fast.schemes.circles import Block, contiguous_groups
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from cgc_fast.schemes import cyclic_schedule
 from cgc_fast.timeline import plot_timeline
 
 IMAGES = Path(__file__).parent / "images"
@@ -31,6 +38,8 @@ IMAGES = Path(__file__).parent / "images"
 def main() -> None:
     """Draw all of them."""
     draw_schedules()
+    draw_schemes()
+    draw_frontier()
     draw_timeline()
 
 
@@ -53,29 +62,41 @@ def draw_schedules() -> None:
         ax.set_title(title, loc="left", fontsize=11, pad=34)
     figure.savefig(IMAGES / "schedules.png", dpi=110)
     plt.close(figure)
-    beyond_the_published_one()
 
 
-def beyond_the_published_one() -> None:
-    """Draw pairs that meet, a walked block, and shared samples."""
-    figure, axes = plt.subplots(3, 1, figsize=(9, 12), layout="constrained")
+def draw_schemes() -> None:
+    """Draw each scheme for six workers, a picture a scheme."""
+    pairs_of_six = contiguous_groups(6, 3)
+    blocks = [
+        Block(5_000, contiguous_groups(6, 6)),
+        Block(7_000, pairs_of_six),
+        Block(8_000, contiguous_groups(6, 1)),
+    ]
     walked = [
         Block(8_000, contiguous_groups(6, 6)),
         Block(12_000, contiguous_groups(6, 1), starts=3, cells=2),
     ]
-    for title, schedule, ax in (
-        ("pairs that meet: two parts each, towards each other", pairs_schedule(6, 20_000, cells=8), axes[0]),
-        ("walked: uncoded, then a circle of three starts", walked_schedule(6, 20_000, walked), axes[1]),
-        (
-            "shared samples: pieces that are claimed, in groups of three",
-            shared_samples_schedule(6, 20_000, contiguous_groups(6, 2), pieces=8),
-            axes[2],
-        ),
-    ):
-        schedule.plot(ax)
-        ax.set_title(title, loc="left", fontsize=11, pad=34)
-    figure.savefig(IMAGES / "schemes.png", dpi=110)
-    plt.close(figure)
+    by_speed = [0.0, 0.3, 0.5, 0.6, 0.75, 0.95, 1.0]
+    for name, schedule in {
+        "load_balancing": load_balancing_schedule(6, 20_000, by_speed),
+        "cyclic": cyclic_schedule(6, 20_000, [5_000, 3_000, 4_000, 3_000, 0, 5_000]),
+        "fractional_repetition": fractional_repetition_schedule(6, 20_000, blocks=blocks),
+        "pairs": pairs_schedule(6, 20_000, cells=8),
+        "walked": walked_schedule(6, 20_000, walked),
+        "shared_samples": shared_samples_schedule(6, 20_000, contiguous_groups(6, 2), pieces=8),
+    }.items():
+        ax = schedule.plot()
+        ax.figure.savefig(IMAGES / f"scheme_{name}.png", dpi=90)
+        plt.close(ax.figure)
+
+
+def draw_frontier() -> None:
+    """Draw runtime against storage and traffic for twenty workers."""
+    law = stats.expon(loc=50, scale=1000)
+    made = frontier(20, 20_000, law, samples=20, feedback="claim", draws=2_000)
+    ax = made.plot()
+    ax.figure.savefig(IMAGES / "frontier.png", dpi=90)
+    plt.close(ax.figure)
 
 
 def draw_timeline() -> None:

@@ -126,9 +126,12 @@ def struck(folder, iteration):
 
 
 def wait_until_gone(pid):
-    """Until a process that was killed is a zombie; it stays one until it is reaped."""
+    """Until a killed process is a zombie without other threads; it stays one until it is reaped."""
     deadline = time.monotonic() + GIVE_UP_S
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+    while (
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        or len(os.listdir(f"/proc/{pid}/task")) > 1
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.005)
 

@@ -85,7 +85,12 @@ def test_the_board_in_shared_memory_is_the_plain_one(script, late):
         assert len(set(answers)) <= 1, (step, arguments)
         seen = [
             [
-                (board.is_taken(i, c), board.is_announced(i, c), board.committed_by(i, c))
+                (
+                    board.is_taken(i, c),
+                    board.is_announced(i, c),
+                    board.committed_by(i, c),
+                    board.claimants(i, c),
+                )
                 for i in (max(1, iteration - 1), iteration, iteration + 1)
                 for c in range(CELLS)
             ]

@@ -329,6 +329,22 @@ def test_a_plan_comes_back_exactly(tmp_path, cycle_time, scheme):
             assert type(again) is type(value)
 
 
+def test_plans_of_version_1_are_read(tmp_path):
+    plan = make(forward_cycles=0.1)
+    form = plan.to_dict()
+    for entry in ("scheme_report", "completion_report", "history"):
+        del form[entry]
+    for asked in ("feedback", "latency", "max_values_sent"):
+        del form["parameters"][asked]
+    (tmp_path / "plan.json").write_text(json.dumps({**form, "version": 1}))
+    loaded = cgc.Plan.load(tmp_path / "plan.json")
+    assert loaded.scheme_report is None
+    np.testing.assert_array_equal(loaded.block_sizes, plan.block_sizes)
+    assert loaded.schedule().workers == 6
+    assert loaded.completion_probability(1e5) == plan.completion_probability(1e5)
+    assert loaded.summary() == plan.summary()
+
+
 def test_a_law_of_the_users_own_is_left_out(tmp_path):
     plan = make(cycle_time=UsersLaw(a=0.0, name="users")(), method="mean_time")
     plan.save(tmp_path / "plan.json")

@@ -339,6 +339,15 @@ def test_auto_says_what_does_not_fit():
     assert survives.coordinate_redundancy.min() >= 1
 
 
+def test_the_command_shows_the_table():
+    options = ["plan", "--workers", "4", "--coordinates", "60", "--cycle-time", "expon(loc=50, scale=1000)"]
+    result = CliRunner().invoke(app, [*options, "--scheme", "auto", "--draws", "200", "--max-parts", "2"])
+    assert result.exit_code == 0, result.output
+    for name in ("uncoded", "cyclic", "pairs", "walked", "load_balancing", "fractional_repetition"):
+        assert name in result.stdout
+    assert "chosen " in result.stdout
+
+
 def copies():
     for name in sorted(TRACES):
         times = load_trace(name).times

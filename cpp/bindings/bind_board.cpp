@@ -77,6 +77,12 @@ void bind_board(py::module_& module) {
             },
             py::arg("iteration"), py::arg("cell"), "Whether a cell is announced, or committed and it holds.")
         .def(
+            "claimants",
+            [](BoundBoard& self, std::uint32_t iteration, Index cell) {
+                return self.board.claimants(iteration, self.cell(cell));
+            },
+            py::arg("iteration"), py::arg("cell"), "How many have claimed a cell.")
+        .def(
             "committed_by",
             [](BoundBoard& self, std::uint32_t iteration, Index cell) {
                 return self.board.committed_by(iteration, self.cell(cell));

@@ -74,6 +74,11 @@ bool Board::is_taken(std::uint32_t iteration, Index cell) const {
     return holds(iteration, words(cell).owner.load()) || is_announced(iteration, cell);
 }
 
+Index Board::claimants(std::uint32_t iteration, Index cell) const {
+    const std::uint64_t claims = words(cell).claims.load();
+    return iteration_of(claims) == iteration ? static_cast<Index>(claims & 0xffffffffu) : 0;
+}
+
 Index Board::committed_by(std::uint32_t iteration, Index cell) const {
     const std::uint64_t owner = words(cell).owner.load();
     if (iteration_of(owner) != iteration || !holds(iteration, owner)) return -1;
@@ -94,13 +99,11 @@ Index Board::claim_free(std::uint32_t iteration, View<const Index> cells, Index 
 
 Index Board::claim_again(std::uint32_t iteration, View<const Index> cells) {
     Index best = -1;
-    std::uint32_t fewest = std::numeric_limits<std::uint32_t>::max();
+    Index fewest = std::numeric_limits<Index>::max();
     for (std::size_t i = 0; i < cells.size(); ++i) {
-        const std::uint64_t found = words(cells[i]).claims.load();
-        const std::uint32_t claimants =
-            iteration_of(found) == iteration ? static_cast<std::uint32_t>(found) : 0;
-        if (claimants >= fewest || is_taken(iteration, cells[i])) continue;
-        fewest = claimants;
+        const Index count = claimants(iteration, cells[i]);
+        if (count >= fewest || is_taken(iteration, cells[i])) continue;
+        fewest = count;
         best = static_cast<Index>(i);
     }
     if (best < 0) return best;

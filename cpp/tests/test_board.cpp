@@ -40,6 +40,9 @@ void claims_go_round() {
     // All have one claimant: the first; then the others have fewer.
     CHECK(board.claim_again(1, backward) == 0);
     CHECK(board.claim_again(1, backward) == 1);
+    CHECK(board.claimants(1, 0) == 1);
+    CHECK(board.claimants(1, 2) == 2);
+    CHECK(board.claimants(2, 2) == 0);
     CHECK(board.commit(1, 0, board.generation(0), 0));
     CHECK(board.claim_again(1, backward) == 0);
     board.announce(1, 1);

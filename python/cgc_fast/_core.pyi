@@ -213,6 +213,10 @@ class Board:
         """
         Claim the first of cells[begin:] that nobody has claimed: its index, or len(cells).
         """
+    def claimants(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        How many have claimed a cell.
+        """
     def commit(self, iteration: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
         """
         Whether the cell may enter the worker's sum of this generation.

@@ -36,6 +36,9 @@ class Board(Protocol):
     def is_taken(self, iteration: int, cell: int) -> bool:
         """Whether the cell is decoded, or committed by a worker that still counts."""
 
+    def claimants(self, iteration: int, cell: int) -> int:
+        """How many workers have claimed the cell."""
+
     def claim_free(self, iteration: int, cells: NDArray[np.int64], begin: int) -> int:
         """Claim the first of `cells[begin:]` that nobody has claimed: its index, or ``len(cells)``.
 
@@ -94,6 +97,11 @@ class ClaimTable:
             return since > iteration or self.is_announced(iteration, cell)
         return generation == self._generations[worker] or self.is_announced(iteration, cell)
 
+    def claimants(self, iteration: int, cell: int) -> int:
+        """See `Board`."""
+        since, count = self._claims[cell]
+        return count if since == iteration else 0
+
     def committed_by(self, iteration: int, cell: int) -> int:
         """Whose commitment of a cell holds: a worker, or -1."""
         since, worker, generation = self._owners[cell]
@@ -112,9 +120,9 @@ class ClaimTable:
         open_cells = [i for i, cell in enumerate(cells) if not self.is_taken(iteration, int(cell))]
         if not open_cells:
             return -1
-        best = min(open_cells, key=lambda i: self._claimants(iteration, int(cells[i])))
+        best = min(open_cells, key=lambda i: self.claimants(iteration, int(cells[i])))
         if self._claims[cells[best]][0] <= iteration:
-            self._claims[cells[best]] = (iteration, self._claimants(iteration, int(cells[best])) + 1)
+            self._claims[cells[best]] = (iteration, self.claimants(iteration, int(cells[best])) + 1)
         return best
 
     def commit(self, iteration: int, worker: int, generation: int, cell: int) -> bool:
@@ -123,10 +131,6 @@ class ClaimTable:
             return False
         self._owners[cell] = (iteration, worker, generation)
         return True
-
-    def _claimants(self, iteration: int, cell: int) -> int:
-        since, count = self._claims[cell]
-        return count if since == iteration else 0
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,10 @@ class WorkerBoard:
     def is_taken(self, iteration: int, cell: int) -> bool:
         """See `Board`."""
         return bool(self.table.is_taken(iteration, cell))
+
+    def claimants(self, iteration: int, cell: int) -> int:
+        """See `Board`."""
+        return int(self.table.claimants(iteration, cell))
 
     def claim_free(self, iteration: int, cells: NDArray[np.int64], begin: int) -> int:
         """See `Board`."""

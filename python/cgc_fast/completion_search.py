@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -117,18 +116,6 @@ class CompletionSearch(Search):
         else:
             proposals["sample_average"] = self.sample_average()
         return proposals
-
-    def propose(self, method: str) -> Array:
-        """Sizes of the method of that name."""
-        methods: dict[str, Callable[[], Array]] = {
-            "exact": self.exact,
-            "large_threshold": self.large_threshold,
-            "sample_average": self.sample_average,
-            "single_level": self.single_level,
-            "stationary": self.stationary,
-            "uncoded": self.uncoded,
-        }
-        return methods[method]()
 
     def exact(self) -> Array:
         """Climb the exact probability from several starts."""

@@ -214,6 +214,12 @@ class ClaimWorker(FeedbackWorker):
             self._add(self.visits)
 
     @property
+    def is_contested(self) -> bool:
+        """Whether others have claimed the cell of the visit under way, too: the end is near."""
+        visit = self._visit
+        return visit is not None and self._board.claimants(self.iteration, visit.cell) > 1
+
+    @property
     def sum_size(self) -> int:
         """How many visits are in the sum so far."""
         return len(self._sum)

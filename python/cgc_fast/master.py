@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cgc_fast._core import all_finite, plain_sum, weighted_sum
 from cgc_fast.arguments import Cost
 from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder, Instruction
-from cgc_fast.engines import Delivered, Engine, Event, Job, Lost, Ready, Replanning, Summed
+from cgc_fast.engines import Delivered, Engine, Event, Job, Lost, Ready, Replanning, Summed, Visited
 from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
 from cgc_fast.payloads import loss_of, loss_size
 from cgc_fast.reports import (
@@ -165,6 +165,7 @@ class Master:
         self._under_way = True
         self._delivered_now = [0] * self.schedule.workers
         self._measured.begin()
+        self._unmeasured: list[tuple[int, Sequence[Visited]]] = []  # visits in sums
         for event in engine.wait(0.0):  # what happened meanwhile
             self._take(event)
         if self._broken_off:
@@ -241,6 +242,10 @@ class Master:
         report.complete = self.done
         self._broken_off = not self.done
         self._decoder.cancel()
+        for worker, visits in self._unmeasured:
+            assert isinstance(self._measured, MeasuredVisits)
+            for visit in visits:
+                self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
         if report.deliveries:
             self._measured.finish(report.elapsed_s)
         if self._feedback == "none":  # else what it leaves others have done
@@ -362,8 +367,7 @@ class Master:
             row = visit.slot - int(self._offsets[cell])
             instructions += self._decoder.deliver(event.iteration, worker, cell, row)
             report.deliveries.append(Delivery(worker, cell, row, visit.began_s, visit.ended_s, True))
-            assert isinstance(self._measured, MeasuredVisits)
-            self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
+        self._unmeasured.append((worker, visits))  # at the end, when nobody waits
         self._delivered[worker] += len(cells)
         self._delivered_now[worker] += len(cells)
         self._decoder.give_up(worker)  # until it is ordered to visit more

@@ -82,6 +82,11 @@ class Search(ABC):
     def run(self, method: str | None) -> Outcome:
         """The block sizes of one method, or the best of all for None."""
 
+    def propose(self, method: str) -> Array:
+        """Sizes of one of `methods`; each is a function of that name."""
+        sizes: Array = getattr(self, method)()
+        return sizes
+
     def generator(self, purpose: str) -> np.random.Generator:
         """Return a generator of its own for each purpose, so that draws to score with are fresh."""
         return np.random.default_rng(self._seeds[purpose])

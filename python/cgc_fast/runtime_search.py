@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
@@ -182,19 +181,6 @@ class RuntimeSearch(Search):
         if np.isfinite(part._rates).all():
             proposals["mean_rate"] = part.mean_rate()
         return {name: self.thinned(sizes) for name, sizes in proposals.items()}
-
-    def propose(self, method: str) -> Array:
-        """Sizes of the method of that name."""
-        methods: dict[str, Callable[[], Array]] = {
-            "exact": self.exact,
-            "mean_rate": self.mean_rate,
-            "mean_time": self.mean_time,
-            "sample_average": self.sample_average,
-            "single_level": self.single_level,
-            "subgradient": self.subgradient,
-            "uncoded": self.uncoded,
-        }
-        return methods[method]()
 
     def exact(self) -> Array:
         """Minimise the exact expectation, c taken as 0."""

@@ -46,6 +46,8 @@ class Board {
     bool is_announced(std::uint32_t iteration, Index cell) const;
     // Announced, or committed by somebody whose commitments hold; for a late worker: anything.
     bool is_taken(std::uint32_t iteration, Index cell) const;
+    // How many have claimed the cell.
+    Index claimants(std::uint32_t iteration, Index cell) const;
     // Whose commitment of the cell holds: a worker, or -1.
     Index committed_by(std::uint32_t iteration, Index cell) const;
 

@@ -28,6 +28,8 @@ def sum_widths(coordinates: int, cells: int) -> NDArray[np.int64]:
 
 
 _SLICE_NS = int(SLICE_S * 1e9)
+# How long it takes to notice what another has done is added to the iteration where all wait for it.
+_CONTESTED_NS = _SLICE_NS // 4
 
 
 class FeedbackLoop(Loop):
@@ -115,7 +117,7 @@ class FeedbackLoop(Loop):
         """Wait for the moment: "due", or "stopped", or "dropped" if the visit is not wanted any more."""
         due_ns = self._began_ns + int(due_s * 1e9) if math.isfinite(due_s) else None
         while True:
-            until_ns = monotonic_ns() + _SLICE_NS
+            until_ns = monotonic_ns() + (_CONTESTED_NS if self._is_contested() else _SLICE_NS)
             if due_ns is not None:
                 until_ns = min(until_ns, due_ns)
             why = self._channel.sleep_until(
@@ -132,6 +134,9 @@ class FeedbackLoop(Loop):
                 return "dropped"
             if due_ns is not None and monotonic_ns() >= due_ns:
                 return "due"
+
+    def _is_contested(self) -> bool:
+        return isinstance(self._machine, ClaimWorker) and self._machine.is_contested
 
     def _add(self, visit: Visit, size: int) -> None:
         """Add the payload to the sum as its visit number `size`, from 1."""
