@@ -211,6 +211,12 @@ class MpiEngine(WithoutFeedback):
                 "engine 'mpi': expected to be called on rank 0 by cgc_fast.engines.mpi.run(main), which lets "
                 "the other ranks work; got a call from elsewhere"
             )
+        if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
+            raise CgcError(
+                "engine 'mpi': expected calls from several threads in turn to be allowed "
+                f"(MPI_THREAD_SERIALIZED), got thread level {MPI.Query_thread()}: leave "
+                "mpi4py.rc.thread_level at its default"
+            )
         self._job = job
         self._workers = len(job.walks)
         self._coordinates = int(job.problem.coordinates)

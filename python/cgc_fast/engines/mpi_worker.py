@@ -266,6 +266,7 @@ class _Rank:
                 self._say(Word.ALIVE)
             else:
                 self._send(delivery)
+        self._backoff.reset()  # the next may come soon
 
     def _place(self, visit: Visit) -> NDArray[Any]:
         outgoing = self._slots.get(visit.slot)
