@@ -15,6 +15,7 @@ import pytest
 
 import cgc_fast as cgc
 import jobs
+from cgc_fast.experiment import comparable
 from cgc_fast.schemes.single_level import single_level_schedule
 from own_problems import Quadratic
 
@@ -110,7 +111,9 @@ def test_the_command_line(tmp_path):
     results = json.loads([line for line in output.splitlines() if line.startswith("{")][-1])
     assert results["engine"] == "ray"
     assert results["largest_deviation"] < 1e-9
-    assert len(list(Path(tmp_path).rglob("*.jsonl"))) == 8
+    for runs in results["clocks"].values():
+        assert [run["scheme"] for run in runs] == list(comparable("ray"))
+    assert len(list(Path(tmp_path).rglob("*.jsonl"))) == 2 * len(comparable("ray"))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.cluster import Cluster, IterationReport
+from cgc_fast.engines import runs_feedback
 from cgc_fast.planning import Plan, plan
 from cgc_fast.problems import SoftmaxRegression
 from cgc_fast.schedule import Schedule
 from cgc_fast.simulation import simulate
 from cgc_fast.training import accelerated_gradient
 
-__all__ = ["COMPARED", "Run", "train_by_schemes", "train_without_workers"]
+__all__ = ["COMPARED", "Run", "comparable", "train_by_schemes", "train_without_workers"]
 
 # What is compared, and how its plan is asked for; another scheme is another line.
 COMPARED: dict[str, dict[str, str]] = {
@@ -28,6 +29,13 @@ COMPARED: dict[str, dict[str, str]] = {
     "walked blocks": {"scheme": "walked"},
     "shared samples": {"scheme": "shared_samples"},
 }
+# Of these, what needs workers that learn of each other.
+_WITH_FEEDBACK = ("shared samples",)
+
+
+def comparable(engine: str) -> tuple[str, ...]:
+    """Keys of `COMPARED` whose schedules an engine can run."""
+    return tuple(name for name in COMPARED if name not in _WITH_FEEDBACK or runs_feedback(engine))
 
 
 @dataclass
@@ -72,7 +80,7 @@ def train_by_schemes(
     forward_cycles: float,
     engine: str = "processes",
     seed: int = 0,
-    names: tuple[str, ...] = tuple(COMPARED),
+    names: tuple[str, ...] | None = None,
     on_iteration: Callable[[Run, int], None] | None = None,
     events: Path | None = None,
 ) -> Iterator[Run]:
@@ -89,11 +97,12 @@ def train_by_schemes(
         Step size of the accelerated gradient method.
     forward_cycles : float
         c of the cost model, for plan, simulation and emulation alike.
-    engine : {"processes", "serial"}
+    engine : str
+        One of `cgc_fast.engines.ENGINES`.
     seed : int
         Of the plans.
-    names : tuple of str
-        Keys of `COMPARED`.
+    names : tuple of str, optional
+        Keys of `COMPARED`; all that the engine can run by default.
     on_iteration : callable, optional
         Called with the run so far and the number of finished iterations.
     events : Path, optional
@@ -105,7 +114,7 @@ def train_by_schemes(
         One for each name, when its training is over.
     """
     iterations, workers = cycle_times.shape
-    for name in names:
+    for name in comparable(engine) if names is None else names:
         made = plan(
             workers,
             problem.coordinates,

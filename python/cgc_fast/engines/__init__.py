@@ -38,6 +38,7 @@ __all__ = [
     "Visited",
     "lead",
     "make_engine",
+    "runs_feedback",
 ]
 
 
@@ -59,6 +60,11 @@ _HOMES = {
 ENGINES = tuple(_HOMES)
 
 
+def runs_feedback(name: str) -> bool:
+    """Whether an engine, one of `ENGINES`, can run schedules with feedback."""
+    return _HOMES[name].feedback is not None
+
+
 def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -> Engine:
     """Start the engine of this name; one of `ENGINES`.
 
@@ -76,7 +82,7 @@ def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -
             raise ArgumentValueError(f"engine_options: expected {known} for engine {name!r}; got {option!r}")
     where = home.plain if job.feedback == "none" else home.feedback
     if where is None:
-        able = [other for other, its in _HOMES.items() if its.feedback is not None]
+        able = [other for other in ENGINES if runs_feedback(other)]
         raise ArgumentValueError(
             f"schedule: expected feedback 'none' for engine {name!r}, got {job.feedback!r}; "
             f"the engines {', '.join(able)} run it"
