@@ -507,6 +507,7 @@ def test_float32_vectors_are_refused_where_float64_ones_are_not(monkeypatch):
     rows = (0, 1, 2, 3, 4, 5, 6)
     vector = code.decoding_vector(rows)
     assert code.decoding_vector(rows, np.float32).tolist() == vector.tolist()
+    code = CyclicCode(10, 3)  # the same matrix; nothing kept yet
     monkeypatch.setattr(code, "_single_promise", lambda: 0.9 * code.predicted_error(rows, vector, "float32"))
     with pytest.raises(NumericalError, match="wait for one more row"):
         code.decoding_vector(rows, np.float32)

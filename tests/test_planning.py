@@ -3,8 +3,6 @@
 import doctest
 import importlib
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -393,25 +391,35 @@ def test_plot():
 def test_schedules_are_asked_of_the_schemes(monkeypatch):
     calls = []
 
-    def record(name):
-        return lambda *args, **keywords: calls.append((name, *args[:2], args[2].tolist(), keywords))
+    def record(name, module, function):
+        made = getattr(module, function)
 
-    modules = {
-        "cyclic": SimpleNamespace(cyclic_schedule=record("cyclic")),
-        "fractional_repetition": SimpleNamespace(fractional_repetition_schedule=record("repetition")),
-    }
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, f"cgc_fast.schemes.{name}", module)
+        def call(*args, **keywords):
+            calls.append((name, *args[:2], args[2].tolist(), keywords))
+            return made(*args, **keywords)
+
+        monkeypatch.setattr(module, function, call)
+
+    record("cyclic", importlib.import_module("cgc_fast.schemes.cyclic"), "cyclic_schedule")
+    module = importlib.import_module("cgc_fast.schemes.fractional_repetition")
+    record("repetition", module, "fractional_repetition_schedule")
     cyclic, repetition = make(), make(scheme="fractional_repetition")
     cyclic.schedule(seed=3)
     cyclic.schedule("repetition")
-    repetition.schedule()
+    single = repetition.schedule(payload="float32")
+    assert single.payload == "float32"
     assert calls == [
-        ("cyclic", 6, 1000, cyclic.block_sizes.tolist(), {"seed": 3}),
+        (
+            "cyclic",
+            6,
+            1000,
+            cyclic.block_sizes.tolist(),
+            {"seed": 3, "payload": "float64", "substitute": False},
+        ),
         ("repetition", 6, 1000, cyclic.block_sizes.tolist(), {}),
         ("repetition", 6, 1000, repetition.block_sizes.tolist(), {}),
     ]
-    with pytest.raises(ArgumentValueError, match="code: expected one of cyclic, repetition; got 'mds'"):
+    with pytest.raises(ArgumentValueError, match="code: expected one of auto, cyclic, repetition; got 'mds'"):
         cyclic.schedule("mds")
 
 

@@ -435,3 +435,14 @@ def test_the_core_goes_on_after_an_iteration_that_was_left():
         assert not cluster.last_report.complete
         assert is_exact(cluster.gradient(THETA), problem)
         assert cluster.last_report.compiled
+
+
+def test_measured_times_stay_what_they_were_when_the_state_machines_take_over(tmp_path):
+    problem = Scripted.random(SAMPLES, COORDINATES).with_script({}, tmp_path)
+    with cgc.Cluster(uncoded_schedule(3, COORDINATES), problem) as cluster:
+        cluster.gradient(THETA)
+        first = cluster.trace().times[0]
+        cluster._master._all_well = False
+        cluster.gradient(THETA)
+        assert not cluster.last_report.compiled
+        assert cluster.trace().times[0].tolist() == first.tolist()

@@ -106,6 +106,16 @@ def uncoded(workers=3, *, everywhere=False, **options):
     return Host(uncoded_schedule(workers, 2 * workers), holders, **options)
 
 
+def test_iterations_that_went_by_without_it_are_nobodys_silence():
+    # A worker that has taken up none of them, because the others were faster.
+    host = uncoded()
+    host.decoder.skip(5)
+    host.seen_s = [0.0] * 3
+    host.supervisor.begin(6, host.now_s, (), host.signs(), 5, host.now_s - 0.1)
+    assert host.supervisor.decide() == []
+    assert host.states == ["ready"] * 3
+
+
 # --- deaths -------------------------------------------------------------------------------------------
 
 

@@ -123,6 +123,7 @@ class Master:
         self._is_ordinary = False  # the iteration under way
         self._all_well = True  # at the end of the last iteration
         self._skipped = 0  # ordinary iterations that the supervisor knows nothing of
+        self._well_s = 0.0  # when the last of them found every worker there and not silent
         self._left = _NOTHING
         self._unmeasured: list[tuple[int, Sequence[Visited]]] = []  # visits in sums
         self._can_hang = False
@@ -205,7 +206,7 @@ class Master:
         engine.start(report.iteration, theta, cycle_times, self._decoder.open_cells, with_value)
         silent = () if cycle_times is None else np.flatnonzero(np.isinf(cycle_times)).tolist()
         before = [record.state for record in supervisor.records]
-        supervisor.begin(report.iteration, engine.clock_s(), silent, signs, self._skipped)
+        supervisor.begin(report.iteration, engine.clock_s(), silent, signs, self._skipped, self._well_s)
         self._skipped = 0
         self._withdraw_suspected(before)
         self._can_hang = signs is not None
@@ -294,7 +295,9 @@ class Master:
             return False
         self.report = IterationReport.of_record(self.iteration, ordinary.record)
         self._is_ordinary = self._under_way = True
-        if not ordinary.begin(self.iteration, theta, self._gradient, self._with_value):
+        if ordinary.begin(self.iteration, theta, self._gradient, self._with_value):
+            self._well_s = self.engine.clock_s() - self.engine.elapsed_s()
+        else:
             self._is_ordinary = self._under_way = False
         return self._is_ordinary
 
@@ -312,7 +315,7 @@ class Master:
         assert report is not None
         left, complete = ordinary.leave()
         began_s = self.engine.clock_s() - self.engine.elapsed_s()
-        self._supervisor.begin(report.iteration, began_s, (), left.signs, self._skipped)
+        self._supervisor.begin(report.iteration, began_s, (), left.signs, self._skipped, self._well_s)
         self._skipped = 0
         self._can_hang = self._broken_off = True
         self._is_ordinary = False
@@ -338,7 +341,7 @@ class Master:
             self._delivered_now[:] = 0
         else:
             report.close_record(found.record)
-            self._delivered_now = found.delivered
+            self._delivered_now[:] = found.delivered  # a copy: the row of measured times keeps the other
             self._delivered += found.delivered
             if len(found.record.arrivals) > 0:
                 assert isinstance(self._measured, MeasuredTimes)

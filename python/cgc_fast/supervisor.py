@@ -177,6 +177,7 @@ class Supervisor:
         silent: Iterable[int] = (),
         signs: Sequence[SignOfLife] | None = None,
         skipped: int = 0,
+        well_s: float = 0.0,
     ) -> None:
         """Start the decoder's iteration; nothing is expected of the workers that are not there.
 
@@ -192,6 +193,8 @@ class Supervisor:
             Of each worker, on that clock; None where no worker can hang.
         skipped : int
             So many iterations since the last call went by without the supervisor, because all was well.
+        well_s : float
+            When the last of these began, on that clock: until then nobody had been silent.
         """
         forget = FORGET ** (1 + skipped)
         self._silent = frozenset(silent)
@@ -202,7 +205,7 @@ class Supervisor:
                 record.longest_silence_s = max(forget * record.longest_silence_s, sign.longest_s)
                 alive = record.state == "ready" or sign.seen_s > record.waiting_since_s
                 # An announced sleep ended with the iteration.
-                record.waiting_since_s = min(now_s, max(record.waiting_since_s, sign.seen_s))
+                record.waiting_since_s = min(now_s, max(record.waiting_since_s, sign.seen_s, well_s))
                 if alive and sign.iteration >= self._decoder.iteration:  # it has answered the last call
                     record.waiting_since_s = now_s
             for worker in range(len(self.records)):
