@@ -131,6 +131,7 @@ def test_registry():
     assert sorted(SCHEMES) == [
         "cyclic",
         "fractional_repetition",
+        "load_balancing",
         "pairs",
         "shared_samples",
         "single_level",

@@ -21,7 +21,7 @@ from cgc_fast.engines.base import (
     Summed,
     Visited,
 )
-from cgc_fast.errors import ArgumentValueError
+from cgc_fast.errors import ArgumentValueError, unknown_name
 
 __all__ = [
     "ENGINES",
@@ -62,6 +62,8 @@ ENGINES = tuple(_HOMES)
 
 def runs_feedback(name: str) -> bool:
     """Whether an engine, one of `ENGINES`, can run schedules with feedback."""
+    if name not in _HOMES:
+        raise unknown_name("engine", name, ENGINES)
     return _HOMES[name].feedback is not None
 
 
