@@ -92,7 +92,8 @@ def plan(
         "auto" plans and scores all of these that fit, uncoded too, on common draws that none was chosen on
         (the second half of a trace), and returns the best; `plan.scheme_report` has the table, the margin and
         the reason. Of schemes that are not worse by 2 standard errors the one that stores least is taken:
-        nothing chosen is worse than uncoded or load balancing beyond noise.
+        nothing chosen is worse than uncoded or load balancing beyond noise. For a trace, one that survives
+        the loss of any worker comes first if it takes at most 3 % longer than the fastest.
     method : str, optional
         None takes the best of all that give block sizes; it is never worse than the best single level or
         uncoded, by exact scores or on common draws. For a scheme without block sizes "search" is the only

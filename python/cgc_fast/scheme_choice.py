@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cgc_fast.arguments import Cost
 from cgc_fast.censoring import complete
 from cgc_fast.errors import ArgumentValueError
-from cgc_fast.hold_out import halves, is_larger, per_iteration, standard_error
+from cgc_fast.hold_out import PREMIUM, halves, is_larger, per_iteration, standard_error
 from cgc_fast.plans import Plan
 from cgc_fast.schedule import Feedback, Schedule
 from cgc_fast.scheme_report import SchemeReport, SchemeScore, parts_stored, values_sent
@@ -24,6 +24,7 @@ __all__ = ["candidates", "choose_scheme", "split_model"]
 Array = NDArray[np.float64]
 
 _FEEDBACK: tuple[Feedback, ...] = ("none", "announce", "claim")
+_WITHOUT_REDUNDANCY = ("uncoded", "load_balancing")
 
 
 def candidates(feedback: Feedback) -> dict[str, dict[str, Any]]:
@@ -116,7 +117,7 @@ def choose_scheme(
         reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
         raise ArgumentValueError(f"scheme auto: expected limits that some scheme fits in; {reasons}")
     parts = {name: parts_stored(schedule) for name, schedule in schedules.items()}
-    name, reason = _choice(runtimes, parts)
+    name, reason = _choice(runtimes, parts, _insured(schedules) if isinstance(model, Trace) else None)
     order = sorted(plans, key=lambda other: (other != name, float(runtimes[other].mean())))
     scores = []
     for other in order:
@@ -141,16 +142,46 @@ def choose_scheme(
     return name, chosen, report
 
 
-def _choice(runtimes: Mapping[str, Array], parts: Mapping[str, float]) -> tuple[str, str]:
-    """Name of the scheme that stores least of those that the fastest does not clearly beat, and why."""
+def _insured(schedules: Mapping[str, Schedule]) -> set[str]:
+    """Names of the schemes that survive the loss of any worker."""
+    return {
+        name
+        for name, schedule in schedules.items()
+        if min(schedule.tolerance(k) for k, cell in enumerate(schedule.cells) if not cell.is_empty) > 0
+    }
+
+
+def _choice(
+    runtimes: Mapping[str, Array], parts: Mapping[str, float], insured: set[str] | None
+) -> tuple[str, str]:
+    """Name of the scheme that stores least of those that the fastest does not clearly beat, and why.
+
+    Where it matters who is insured against a worker that is slower than ever, these come first as long as
+    they do not take much longer than the fastest, and are not clearly beaten by what does without.
+    """
     ranked = sorted(runtimes, key=lambda name: float(runtimes[name].mean()))
     fastest = ranked[0]
     if len(ranked) == 1:
         return fastest, "nothing else fits the limits"
-    unbeaten = [name for name in ranked if not is_larger(runtimes[name], runtimes[fastest])]
+    why = f"{fastest}, the fastest, is not better by more than noise, and stores more"
+    if insured is not None and fastest not in insured:
+        dearest = (1.0 + PREMIUM) * float(runtimes[fastest].mean())
+        simple = [runtimes[name] for name in _WITHOUT_REDUNDANCY if name in runtimes]
+        affordable = [
+            name
+            for name in ranked
+            if name in insured
+            and float(runtimes[name].mean()) <= dearest
+            and not any(is_larger(runtimes[name], other) for other in simple)
+        ]
+        if affordable:
+            ranked = affordable
+            why = f"{fastest}, the fastest, waits for every worker, and is not faster by more than {PREMIUM:.0%}"
+    first = ranked[0]
+    unbeaten = [name for name in ranked if not is_larger(runtimes[name], runtimes[first])]
     chosen = min(unbeaten, key=lambda name: (parts[name], ranked.index(name)))
     if chosen != fastest:
-        return chosen, f"{fastest}, the fastest, is not better by more than noise, and stores more"
+        return chosen, why
     longer = float(runtimes[ranked[1]].mean()) / float(runtimes[fastest].mean()) - 1.0
     return fastest, f"{fastest} is the fastest; the next, {ranked[1]}, takes {longer:.1%} longer"
 
