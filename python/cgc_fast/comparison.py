@@ -99,8 +99,8 @@ class Comparison:
         """Draw runtimes against workers, speed variation and forward cost; completion; block sizes.
 
         Needs matplotlib. Every point of the first three pictures is planned on 2,000 draws and scored on as
-        many others, by the schemes with block sizes. The speed variation is the part of the cycle time that is the same for all, in units
-        of the mean of the rest: mu t0 of a shifted exponential law.
+        many others, by the schemes with block sizes. The speed variation is the part of the cycle time that
+        is the same for all, in units of the mean of the rest: mu t0 of a shifted exponential law.
         """
         plt = import_pyplot()
         figure, axes = plt.subplots(2, 3, figsize=(14.0, 8.0), layout="constrained")
@@ -111,22 +111,19 @@ class Comparison:
         self._plot_completion(axes[1, 0])
         self._plot_block_sizes(axes[1, 1])
         axes[1, 2].axis("off")
-        named = {}
+        named: dict[str, Any] = {}
         for ax in (axes[1, 0], axes[0, 2]):  # the latter has more baselines, the former maybe more schemes
             handles, labels = ax.get_legend_handles_labels()
             named.update(zip(labels, handles, strict=True))
         labels = [name for name in _COLOURS if name in named]
         handles = [named[name] for name in labels]
         axes[1, 2].set_title(f"{self.model}\n{self.coordinates} coordinates", fontsize=10, loc="left")
-        schemes = axes[1, 2].legend(
-            handles, labels, loc="upper left", ncols=2, frameon=False, title="schemes"
-        )
+        style: dict[str, Any] = {"frameon": False, "fontsize": "small", "labelspacing": 0.25}
+        schemes = axes[1, 2].legend(handles, labels, loc="upper left", ncols=2, title="schemes", **style)
         axes[1, 2].add_artist(schemes)
         handles, labels = axes[1, 1].get_legend_handles_labels()
         if handles:
-            axes[1, 2].legend(
-                handles, labels, loc="lower left", frameon=False, title="block sizes", fontsize="small"
-            )
+            axes[1, 2].legend(handles, labels, loc="lower left", title="block sizes", **style)
         for ax in axes.flat:
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)

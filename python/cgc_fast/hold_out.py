@@ -15,9 +15,9 @@ _Kind = TypeVar("_Kind", bound=np.generic)
 
 # A difference counts if it is so many standard errors.
 _NOISE = 2.0
-# How much longer, relatively, a plan for measured times may take if it survives the loss of any worker and the
-# fastest does not. A hold-out bounds the noise, not what changes after the last row: a worker that is slower
-# than ever before, or gone, costs the one little and holds the other up.
+# How much longer, relatively, a plan for measured times may take if it survives the loss of any worker and
+# the fastest does not. A hold-out bounds the noise, not what changes after the last row: a worker that is
+# slower than ever before, or gone, costs the one little and holds the other up.
 PREMIUM = 0.03
 
 

@@ -176,7 +176,7 @@ def _choice(
         ]
         if affordable:
             ranked = affordable
-            why = f"{fastest}, the fastest, waits for every worker, and is not faster by more than {PREMIUM:.0%}"
+            why = f"{fastest}, the fastest, waits for every worker, and gains no more than {PREMIUM:.0%}"
     first = ranked[0]
     unbeaten = [name for name in ranked if not is_larger(runtimes[name], runtimes[first])]
     chosen = min(unbeaten, key=lambda name: (parts[name], ranked.index(name)))
