@@ -180,10 +180,7 @@ def test_censored_rows_are_imputed():
             {"scheme": "pairs", "objective": "completion_probability", "threshold": 1.0},
             "^objective: expected expected_runtime for the scheme pairs, got completion_probability",
         ),
-        (
-            {"scheme": "auto", "objective": "completion_probability", "threshold": 1.0},
-            "^objective: expected expected_runtime for the scheme auto",
-        ),
+        ({"scheme": "auto", "objective": "completion_probability"}, "^threshold: expected seconds > 0"),
         ({"scheme": "auto", "min_redundancy": 3, "max_parts": 3}, "^scheme auto: .*pairs: .*walked: "),
     ],
 )
@@ -316,6 +313,45 @@ def test_auto_takes_the_best_and_says_why():
     assert again == report
     alone = make(8, 2000, scheme="walked", draws=2000)
     assert alone.parameters == plan.parameters
+
+
+def test_auto_takes_what_is_complete_by_the_threshold_most_often():
+    asked = {"scheme": "auto", "objective": "completion_probability", "draws": 1000}
+    plan = make(8, 2000, threshold=2e6, **asked)
+    assert plan.scheme == "walked"
+    assert plan.objective == "completion_probability"
+    scores = {score.name: score for score in plan.scheme_report.scores}
+    assert [score.late for score in scores.values()] == sorted(score.late for score in scores.values())
+    assert plan.failure_probability(2e6) == pytest.approx(scores["walked"].late, abs=0.1)
+    # What has block sizes was made for the threshold.
+    cyclic = make(8, 2000, threshold=2e6, **{**asked, "scheme": "cyclic"})
+    error = scores["cyclic"].late_standard_error
+    assert scores["cyclic"].late == pytest.approx(cyclic.failure_probability(2e6), abs=4 * error)
+    assert plan.scheme_report.margin == pytest.approx(
+        plan.scheme_report.scores[1].late - scores["walked"].late
+    )
+    assert f"walked is late in {scores['walked'].late:.2%} of the draws" in plan.summary()
+    report = plan.scheme_report
+    assert type(report).from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_a_threshold_that_tells_nothing():
+    asked = {"scheme": "auto", "objective": "completion_probability", "draws": 200}
+    impossible = make(4, 200, threshold=1.0, **asked)
+    assert "nothing is complete by the threshold in any draw" in impossible.scheme_report.reason
+    assert impossible.scheme == make(4, 200, scheme="auto", draws=200).scheme
+    ample = make(4, 200, threshold=1e9, **asked)
+    assert ample.method == "uncoded"  # it stores least
+    assert ample.scheme_report.margin == 0
+
+
+def test_the_threshold_of_a_trace_is_judged_on_its_second_half():
+    rows = np.random.default_rng(0).exponential(1.0, (60, 4)) + 0.2
+    asked = {"scheme": "auto", "objective": "completion_probability", "draws": 200}
+    plan = make(cycle_time=cgc.Trace(rows), threshold=200.0, **asked)
+    (uncoded,) = (score for score in plan.scheme_report.scores if score.name == "uncoded")
+    done = baselines.uncoded(rows[30:], 120, samples=4)
+    assert uncoded.late == (done > 200.0).mean()
 
 
 def test_feedback_schemes_compete_only_if_allowed():
