@@ -191,9 +191,8 @@ def test_the_command_line_under_mpiexec(tmp_path):
     assert "Left out, as the engine mpi gives workers no feedback: shared samples" in output
     for runs in results["clocks"].values():
         assert [run["scheme"] for run in runs] == list(comparable("mpi"))
-    exit_code, output = jobs.run(
-        [sys.executable, "-m", "cgc_fast", "timeline", str(tmp_path / "c-0" / "uncoded.jsonl")], timeout_s=60
-    )
+    command = [sys.executable, "-m", "cgc_fast", "timeline", str(tmp_path / "c-0" / "uncoded.jsonl")]
+    exit_code, output = jobs.run([*command, "--out", str(tmp_path / "timeline.png")], timeout_s=60)
     assert exit_code == 0, output
 
 
