@@ -18,7 +18,6 @@ import pytest
 
 import cgc_fast as cgc
 import jobs
-from cgc_fast.experiment import comparable
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
 from own_problems import Fault, Quadratic, Scripted
@@ -170,6 +169,8 @@ def test_elsewhere_than_in_run_it_is_refused():
 
 
 def test_the_command_line_under_mpiexec(tmp_path):
+    from cgc_fast.experiment import comparable  # here: ranks that run this file need no SciPy, slow to import
+
     arguments = [
         "--workers",
         3,
