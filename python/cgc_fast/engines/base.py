@@ -304,15 +304,26 @@ class Collecting(Protocol):
         gradient: NDArray[np.float64],
         with_value: bool,
         seen_within_s: float,
-    ) -> bool:
-        """Begin an iteration as `start` does, and open the accounts for its `gradient` (L,).
+        until_s: float | None,
+    ) -> str | None:
+        """Begin an iteration as `start` does, and with a moment of it collect until then, as `collect`.
 
-        False, and nothing has happened, if a worker is missing, or has neither taken up the last iteration
-        nor been seen so recently.
+        The reason to come back, "begun" without a moment. None, and nothing has happened, if a worker is
+        missing, or has neither taken up the last iteration nor been seen so recently, or if theta is not
+        finite.
         """
 
     def collect(self, until_s: float, each_block: bool) -> str:
         """Work until a moment of the iteration, or a reason to come back: see `Collector.collect`."""
+
+    def end_collecting(self, iteration: int) -> bool:
+        """End the iteration as `finish` does, and have it counted.
+
+        False if it did not begin, or the engine is at its end.
+        """
+
+    def take_ended(self) -> NDArray[np.int64] | None:
+        """What was counted since the last call: `Collector.take_ended`; None after the end of the engine."""
 
     def collected_events(self) -> list[Event]:
         """Everything that arrived in the iteration so far, in its order."""
