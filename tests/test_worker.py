@@ -259,3 +259,70 @@ def test_own_cycles_of_visits_add_up_to_arrival_cycles(forward_cycles):
         # Walks rise in redundancy, so that the last visit touches all samples that any visit does.
         total = sum(v.cycles for v in work) + work[-1].forward_cycles
         assert total == pytest.approx(work[-1].arrival_cycles, rel=1e-14)  # a dozen roundings
+
+
+def fast_worker(work):
+    """A worker that has learned that a unit of work takes a nanosecond, a sample of a forward pass 1 us."""
+    worker = Worker(work, sliceable=True, forward=True)
+    for _ in range(60):
+        worker.begin(1)
+        while not isinstance(instruction := worker.next(), Idle):
+            if isinstance(instruction, Forward):
+                worker.completed(1e-6 * np.diff(instruction.ranges).sum())
+            elif isinstance(instruction, Derive):
+                worker.completed(1e-9 * instruction.visit.height * (instruction.stop - instruction.start))
+    return worker
+
+
+def test_a_stride_is_as_many_visits_as_fit_into_a_slice():
+    # 0.22 ms each, and 0.1 ms for samples that are touched for the first time.
+    samples = [[0, 100], [0, 100], [0, 100], [100, 200], [100, 200], [100, 200]]
+    work = [visit(k, 2200 * k, 2200 * (k + 1), [ranges]) for k, ranges in enumerate(samples)]
+    worker = fast_worker(work)
+    worker.begin(2)
+    assert [v.slot for v in worker.stride().visits] == [0, 1, 2]
+    forwards = [None if new is None else new.tolist() for new in worker.stride().forwards]
+    assert forwards == [[[0, 100]], None, None]
+    worker.strode(work[:3], 1e-4, 6.6e-4)
+    stride = worker.stride()
+    assert [v.slot for v in stride.visits] == [3, 4, 5]
+    assert [None if new is None else new.tolist() for new in stride.forwards] == [[[100, 200]], None, None]
+    worker.strode(work[3:4], 1e-4, 2.2e-4)  # the host stopped behind the first
+    assert [v.slot for v in worker.stride().visits] == [4, 5]
+    # The machine goes on where the stride ended, and knows what was passed over.
+    kinds = instructions(worker)
+    assert [k.visit.slot for k in kinds if isinstance(k, Deliver)] == [4, 5]
+    assert not any(isinstance(k, Forward) for k in kinds)
+    assert worker.stride() is None
+
+
+def test_no_stride_where_the_machine_has_to_be_asked():
+    work = [visit(k, 10 * k, 10 * (k + 1), [[0, 3]]) for k in range(4)]
+    worker = fast_worker(work)
+    assert worker.stride() is None  # nothing is left
+    worker.begin(2, cycle_time=1.0)
+    assert worker.stride() is None
+    worker.begin(3)
+    worker.order([work[2]])
+    assert worker.stride() is None
+    assert [slot for slot, _ in deliveries(worker)] == [2, 0, 1, 3]
+    worker.begin(4)
+    worker.abandon()
+    assert worker.stride() is None
+    large = Worker([visit(0, 0, 10**6, [[0, 100]])], sliceable=True)
+    large.begin(1)
+    assert large.stride() is None
+    whole = Worker([visit(0, 0, 10, [[0, 1]])])  # of a problem that cannot be sliced nothing is known
+    whole.begin(1)
+    assert whole.stride() is None
+
+
+def test_what_is_not_finite_in_a_stride_may_be_ordered_again():
+    work = [visit(k, 10 * k, 10 * (k + 1), [[0, 3]]) for k in range(3)]
+    worker = fast_worker(work)
+    worker.begin(2)
+    assert len(worker.stride().visits) == 3
+    worker.strode(work[:2], 0.0, 1e-8)
+    worker.rejected(work[1])
+    worker.order([work[0], work[1]])
+    assert [slot for slot, _ in deliveries(worker)] == [1, 2]

@@ -104,6 +104,9 @@ class FeedbackWorker(Worker):
             return self._next_derive(visit)
         return Deliver(visit, self._due_s)
 
+    def stride(self) -> None:
+        """Nothing: what comes next depends on the others."""
+
     def look(self, now_s: float) -> bool:
         """Look at the board, `now_s` seconds into the iteration: whether the visit under way is still wanted.
 

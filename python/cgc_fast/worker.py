@@ -8,9 +8,11 @@ iteration is over can drop what it is doing within about a millisecond.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ __all__ = [
     "Idle",
     "Instruction",
     "SendSum",
+    "Stride",
     "Visit",
     "Worker",
     "visit_of",
@@ -111,6 +114,17 @@ class Deliver(NamedTuple):
     visit: Visit
     due_s: float
     soon: bool = False
+
+
+class Stride(NamedTuple):
+    """Instruction of `Worker.stride`: complete and deliver these visits one after the other, without asking.
+
+    Together they are expected to take no longer than a slice. `forwards`: of each visit, the samples to pass
+    forward over before it, None if there are none.
+    """
+
+    visits: Sequence[Visit]
+    forwards: Sequence[NDArray[np.int64] | None]
 
 
 class Idle(NamedTuple):
@@ -205,6 +219,10 @@ class Worker:
         # times coordinates.
         self._rate = {Forward: 1e4, Derive: 1e7}
         self._last: tuple[type, float] | None = None
+        # Of the walk from its beginning, visit by visit: samples touched first, and work, (len + 1,).
+        self._forwards, new = _first_touches(visits, forward=forward)
+        self._samples_before = _sums_before(new)
+        self._work_before = _sums_before([visit.height * (visit.stop - visit.start) for visit in visits])
 
     def begin(self, iteration: int, cycle_time: float | None = None, *, walk: bool = True) -> None:
         """Start a new iteration.
@@ -224,6 +242,7 @@ class Worker:
         self._next_of_walk = 0 if walk else len(self.visits)
         self._orders.clear()
         self._visit: Visit | None = None
+        self._was_ordered = False
         self._visited: set[int] = set()  # slots
         self._rejected: set[int] = set()  # of these, not finite
         self._passed: set[tuple[int, int]] = set()
@@ -259,6 +278,7 @@ class Worker:
         `now_s`: seconds since the iteration began.
         """
         self._orders.extend((visit, now_s) for visit in visits)
+        self._was_ordered = self._was_ordered or bool(self._orders)
 
     def rejected(self, visit: Visit) -> None:
         """Tell that the payload just delivered was not finite: it is visited again if that is ordered."""
@@ -288,13 +308,59 @@ class Worker:
         self._visit = None
         return Deliver(visit, self._due_s, self._is_next_soon())
 
+    def stride(self) -> Stride | None:
+        """What to do now, if it is several visits that take no longer than a slice together; else see `next`.
+
+        Not with an emulated cycle time, nor in an iteration in which anything was ordered. The host says with
+        `strode` how many it made, and how long they took.
+        """
+        begin = self._next_of_walk
+        if self._visit is not None or self._was_ordered or self._cycle_time is not None or not self._active:
+            return None
+        if not self.sliceable or begin == len(self.visits):
+            return None
+        end = self._end_of_slice(begin)
+        if end == begin:
+            return None
+        return Stride(self.visits[begin:end], self._forwards[begin:end])
+
+    def strode(self, visits: Sequence[Visit], forward_s: float, derive_s: float) -> None:
+        """Tell that these visits of a stride were delivered, and how long the two kinds of work took."""
+        begin = self._next_of_walk
+        end = self._next_of_walk = begin + len(visits)
+        self._visited.update([visit.slot for visit in visits])
+        for visit in visits:
+            self._passed.update(visit.pairs)
+        for kind, before, elapsed_s in (
+            (Forward, self._samples_before, forward_s),
+            (Derive, self._work_before, derive_s),
+        ):
+            self._learn(kind, before[end] - before[begin], elapsed_s)
+
+    def _end_of_slice(self, begin: int) -> int:
+        """Behind the last visit of the walk that is likely to be over within a slice."""
+        samples, work = self._samples_before, self._work_before
+        passing, deriving = 1.0 / self._rate[Forward], 1.0 / self._rate[Derive]
+        most_s = SLICE_S + passing * samples[begin] + deriving * work[begin]
+
+        def after_s(end: int) -> float:
+            return passing * samples[end] + deriving * work[end]
+
+        length = len(self.visits)
+        if after_s(length) <= most_s:
+            return length
+        return bisect_right(range(length + 1), most_s, lo=begin + 1, key=after_s) - 1
+
     def completed(self, elapsed_s: float) -> None:
         """Tell how long the last `Forward` or `Derive` took; later slices are sized by it."""
-        if self._last is not None and elapsed_s > 0:
-            kind, work = self._last
+        if self._last is not None:
+            self._learn(*self._last, elapsed_s)
+        self._last = None
+
+    def _learn(self, kind: type, work: float, elapsed_s: float) -> None:
+        if work > 0 and elapsed_s > 0:
             # Half old, half new: follows a machine that changes speed, and forgives one hiccup.
             self._rate[kind] = 0.5 * self._rate[kind] + 0.5 * work / elapsed_s
-        self._last = None
 
     def _enter(self) -> bool:
         """Begin the next visit; False if there is none."""
@@ -385,3 +451,26 @@ class Worker:
         self._late_s += due_s - self._done_s
         self._done_s = due_s
         return due_s
+
+
+def _first_touches(
+    visits: Sequence[Visit], *, forward: bool
+) -> tuple[list[NDArray[np.int64] | None], list[int]]:
+    """Of each visit, the ranges (R, 2) to pass forward over before it, None for none, and their samples."""
+    forwards: list[NDArray[np.int64] | None] = []
+    samples: list[int] = []
+    passed: set[tuple[int, int]] = set()
+    for visit in visits:
+        new = (
+            [pair for pair in visit.pairs if pair not in passed]
+            if forward and visit.start < visit.stop
+            else []
+        )
+        passed.update(visit.pairs)
+        forwards.append(np.array(new, dtype=np.int64) if new else None)
+        samples.append(sum(high - low for low, high in new))
+    return forwards, samples
+
+
+def _sums_before(values: Sequence[int]) -> list[int]:
+    return [0, *accumulate(values)]

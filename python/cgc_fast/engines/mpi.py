@@ -24,8 +24,19 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready, WithoutFeedback
+from cgc_fast._core import Collector
+from cgc_fast.engines.base import (
+    CellOutline,
+    Delivered,
+    Event,
+    Job,
+    Lost,
+    Presence,
+    Ready,
+    WithoutFeedback,
+)
 from cgc_fast.engines.launch import pickled_for_worker
+from cgc_fast.engines.message_collector import MessageCollector
 from cgc_fast.engines.mpi_worker import (
     HEADER,
     PREFIX,
@@ -38,7 +49,7 @@ from cgc_fast.engines.mpi_worker import (
     Task,
     Word,
     pack,
-    payload_buffer,
+    read_header,
     serve_session,
 )
 from cgc_fast.engines.signs import Hearing
@@ -182,7 +193,28 @@ class _Incoming:
     def __init__(self, request: MPI.Prequest, buffer: NDArray[np.float64], worker: int, slot: int | None):
         self.request, self.buffer, self.worker, self.slot = request, buffer, worker, slot
         self.header = buffer[: HEADER if slot is not None else WORD_VALUES]
-        self.payload: NDArray[Any] = buffer[HEADER:]
+        self.bytes = self.header.view(np.uint8).data
+
+
+class _Theta:
+    """A message with theta, and the requests that send it."""
+
+    def __init__(self, workers: int, coordinates: int) -> None:
+        self.message = np.empty(PREFIX + workers + coordinates)
+        self.values = self.message[PREFIX + workers :]
+        self._cycle_times = self.message[PREFIX : PREFIX + workers]
+        self.requests: list[MPI.Request] = []
+
+    def write_prefix(self, iteration: int, with_value: bool, cycle_times: NDArray[np.float64] | None) -> None:
+        """What comes before theta."""
+        self.message[:PREFIX] = iteration, with_value
+        self._cycle_times[:] = np.nan if cycle_times is None else cycle_times
+
+    def is_free(self) -> bool:
+        """Whether it has been sent to everybody."""
+        if all(map(_is_done, self.requests)):
+            self.requests.clear()
+        return not self.requests
 
 
 class _Rank:
@@ -235,6 +267,7 @@ class MpiEngine(WithoutFeedback):
         self._early: list[Event] = []
         self._waiting = threading.RLock()  # held while a thread waits for events
         self._broken = False  # a wait was left by an exception
+        self._taken = 0  # messages
         self._iteration = 0
         self._began_s = began_s
         self._ranks = [_Rank() for _ in range(self._workers)]
@@ -243,7 +276,13 @@ class MpiEngine(WithoutFeedback):
         self._idle: list[int] = []  # of these, whose receive is to be started again
         self._index: dict[tuple[int, int], int] = {}  # (worker, slot) -> incoming
         self._outgoing: list[tuple[MPI.Request, object]] = []  # with what they send from
-        self._thetas: list[tuple[NDArray[np.float64], list[MPI.Request]]] = []
+        # Of even and of odd ordinary iterations, and more if a worker hangs.
+        self._thetas = [_Theta(self._workers, self._coordinates) for _ in range(2)]
+        self._theta = self._thetas[0]  # the one in use
+        self._collector: MessageCollector | None = None
+        self._is_collecting = False
+        self._signs_at_start: Sequence[SignOfLife] = ()
+        self._lay_out(job)
         self._hearing = Hearing(self._workers)
         self._comm = _session.hire(self._workers)
         _open.append(self)
@@ -263,6 +302,12 @@ class MpiEngine(WithoutFeedback):
             raise
         self.start_s = time.monotonic() - began_s
 
+    def _lay_out(self, job: Job) -> None:
+        """Set room aside for every row from every worker; pages that nothing arrives in take no memory."""
+        widths = HEADER + -(-job.slot_widths * job.payload.itemsize // 8)
+        self._offsets = np.concatenate([[0], np.cumsum(widths)]).tolist()
+        self._memories = [np.empty(self._offsets[-1]) for _ in range(self._workers)]
+
     def _expect(self, buffer: NDArray[np.float64], worker: int, slot: int | None) -> None:
         tag = Tag.WORD if slot is None else Tag.PAYLOAD + slot
         request = self._comm.Recv_init(buffer, source=worker + 1, tag=tag)
@@ -274,9 +319,7 @@ class MpiEngine(WithoutFeedback):
     def _expect_payload(self, worker: int, slot: int) -> None:
         if (worker, slot) not in self._index:
             self._index[worker, slot] = len(self._requests)
-            buffer, payload = payload_buffer(int(self._job.slot_widths[slot]), self._job.payload)
-            self._expect(buffer, worker, slot)
-            self._incoming[-1].payload = payload
+            self._expect(self._memories[worker][self._offsets[slot] : self._offsets[slot + 1]], worker, slot)
 
     def _restart(self) -> None:
         """Listen again where something has come that is not needed any more."""
@@ -335,26 +378,24 @@ class MpiEngine(WithoutFeedback):
                 self._early += self._find_out()
                 self._broken = False
             self._restart()
-            message = self._free_theta()
-            message[:PREFIX] = iteration, with_value
-            message[PREFIX : PREFIX + self._workers] = np.nan if cycle_times is None else cycle_times
-            message[PREFIX + self._workers :] = theta
+            self._theta = self._free_theta()
+            self._theta.values[:] = theta
             self._hearing.begin()
-            for worker, rank in enumerate(self._ranks):
-                rank.owed = 0
-                if rank.presence == "there":
-                    self._publish(worker, len(self._job.walks[worker]))
+            self._send_theta(cycle_times, with_value)
 
-    def _free_theta(self) -> NDArray[np.float64]:
-        """Find a buffer that nothing is sent from any more; the last in the list is the one in use."""
-        for index, (_, requests) in enumerate(self._thetas):
-            if all(map(_is_done, requests)):
-                buffer, _ = self._thetas.pop(index)
-                break
-        else:
-            buffer = np.empty(PREFIX + self._workers + self._coordinates)
-        self._thetas.append((buffer, []))
-        return buffer
+    def _free_theta(self) -> _Theta:
+        for theta in self._thetas:
+            if theta.is_free():
+                return theta
+        self._thetas.append(_Theta(self._workers, self._coordinates))
+        return self._thetas[-1]
+
+    def _send_theta(self, cycle_times: NDArray[np.float64] | None, with_value: bool) -> None:
+        self._theta.write_prefix(self._iteration, with_value, cycle_times)
+        for worker, rank in enumerate(self._ranks):
+            rank.owed = 0
+            if rank.presence == "there":
+                self._publish(worker, len(self._job.walks[worker]))
 
     def _publish(self, worker: int, owed: int) -> None:
         """Send the iteration under way, unless too much is unanswered: then as soon as it is not."""
@@ -365,8 +406,7 @@ class MpiEngine(WithoutFeedback):
         rank.iteration = self._iteration
         rank.owed += owed
         rank.unanswered.append(self._iteration)
-        buffer, requests = self._thetas[-1]
-        requests += self._send(buffer, worker, Tag.THETA)
+        self._theta.requests += self._send(self._theta.message, worker, Tag.THETA)
 
     def _send(self, buffer: NDArray[Any], worker: int, tag: int) -> list[MPI.Request]:
         """Begin to send; nothing if the rank is known to be gone, which the next look for messages tells."""
@@ -415,6 +455,7 @@ class MpiEngine(WithoutFeedback):
                 continue
             if not arrived:
                 return events
+            self._taken += len(arrived)
             for index in arrived:
                 events += self._arrived(index)
 
@@ -438,7 +479,7 @@ class MpiEngine(WithoutFeedback):
             event = self._take_word(incoming)
             self._listen(incoming)
             return event
-        first, good, began_s, ended_s = incoming.header.tolist()
+        first, good, began_s, ended_s = read_header(incoming.bytes)
         iteration, finite = int(first), bool(good)
         self._hear(worker, iteration)
         if iteration == self._iteration and finite:  # the master may read it until the next iteration
@@ -447,6 +488,9 @@ class MpiEngine(WithoutFeedback):
             self._listen(incoming)
         if iteration == rank.iteration:
             rank.owed -= 1
+        if self._is_collecting and self._collector is not None:
+            self._collector.arrived(worker, iteration, incoming.slot, finite, began_s, ended_s)
+            return []
         return [Delivered(iteration, worker, incoming.slot, finite, began_s, ended_s)]
 
     def _listen(self, incoming: _Incoming) -> None:
@@ -483,13 +527,105 @@ class MpiEngine(WithoutFeedback):
 
     def finish(self, iteration: int) -> None:
         """Tell the ranks that are late."""
-        self._running = False
+        self._running = self._is_collecting = False
         if self._closed:
             return
         with interrupts_postponed():
             for worker, rank in enumerate(self._ranks):
                 if rank.iteration == iteration and rank.owed > 0 and rank.presence == "there":
                     self._notify(worker, Notice.FINISH)
+
+    # --- ordinary iterations in the compiled core -----------------------------------------------------
+
+    def lay_out_collector(self, cells: Sequence[CellOutline], blocks: NDArray[np.int64]) -> None:
+        """Make the collector over the memory that messages arrive in."""
+        offsets = 8 * (np.array(self._offsets[:-1], dtype=np.int64) + HEADER)
+        thetas = [theta.values for theta in self._thetas[:2]]
+        self._collector = MessageCollector(cells, blocks, offsets, self._memories, thetas)
+
+    def running_collector(self) -> Collector:
+        """What `collect` runs."""
+        return self._running_collector().collector
+
+    def _running_collector(self) -> MessageCollector:
+        if self._collector is None:
+            raise ClusterClosed("the cluster was closed while an iteration was under way")
+        return self._collector
+
+    def start_collecting(
+        self,
+        iteration: int,
+        theta: NDArray[np.float64],
+        gradient: NDArray[np.float64],
+        with_value: bool,
+        seen_within_s: float,
+    ) -> bool:
+        """Begin an iteration if every rank is there, was heard a moment ago, and has taken what was sent."""
+        with self._waiting, interrupts_postponed():
+            collector = self._running_collector()
+            if self._early or self._broken or not self._thetas[iteration % 2].is_free():
+                return False
+            for worker, rank in enumerate(self._ranks):
+                if rank.presence != "there" or len(rank.unanswered) >= _MOST_UNANSWERED:
+                    return False
+                if not self._hearing.is_known(worker, self._iteration, seen_within_s):
+                    return False
+            self._signs_at_start = self._hearing.begin_ordinary()
+            self._restart()
+            self._theta = self._thetas[iteration % 2]
+            self._began_s = 1e-9 * collector.begin(iteration, theta, gradient, with_value)
+            self._iteration, self._running, self._is_collecting = iteration, True, True
+            self._send_theta(None, with_value)
+        return True
+
+    def collect(self, until_s: float, each_block: bool) -> str:
+        """Take in messages and count them until something else is to be done."""
+        collector = self._running_collector()
+        backoff = Backoff()
+        with self._waiting, self._hearing.listening():
+            while True:
+                why = collector.collect(each_block)
+                if why != "late":
+                    return why
+                if self._closed:  # by another thread, or by a signal handler
+                    raise ClusterClosed("the cluster was closed while an iteration was under way")
+                if self._interrupted:
+                    self._interrupted = False
+                    return "interrupted"
+                before = self._taken
+                self._broken = True
+                self._early += self._take_in()
+                self._broken = False
+                if self._early:
+                    return "unusual"
+                if self._taken > before:
+                    backoff.reset()
+                    continue
+                left_s = self._began_s + until_s - time.monotonic()
+                if left_s <= 0:
+                    return "late"
+                backoff.pause(left_s)
+
+    def collected_events(self) -> list[Event]:
+        """Arrivals of the iteration so far; from here on they are told by `wait`."""
+        self._is_collecting = False
+        return self._running_collector().events()
+
+    def signs_at_start(self) -> Sequence[SignOfLife]:
+        """As they were when `start_collecting` looked."""
+        self._hearing.drop_longest()
+        return self._signs_at_start
+
+    def record(
+        self, *, at_once: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int] | None:
+        """What happened so far."""
+        if not self._waiting.acquire(blocking=not at_once):
+            return None
+        try:
+            return None if self._collector is None else self._collector.record()
+        finally:
+            self._waiting.release()
 
     # --- workers that do not deliver ------------------------------------------------------------------
 
@@ -566,8 +702,9 @@ class MpiEngine(WithoutFeedback):
         return [rank.process_id if rank.presence == "there" else None for rank in self._ranks]
 
     def payload(self, worker: int, slot: int) -> NDArray[Any]:
-        """View of the buffer that it arrived in."""
-        return self._incoming[self._index[worker, slot]].payload
+        """View of the memory that it arrived in."""
+        width, first = int(self._job.slot_widths[slot]), self._offsets[slot] + HEADER
+        return self._memories[worker][first : self._offsets[slot + 1]].view(self._job.payload)[:width]
 
     def clock_s(self) -> float:
         """Of this host."""
@@ -612,6 +749,7 @@ class MpiEngine(WithoutFeedback):
             else:
                 _kept.append((self._comm, self._incoming, self._outgoing, self._thetas))
             self._incoming, self._outgoing, self._thetas = [], [], []
+            self._collector = None
 
     def _release(self) -> None:
         for incoming in self._incoming:
@@ -621,8 +759,8 @@ class MpiEngine(WithoutFeedback):
             incoming.request.Free()
         for request, _ in self._outgoing:
             request.Wait()
-        for _, requests in self._thetas:
-            MPI.Request.Waitall(requests)
+        for theta in self._thetas:
+            MPI.Request.Waitall(theta.requests)
         self._comm.Free()
 
 

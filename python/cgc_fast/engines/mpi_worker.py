@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import struct
 import threading
 import time
 import traceback
@@ -47,12 +48,14 @@ __all__ = [
     "Task",
     "Word",
     "pack",
-    "payload_buffer",
+    "read_header",
     "serve_session",
 ]
 
 # Before each payload: iteration, whether it is finite, began and ended in seconds. Cell and row are its tag.
 HEADER = 4
+write_header = struct.Struct(f"={HEADER}d").pack_into
+read_header = struct.Struct(f"={HEADER}d").unpack_from
 PREFIX = 2  # before each theta: iteration, with_value; then the cycle times
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
@@ -163,18 +166,14 @@ def _await(request: MPI.Request) -> None:
         backoff.pause()
 
 
-def payload_buffer(width: int, dtype: np.dtype[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Make a buffer for a payload and its header, counted in 8 bytes, and the view of the payload in it."""
-    buffer = np.empty(HEADER + -(-width * dtype.itemsize // 8))
-    return buffer, buffer[HEADER:].view(dtype)[:width]
-
-
 class _Outgoing:
     """The buffer of a row's payload, header first, and the request that sends it."""
 
     def __init__(self, comm: MPI.Intracomm, visit: Visit, width: int, dtype: np.dtype[Any]) -> None:
-        self.buffer, self.payload = payload_buffer(width, dtype)
-        self.request = comm.Send_init(self.buffer, dest=0, tag=Tag.PAYLOAD + visit.slot)
+        buffer = np.empty(HEADER + -(-width * dtype.itemsize // 8))
+        self.payload: NDArray[Any] = buffer[HEADER:].view(dtype)[:width]
+        self.bytes = buffer.view(np.uint8).data
+        self.request = comm.Send_init(buffer, dest=0, tag=Tag.PAYLOAD + visit.slot)
 
 
 class _Rank:
@@ -196,6 +195,7 @@ class _Rank:
         self._orders: list[tuple[int, list[Visit]]] = []
         self._ending: int | None = None  # kind of the notice that ends it
         self._slots: dict[int, _Outgoing] = {}
+        self._started: set[int] = set()  # slots whose payload may be on its way
         self._under_way: list[tuple[MPI.Request, object]] = []  # with the buffers that they send from
         self._backoff = Backoff()
 
@@ -246,6 +246,8 @@ class _Rank:
         theta = buffer[PREFIX + task.workers :]
         theta.flags.writeable = False
         self._theta_came = False
+        if MPI.Request.Testall([self._slots[slot].request for slot in self._started]):
+            self._started.clear()
         try:
             loop.begin(
                 iteration,
@@ -270,7 +272,7 @@ class _Rank:
 
     def _place(self, visit: Visit) -> NDArray[Any]:
         outgoing = self._slots.get(visit.slot)
-        if outgoing is None or not outgoing.request.Test():
+        if outgoing is None or (visit.slot in self._started and not outgoing.request.Test()):
             if outgoing is not None:  # it is on its way yet
                 self._under_way.append((outgoing.request, outgoing))
             assert self._loaded is not None
@@ -280,16 +282,14 @@ class _Rank:
         return outgoing.payload
 
     def _send(self, delivery: Delivery) -> None:
-        visit = delivery.visit
-        outgoing = self._slots[visit.slot]
+        slot = delivery.visit.slot
+        outgoing = self._slots[slot]
         assert self._loop is not None
-        outgoing.buffer[:HEADER] = (
-            self._loop.iteration,
-            delivery.finite,
-            delivery.began_s,
-            delivery.ended_s,
+        write_header(
+            outgoing.bytes, 0, self._loop.iteration, delivery.finite, delivery.began_s, delivery.ended_s
         )
         outgoing.request.Start()
+        self._started.add(slot)
 
     def _say(self, kind: int, value: int = 0, text: bytes = b"") -> None:
         word = np.empty(WORD_VALUES + -(-len(text) // 8))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cgc_fast._core import all_finite
 from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, check_problem
-from cgc_fast.worker import Deliver, Derive, Forward, Idle, Visit, Worker
+from cgc_fast.worker import Deliver, Derive, Forward, Idle, Stride, Visit, Worker
 
 __all__ = ["ALIVE_S", "Delivery", "Mailbox", "RemoteWorker"]
 
@@ -106,24 +106,21 @@ class RemoteWorker:
         worker.order(orders, self._elapsed_s())
         while True:
             self._look()
+            stride = worker.stride()
+            if stride is not None:
+                yield from self._make(stride)
+                continue
             instruction = worker.next()
             if isinstance(instruction, Idle):
                 break
             if isinstance(instruction, Deliver):
                 visit = instruction.visit
-                width = visit.stop - visit.start
-                round_values(values, payload)
-                finite = True
-                if self._with_value and len(payload) > width:
-                    assert self._value is not None
-                    loss = loss_of(payload, width)
-                    loss[0] = self._value(visit.ranges, visit.coefficients)
-                    finite = math.isfinite(loss[0])
+                finite = self._complete(visit, values, payload)
                 while not self._is_due(instruction.due_s):
                     yield from self._sign_of_life()
                     self._mailbox.wait(min(ALIVE_S, self._began_s + instruction.due_s - time.monotonic()))
                 if worker.is_active:
-                    yield self._delivery(visit, finite and bool(all_finite(payload[:width])))
+                    yield self._delivery(visit, finite)
                 continue
             began_s = time.monotonic()
             if isinstance(instruction, Forward):
@@ -144,6 +141,46 @@ class RemoteWorker:
         if not self._answered:
             self._answered = True
             yield None
+
+    def _make(self, stride: Stride) -> Iterator[Delivery]:
+        """Make visits that are over in a moment, one after the other."""
+        clock, derivatives = time.monotonic, self._problem.derivatives
+        forward_s = derive_s = 0.0
+        made = 0
+        for visit, new in zip(stride.visits, stride.forwards, strict=True):
+            began_s = clock()
+            if new is not None:
+                assert self._forward is not None
+                self._forward(new)
+                forward_s -= began_s
+                began_s = clock()
+                forward_s += began_s
+            payload = self._place(visit)
+            values = place_for_values(payload, visit.stop - visit.start)
+            derivatives(visit.start, visit.stop, visit.ranges, visit.coefficients, values)
+            derive_s += clock() - began_s
+            made += 1
+            finite = self._complete(visit, values, payload)
+            if not finite:  # it may be ordered again from now on
+                break
+            yield self._delivery(visit, True)
+        self._worker.strode(stride.visits[:made], forward_s, derive_s)
+        if not finite:
+            yield self._delivery(visit, False)
+
+    def _complete(self, visit: Visit, values: NDArray[np.float64], payload: NDArray[Any]) -> bool:
+        """Round the values and put the loss behind them, if it is asked for; whether all is finite."""
+        width = visit.stop - visit.start
+        round_values(values, payload)
+        if len(payload) > width:
+            if self._with_value:
+                assert self._value is not None
+                loss = loss_of(payload, width)
+                loss[0] = self._value(visit.ranges, visit.coefficients)
+                if not math.isfinite(loss[0]):
+                    return False
+            payload = payload[:width]
+        return bool(all_finite(payload))
 
     def _look(self) -> None:
         """Take in what the master says."""

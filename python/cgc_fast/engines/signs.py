@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cgc_fast.supervisor import SignOfLife
+from cgc_fast.supervisor import FORGET, SignOfLife
 
 __all__ = ["Hearing"]
 
@@ -22,6 +22,7 @@ class Hearing:
         now_s = time.monotonic()
         self._seen_s = [now_s] * workers
         self._longest_s = [0.0] * workers
+        self._earlier_s = [0.0] * workers  # longest times that nobody has asked for yet
         self._iteration = [0] * workers
         self._since_s = [0.0] * workers  # on the clock of listening
         self._listened_s = 0.0
@@ -40,6 +41,23 @@ class Hearing:
         """An iteration begins."""
         self._since_s = [self._listened_s] * len(self._since_s)
 
+    def begin_ordinary(self) -> Sequence[SignOfLife]:
+        """An iteration begins of whose predecessors nobody has asked for the longest times: signs so far.
+
+        These times are kept until somebody asks, and count less with every further iteration.
+        """
+        self._earlier_s = [
+            max(now_s, FORGET * before_s)
+            for now_s, before_s in zip(self._longest_s, self._earlier_s, strict=True)
+        ]
+        self._longest_s = [0.0] * len(self._longest_s)
+        self.begin()
+        return self._signs()
+
+    def is_known(self, worker: int, iteration: int, within_s: float) -> bool:
+        """Whether a worker has taken up an iteration, or was heard so recently."""
+        return self._iteration[worker] >= iteration or time.monotonic() - self._seen_s[worker] < within_s
+
     def heard(self, worker: int, iteration: int) -> None:
         """A worker said something, in an iteration; call it while listening."""
         now_s = time.monotonic()
@@ -52,9 +70,16 @@ class Hearing:
 
     def signs(self, *, reset: bool) -> Sequence[SignOfLife]:
         """Of each worker; `reset` begins new longest times."""
-        found = [
-            SignOfLife(*sign) for sign in zip(self._seen_s, self._longest_s, self._iteration, strict=True)
-        ]
+        found = self._signs()
         if reset:
-            self._longest_s = [0.0] * len(self._longest_s)
+            self.drop_longest()
         return found
+
+    def drop_longest(self) -> None:
+        """Begin new longest times."""
+        self._longest_s = [0.0] * len(self._longest_s)
+        self._earlier_s = [0.0] * len(self._earlier_s)
+
+    def _signs(self) -> list[SignOfLife]:
+        longest_s = map(max, self._longest_s, self._earlier_s)
+        return [SignOfLife(*sign) for sign in zip(self._seen_s, longest_s, self._iteration, strict=True)]
