@@ -559,24 +559,27 @@ class MpiEngine(WithoutFeedback):
         gradient: NDArray[np.float64],
         with_value: bool,
         seen_within_s: float,
-    ) -> bool:
+        until_s: float | None,
+    ) -> str | None:
         """Begin an iteration if every rank is there, was heard a moment ago, and has taken what was sent."""
         with self._waiting, interrupts_postponed():
             collector = self._running_collector()
             if self._early or self._broken or not self._thetas[iteration % 2].is_free():
-                return False
+                return None
             for worker, rank in enumerate(self._ranks):
                 if rank.presence != "there" or len(rank.unanswered) >= _MOST_UNANSWERED:
-                    return False
+                    return None
                 if not self._hearing.is_known(worker, self._iteration, seen_within_s):
-                    return False
+                    return None
+            if not collector.begin(iteration, theta, gradient, with_value):
+                return None
             self._signs_at_start = self._hearing.begin_ordinary()
             self._restart()
             self._theta = self._thetas[iteration % 2]
-            self._began_s = 1e-9 * collector.begin(iteration, theta, gradient, with_value)
+            self._began_s = 1e-9 * collector.collector.began_ns
             self._iteration, self._running, self._is_collecting = iteration, True, True
             self._send_theta(None, with_value)
-        return True
+        return "begun" if until_s is None else self.collect(until_s, False)
 
     def collect(self, until_s: float, each_block: bool) -> str:
         """Take in messages and count them until something else is to be done."""
@@ -605,6 +608,18 @@ class MpiEngine(WithoutFeedback):
                 if left_s <= 0:
                     return "late"
                 backoff.pause(left_s)
+
+    def end_collecting(self, iteration: int) -> bool:
+        """End the iteration, and have it counted."""
+        self.finish(iteration)
+        if self._closed or self._collector is None or self._collector.collector.iteration != iteration:
+            return False
+        self._collector.collector.end()
+        return True
+
+    def take_ended(self) -> NDArray[np.int64] | None:
+        """Rows of the iterations that were ended."""
+        return None if self._collector is None else self._collector.collector.take_ended()
 
     def collected_events(self) -> list[Event]:
         """Arrivals of the iteration so far; from here on they are told by `wait`."""
