@@ -54,8 +54,13 @@ class _Home(NamedTuple):
 _HOMES = {
     "processes": _Home("processes.ProcessEngine", "process_feedback.ProcessFeedbackEngine"),
     "serial": _Home("serial.SerialEngine", "serial_feedback.SerialFeedbackEngine"),
-    "mpi": _Home("mpi.MpiEngine", None, ("mpi4py",)),
-    "ray": _Home("ray.RayEngine", None, ("ray",), ("num_cpus", "num_gpus", "resources", "runtime_env")),
+    "mpi": _Home("mpi.MpiEngine", "mpi_feedback.MpiFeedbackEngine", ("mpi4py",)),
+    "ray": _Home(
+        "ray.RayEngine",
+        "ray_feedback.RayFeedbackEngine",
+        ("ray",),
+        ("num_cpus", "num_gpus", "resources", "runtime_env"),
+    ),
 }
 ENGINES = tuple(_HOMES)
 
