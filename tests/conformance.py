@@ -362,7 +362,7 @@ def with_feedback(workers, feedback, pieces=20):
     return pairs_schedule(workers, COORDINATES, cells=pieces, feedback="announce")
 
 
-@check("announce", "claim")
+@check("announce", "claim", few=("claim",))
 def gradients_are_exact_where_workers_learn_of_each_other(setting, feedback):
     schedule = with_feedback(setting.workers, feedback)
     problem = setting.scripted({})
@@ -380,7 +380,7 @@ def gradients_are_exact_where_workers_learn_of_each_other(setting, feedback):
         assert abs(value - expected) <= 1e-9 * expected
 
 
-@check("announce", "claim", engines=WITH_WORKERS)
+@check("announce", "claim", engines=WITH_WORKERS, few=("announce",))
 def workers_do_what_others_have_left(setting, feedback):
     # One worker is very slow: without feedback the iteration would take as long as it.
     schedule = with_feedback(setting.workers, feedback)
@@ -395,7 +395,7 @@ def workers_do_what_others_have_left(setting, feedback):
             assert run.cluster.last_report.elapsed_s < 25.0
 
 
-@check("announce", "claim", engines=WITH_WORKERS)
+@check("announce", "claim", engines=WITH_WORKERS, few=())
 def faults_of_workers_that_learn_of_each_other_are_made_up_for(setting, feedback):
     script = {(2, 0): Fault("raise"), (5, 0): Fault("nan")}
     with Compared(setting, with_feedback(setting.workers, feedback), setting.scripted(script)) as run:
@@ -416,7 +416,7 @@ def a_death_where_workers_learn_of_each_other_is_made_up_for(setting, feedback):
         run.iterate(2)
 
 
-@check("none", "announce", "claim", few=("none", "claim"))
+@check("none", "announce", "claim", few=("claim",))
 def workers_go_on_by_another_plan(setting, feedback):
     if feedback == "none":  # the first has all samples everywhere
         first = single_level_schedule(setting.workers, COORDINATES, setting.workers - 1)
@@ -470,10 +470,12 @@ def values_that_are_not_finite_are_asked_for_again(setting, scheme):
         run.wait_for(lambda: sum(worker.non_finite for worker in run.cluster.health().workers) == 1)
 
 
-@check(engines=WITH_WORKERS)
-def a_worker_that_hangs_is_done_without_and_comes_back(setting):
-    problem = setting.scripted({(4, 0): Fault("stop", samples=(0,), first=True)})
-    with Compared(setting, setting.schedule("single level"), problem) as run:
+@check("single level", "claim", engines=WITH_WORKERS, few=("single level",))
+def a_worker_that_hangs_is_done_without_and_comes_back(setting, what):
+    held = () if what == "claim" else (0,)
+    problem = setting.scripted({(4, 0): Fault("stop", samples=held, first=True)})
+    schedule = with_feedback(setting.workers, what) if what == "claim" else setting.schedule(what)
+    with Compared(setting, schedule, problem) as run:
         process_ids = [worker.process_id for worker in run.cluster.health().workers]
         run.iterate(3)
         try:
