@@ -24,7 +24,7 @@ from cgc_fast.hold_out import halves, is_larger, standard_error
 COORDINATES = 20_000
 UNIT = 1e7
 STARTS = {0.05: 50.0, 1.0: 1000.0}  # mu t0 -> t0, at mu = 1e-3
-FEEDBACK_DRAWS = 20_000  # at most; a draw of claims takes ten times as long as one without
+CHUNK_DRAWS = 20_000  # at most
 
 # (mu t0, workers) -> published optimum, prototype, goal
 WALKED = {
@@ -146,7 +146,7 @@ def shared(count: int) -> None:
                     "scheme": "shared_samples",
                     "max_parts": parts,
                     "latency": share * bound,
-                    "draws": min(count, FEEDBACK_DRAWS),
+                    "draws": count,
                 }
                 show(label, allowed * figure, f"({figure})", 20, ratio, forward, **asked)
 
@@ -214,7 +214,7 @@ def auto(_: int) -> None:
 
 def chunks(count: int) -> None:
     print("chunk-level coding [RAMAMOORTHY24], its own setting: ours (published), rounded up to whole units")
-    times = np.random.default_rng(0).exponential(1.0, (min(count, 20_000), 200))
+    times = np.random.default_rng(0).exponential(1.0, (min(count, CHUNK_DRAWS), 200))
     for split, published in CHUNKS.items():
         shown = []
         for whole, figure in zip((True, False), published, strict=True):
@@ -224,7 +224,7 @@ def chunks(count: int) -> None:
     print("ours, N = 20, equal storage; shared samples send as much (L a worker), walked and pairs less")
     for ratio in STARTS:
         for parts in (2, 4, 20):
-            times = law(ratio).rvs((min(count, FEEDBACK_DRAWS), 20), random_state=np.random.default_rng(9))
+            times = law(ratio).rvs((min(count, CHUNK_DRAWS), 20), random_state=np.random.default_rng(9))
             theirs = baselines.partial_gradient_coding(times, COORDINATES, parts, samples=20)
             shown = [f"theirs {theirs.mean() / UNIT:.3f} +- {standard_error(theirs) / UNIT:.3f}"]
             for scheme, feedback in (("pairs", "announce"), ("walked", "none"), ("shared_samples", "claim")):

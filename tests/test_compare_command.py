@@ -3,6 +3,8 @@
 import io
 import json
 
+import matplotlib.legend
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
@@ -29,8 +31,6 @@ def run(*arguments):
 @pytest.fixture(scope="module", autouse=True)
 def fonts():
     """Matplotlib keeps the files of its fonts open; they are opened here, not in a test."""
-    import matplotlib.pyplot as plt
-
     figure, ax = plt.subplots()
     ax.set_title("ours ±")
     ax.set_xscale("log")
@@ -67,6 +67,36 @@ def test_entries_are_scored_on_the_same_draws():
         assert np.all(entry.runtimes >= entries["bound"].runtimes * (1 - 1e-12))
     best = min((e for e in made.entries if e.block_sizes is not None), key=lambda e: e.mean)
     assert completed(best.runtimes, made.threshold) == pytest.approx(0.9)
+
+
+def test_schemes_without_block_sizes_compete_where_asked():
+    law = stats.expon(loc=50, scale=1000)
+    asked = {"samples": 6, "draws": 500, "seed": 3}
+    made = compare(6, 300, law, all_schemes=True, feedback="claim", latency=20.0, **asked)
+    times = law.rvs(size=(500, 6), random_state=np.random.default_rng([3, 1]))
+    entries = {entry.name: entry for entry in made.entries}
+    for name, scheme in (("shared samples", "shared_samples"), ("walked", "walked"), ("pairs", "pairs")):
+        feedback = "claim" if scheme == "shared_samples" else "announce"
+        plan = cgc.plan(6, 300, law, scheme=scheme, feedback=feedback, latency=20.0, **asked)
+        done = cgc.simulate(plan.schedule(), times, samples=6, latency=20.0)
+        np.testing.assert_array_equal(entries[name].runtimes, done)
+        assert entries[name].note == plan.scheme_report.scores[0].note
+    assert "fractional repetition, search" in entries
+    few = {entry.name for entry in compare(6, 300, law, all_schemes=True, **asked).entries}
+    assert few == set(entries) - {"shared samples"}
+    assert {"walked", "pairs"}.isdisjoint(entry.name for entry in compare(6, 300, law, **asked).entries)
+    figure = made.plot()
+    legends = [legend for ax in figure.axes for legend in ax.findobj(matplotlib.legend.Legend)]
+    shown = {text.get_text() for legend in legends for text in legend.get_texts()}
+    assert {"walked", "shared samples", "bound", "partial stragglers"} <= shown
+    plt.close(figure)
+
+
+def test_what_a_scheme_refuses_is_said():
+    made = compare(1, 50, stats.expon(loc=50, scale=1000), all_schemes=True, draws=100)
+    (refused,) = (entry for entry in made.entries if entry.name == "pairs")
+    assert refused.runtimes is None
+    assert "expected at least 2 workers, got 1" in refused.note
 
 
 def test_a_trace_is_scored_on_its_rows():

@@ -18,7 +18,6 @@ import pytest
 
 import cgc_fast as cgc
 import jobs
-from cgc_fast.experiment import COMPARED
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
 from own_problems import Fault, Quadratic, Scripted
@@ -170,6 +169,8 @@ def test_elsewhere_than_in_run_it_is_refused():
 
 
 def test_the_command_line_under_mpiexec(tmp_path):
+    from cgc_fast.experiment import COMPARED  # here: ranks that run this file need no SciPy, slow to import
+
     arguments = [
         "--workers",
         3,
@@ -190,9 +191,8 @@ def test_the_command_line_under_mpiexec(tmp_path):
     assert results["largest_deviation"] < 1e-9
     for runs in results["clocks"].values():
         assert [run["scheme"] for run in runs] == list(COMPARED)
-    exit_code, output = jobs.run(
-        [sys.executable, "-m", "cgc_fast", "timeline", str(tmp_path / "c-0" / "uncoded.jsonl")], timeout_s=60
-    )
+    command = [sys.executable, "-m", "cgc_fast", "timeline", str(tmp_path / "c-0" / "uncoded.jsonl")]
+    exit_code, output = jobs.run([*command, "--out", str(tmp_path / "timeline.png")], timeout_s=60)
     assert exit_code == 0, output
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from cgc_fast.datasets import TRACES, load_trace
 from cgc_fast.errors import ArgumentValueError
 from cgc_fast.hold_out import halves, is_larger, per_iteration, standard_error
 from cgc_fast.planning import SCHEMES
+from cgc_fast.scheme_choice import _choice
 from cgc_fast.scheme_report import parts_stored
-from cgc_fast.scheme_search import plan_fractional_repetition, plan_load_balancing
+from cgc_fast.scheme_search import plan_fractional_repetition, plan_load_balancing, plan_walked
 from cgc_fast.scheme_search.fractional_repetition import improve_exactly
 from cgc_fast.scheme_search.nested_groups import NestedGroups, nests
 from cgc_fast.schemes import fractional_repetition_schedule, load_balancing_schedule, uncoded_schedule
@@ -178,10 +180,7 @@ def test_censored_rows_are_imputed():
             {"scheme": "pairs", "objective": "completion_probability", "threshold": 1.0},
             "^objective: expected expected_runtime for the scheme pairs, got completion_probability",
         ),
-        (
-            {"scheme": "auto", "objective": "completion_probability", "threshold": 1.0},
-            "^objective: expected expected_runtime for the scheme auto",
-        ),
+        ({"scheme": "auto", "objective": "completion_probability"}, "^threshold: expected seconds > 0"),
         ({"scheme": "auto", "min_redundancy": 3, "max_parts": 3}, "^scheme auto: .*pairs: .*walked: "),
     ],
 )
@@ -316,6 +315,45 @@ def test_auto_takes_the_best_and_says_why():
     assert alone.parameters == plan.parameters
 
 
+def test_auto_takes_what_is_complete_by_the_threshold_most_often():
+    asked = {"scheme": "auto", "objective": "completion_probability", "draws": 1000}
+    plan = make(8, 2000, threshold=2e6, **asked)
+    assert plan.scheme == "walked"
+    assert plan.objective == "completion_probability"
+    scores = {score.name: score for score in plan.scheme_report.scores}
+    assert [score.late for score in scores.values()] == sorted(score.late for score in scores.values())
+    assert plan.failure_probability(2e6) == pytest.approx(scores["walked"].late, abs=0.1)
+    # What has block sizes was made for the threshold.
+    cyclic = make(8, 2000, threshold=2e6, **{**asked, "scheme": "cyclic"})
+    error = scores["cyclic"].late_standard_error
+    assert scores["cyclic"].late == pytest.approx(cyclic.failure_probability(2e6), abs=4 * error)
+    assert plan.scheme_report.margin == pytest.approx(
+        plan.scheme_report.scores[1].late - scores["walked"].late
+    )
+    assert f"walked is late in {scores['walked'].late:.2%} of the draws" in plan.summary()
+    report = plan.scheme_report
+    assert type(report).from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_a_threshold_that_tells_nothing():
+    asked = {"scheme": "auto", "objective": "completion_probability", "draws": 200}
+    impossible = make(4, 200, threshold=1.0, **asked)
+    assert "nothing is complete by the threshold in any draw" in impossible.scheme_report.reason
+    assert impossible.scheme == make(4, 200, scheme="auto", draws=200).scheme
+    ample = make(4, 200, threshold=1e9, **asked)
+    assert ample.method == "uncoded"  # it stores least
+    assert ample.scheme_report.margin == 0
+
+
+def test_the_threshold_of_a_trace_is_judged_on_its_second_half():
+    rows = np.random.default_rng(0).exponential(1.0, (60, 4)) + 0.2
+    asked = {"scheme": "auto", "objective": "completion_probability", "draws": 200}
+    plan = make(cycle_time=cgc.Trace(rows), threshold=200.0, **asked)
+    (uncoded,) = (score for score in plan.scheme_report.scores if score.name == "uncoded")
+    done = baselines.uncoded(rows[30:], 120, samples=4)
+    assert uncoded.late == (done > 200.0).mean()
+
+
 def test_feedback_schemes_compete_only_if_allowed():
     plan = make(6, 300, scheme="auto", feedback="claim", forward_cycles=300.0)
     assert plan.scheme == "shared_samples"
@@ -370,6 +408,58 @@ def test_auto_is_never_worse_than_uncoded_or_load_balancing(times):
         baselines.load_balancing(second, 2000, speeds, samples=workers),
     ):
         assert not is_larger(own, other), (plan.scheme, own.mean(), other.mean())
+
+
+def test_measured_speeds_are_planned_for_with_an_insurance():
+    """Two workers of the second half are four times slower than ever in the first."""
+    first, second = halves(load_trace("gpu_training_10_workers").times)
+    plan = cgc.plan(10, 2000, cgc.Trace(first), scheme="auto", samples=10, draws=300)
+    assert plan.coordinate_redundancy.min() >= 1
+    own = cgc.simulate(plan.schedule(), second, samples=10)
+    assert own.mean() <= 0.25 * baselines.uncoded(second, 2000, samples=10).mean()
+
+
+class TestChoice:
+    """Of runtimes on common draws."""
+
+    parts: ClassVar = {"walked": 10.0, "pairs": 2.0, "load_balancing": 1.3, "uncoded": 1.0}
+
+    @staticmethod
+    def runtimes(**means):
+        base = np.random.default_rng(0).normal(1.0, 0.01, 100)
+        return {name: mean * base for name, mean in means.items()}
+
+    def test_a_law_is_taken_at_its_word(self):
+        runtimes = self.runtimes(walked=1.0, pairs=1.02, load_balancing=1.5)
+        assert _choice(runtimes, self.parts, None)[0] == "walked"
+
+    @pytest.mark.parametrize(("longer", "chosen"), [(1.02, "pairs"), (1.04, "walked")])
+    def test_who_survives_a_loss_may_take_a_little_longer(self, longer, chosen):
+        runtimes = self.runtimes(walked=1.0, pairs=longer, load_balancing=1.5)
+        name, reason = _choice(runtimes, self.parts, {"pairs"})
+        assert name == chosen
+        assert ("waits for every worker" in reason) == (chosen == "pairs")
+        assert _choice(runtimes, self.parts, {"pairs", "walked"})[0] == "walked"
+
+    def test_but_not_than_uncoded_or_load_balancing(self):
+        for simple in ("uncoded", "load_balancing"):
+            runtimes = self.runtimes(**{simple: 1.0, "pairs": 1.02, "walked": 1.5})
+            assert _choice(runtimes, self.parts, {"pairs", "walked"})[0] == simple
+
+    def test_a_layout_that_survives_a_loss_may_take_a_little_longer(self):
+        law = stats.expon(loc=1000, scale=1000)
+        times, judge = law.rvs((300, 6), random_state=0), law.rvs((300, 6), random_state=1)
+
+        def planned(premium):
+            return plan_walked(times, 600, Cost(6), judge=judge, premium=premium)
+
+        def groups(premium):
+            return [len(block["groups"]) for block in planned(premium).parameters["blocks"]]
+
+        assert groups(0.0) == [6, 1]  # the first block waits for everybody
+        assert groups(1e-4) == [6, 1]
+        assert groups(0.1) == [1]
+        assert planned(0.1).in_sample.runtime <= 1.1 * planned(0.0).in_sample.runtime
 
 
 # --- draws not seen ---

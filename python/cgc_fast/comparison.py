@@ -1,4 +1,4 @@
-"""Every scheme, method and baseline for one straggler model, on common draws, and pictures of them."""
+"""Schemes, methods and baselines for one straggler model, on common draws, and pictures of them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from cgc_fast.levels import SCHEMES
 from cgc_fast.planning import METHODS, plan
 from cgc_fast.plotting import import_pyplot
 from cgc_fast.runtime_model import runtime
+from cgc_fast.schedule import Feedback
+from cgc_fast.scheme_choice import candidates
+from cgc_fast.simulation import simulate
 from cgc_fast.straggler_models import IdenticalLaw, StragglerModel, Trace, as_straggler_model
 
 if TYPE_CHECKING:
@@ -40,6 +43,9 @@ _COLOURS = {
     "hierarchical": "#c2408b",
     "cyclic": "#b2182b",
     "fractional repetition": "#1b6ca8",
+    "pairs": "#e0b000",
+    "walked": "#00a0a0",
+    "shared samples": "#303090",
     "bound": "#2e7d32",
 }
 
@@ -93,8 +99,8 @@ class Comparison:
         """Draw runtimes against workers, speed variation and forward cost; completion; block sizes.
 
         Needs matplotlib. Every point of the first three pictures is planned on 2,000 draws and scored on as
-        many others. The speed variation is the part of the cycle time that is the same for all, in units
-        of the mean of the rest: mu t0 of a shifted exponential law.
+        many others, by the schemes with block sizes. The speed variation is the part of the cycle time that
+        is the same for all, in units of the mean of the rest: mu t0 of a shifted exponential law.
         """
         plt = import_pyplot()
         figure, axes = plt.subplots(2, 3, figsize=(14.0, 8.0), layout="constrained")
@@ -105,17 +111,19 @@ class Comparison:
         self._plot_completion(axes[1, 0])
         self._plot_block_sizes(axes[1, 1])
         axes[1, 2].axis("off")
-        handles, labels = axes[0, 2].get_legend_handles_labels()
+        named: dict[str, Any] = {}
+        for ax in (axes[1, 0], axes[0, 2]):  # the latter has more baselines, the former maybe more schemes
+            handles, labels = ax.get_legend_handles_labels()
+            named.update(zip(labels, handles, strict=True))
+        labels = [name for name in _COLOURS if name in named]
+        handles = [named[name] for name in labels]
         axes[1, 2].set_title(f"{self.model}\n{self.coordinates} coordinates", fontsize=10, loc="left")
-        schemes = axes[1, 2].legend(
-            handles, labels, loc="upper left", ncols=2, frameon=False, title="schemes"
-        )
+        style: dict[str, Any] = {"frameon": False, "fontsize": "small", "labelspacing": 0.25}
+        schemes = axes[1, 2].legend(handles, labels, loc="upper left", ncols=2, title="schemes", **style)
         axes[1, 2].add_artist(schemes)
         handles, labels = axes[1, 1].get_legend_handles_labels()
         if handles:
-            axes[1, 2].legend(
-                handles, labels, loc="lower left", frameon=False, title="block sizes", fontsize="small"
-            )
+            axes[1, 2].legend(handles, labels, loc="lower left", title="block sizes", **style)
         for ax in axes.flat:
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)
@@ -180,7 +188,8 @@ class Comparison:
             style = "--" if entry.name == "bound" else "-"
             style = ":" if entry.name.endswith(_BY_THRESHOLD) else style
             colour = _COLOURS[_family(entry.name)]
-            ax.plot(grid, completed(entry.runtimes, grid), style, color=colour, linewidth=width)
+            label = None if style == ":" else _family(entry.name)
+            ax.plot(grid, completed(entry.runtimes, grid), style, color=colour, linewidth=width, label=label)
         ax.axvline(self.threshold, color="black", linewidth=0.8, linestyle=":")
         ax.set_xlim(left=0)
         ax.set_ylim(0, 1.02)
@@ -224,10 +233,13 @@ def compare(
     cycles_per_derivative: float = 1.0,
     forward_cycles: float = 0.0,
     threshold: float | None = None,
+    all_schemes: bool = False,
+    feedback: Feedback = "none",
+    latency: float = 0.0,
     draws: int = 20_000,
     seed: int = 0,
 ) -> Comparison:
-    """Score every method of both schemes, and the baselines, on common draws.
+    """Score every method of the schemes with block sizes, and the baselines, on common draws.
 
     Parameters
     ----------
@@ -236,6 +248,12 @@ def compare(
     threshold : float, optional
         Seconds, of the completion probabilities; for a given one, each scheme also has a plan that maximises
         them. By default 90 % of the iterations of the plan of the least mean end by then.
+    all_schemes : bool
+        Also those without block sizes, planned for the expected runtime, which takes seconds each.
+    feedback : {"none", "announce", "claim"}
+        The most that workers of these may learn; with "claim" shared samples are among them.
+    latency : float
+        Seconds that an announcement takes, or a claim from request to answer.
     draws, seed : int
         Draws for planning, for the speeds of load balancing and, independently, for scoring; a trace is
         planned for, measured and scored on its rows.
@@ -283,6 +301,8 @@ def compare(
             planned.append(Entry(name, note, done, made.block_sizes))
     if len(refusals) == len(planned):
         raise refusals[0]
+    if all_schemes:
+        planned += _without_block_sizes(model, coordinates, cost, times, feedback, latency, draws, seed)
     learned = _draws(model, draws, np.random.default_rng([seed, 2]))
     entries = _baselines(times, coordinates, cost, learned)
     if threshold is None:
@@ -311,6 +331,44 @@ def _keywords(cost: Cost) -> dict[str, Any]:
 
 def _draws(model: StragglerModel, count: int, generator: np.random.Generator) -> Array:
     return model.times if isinstance(model, Trace) else model.draw(generator, count)
+
+
+def _without_block_sizes(
+    model: StragglerModel,
+    coordinates: int,
+    cost: Cost,
+    times: Array,
+    feedback: Feedback,
+    latency: float,
+    draws: int,
+    seed: int,
+) -> list[Entry]:
+    """Entries of the schemes that are searched for; load balancing is among the baselines."""
+    entries = []
+    for scheme, asked in candidates(feedback).items():
+        if asked["method"] != "search" or scheme == "load_balancing":
+            continue
+        name = scheme.replace("_", " ")
+        if scheme in SCHEMES:
+            name += ", search"
+        try:
+            made = plan(
+                model.workers,
+                coordinates,
+                model,
+                latency=latency,
+                draws=draws,
+                seed=seed,
+                **asked,
+                **_keywords(cost),
+            )
+        except ArgumentValueError as error:
+            entries.append(Entry(name, str(error), None))
+            continue
+        assert made.scheme_report is not None
+        done = simulate(made.schedule(), times, latency=latency, threads=0, **_keywords(cost))
+        entries.append(Entry(name, made.scheme_report.scores[0].note, done))
+    return entries
 
 
 def _baselines(times: Array, coordinates: int, cost: Cost, learned: Array) -> list[Entry]:
@@ -360,6 +418,8 @@ def _lines(
     ax: Axes, at: Sequence[float], points: Sequence[dict[str, float]], *, relative: bool = False
 ) -> None:
     for name, colour in _COLOURS.items():
+        if name not in points[0]:
+            continue
         values = np.array([point[name] for point in points])
         if relative:
             values = values / np.array([point["uncoded"] for point in points])

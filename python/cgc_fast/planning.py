@@ -92,7 +92,10 @@ def plan(
         "auto" plans and scores all of these that fit, uncoded too, on common draws that none was chosen on
         (the second half of a trace), and returns the best; `plan.scheme_report` has the table, the margin and
         the reason. Of schemes that are not worse by 2 standard errors the one that stores least is taken:
-        nothing chosen is worse than uncoded or load balancing beyond noise.
+        nothing chosen is worse than uncoded or load balancing beyond noise. For a trace, one that survives
+        the loss of any worker comes first if it takes at most 3 % longer than the fastest. For the completion
+        probability all are scored by the fraction of draws that are complete by the threshold; those without
+        block sizes compete with the parameters that make their expected runtime least.
     method : str, optional
         None takes the best of all that give block sizes; it is never worse than the best single level or
         uncoded, by exact scores or on common draws. For a scheme without block sizes "search" is the only
@@ -200,11 +203,13 @@ def plan(
     model = as_straggler_model(cycle_time, workers)
     if scheme != "auto":
         return asked.plan(model, scheme=scheme, method=method, feedback=feedback)
+    by_threshold = asked.threshold is not None
     _, chosen, report = choose_scheme(
         asked.plan,
-        candidates("none" if feedback is None else feedback),
-        given_enough_answers(model, asked.min_redundancy),
+        candidates("none" if feedback is None else feedback, by_threshold=by_threshold),
+        model if by_threshold else given_enough_answers(model, asked.min_redundancy),
         asked.cost,
+        threshold=asked.threshold,
         latency=asked.latency,
         draws=asked.draws,
         seed=asked.seed,
@@ -378,13 +383,13 @@ def _check_method(scheme: str, method: str | None, objective: str) -> str | None
     known: tuple[str, ...] = OBJECTIVES[objective] if scheme in BLOCK_SCHEMES else ()
     if scheme in SEARCHES and objective == "expected_runtime":
         known = (*known, "search")
-    if scheme == "auto" and objective == "expected_runtime":
+    if scheme == "auto":
         if method is not None:
             raise ArgumentValueError(f"method: expected None for the scheme auto, got {method!r}")
     elif not known:
         raise ArgumentValueError(
             f"objective: expected expected_runtime for the scheme {scheme}, got {objective}, which only "
-            f"{' and '.join(BLOCK_SCHEMES)} are planned for"
+            f"{' and '.join(BLOCK_SCHEMES)} are planned for, and 'auto' chooses by"
         )
     elif method is not None and (not isinstance(method, str) or method not in known):
         raise ArgumentValueError(

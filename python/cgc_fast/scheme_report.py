@@ -38,6 +38,9 @@ class SchemeScore:
         Most samples that a worker stores, in parts M/N.
     values_sent : float
         Values that all workers together send in an iteration, on average, in multiples of L.
+    late, late_standard_error : float or None
+        Fraction of the draws that are not complete by the threshold, and its standard error; None where that
+        is not the objective.
     """
 
     name: str
@@ -48,6 +51,8 @@ class SchemeScore:
     excess_standard_error: float
     parts: float
     values_sent: float
+    late: float | None = None
+    late_standard_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class SchemeReport:
     Attributes
     ----------
     scores : tuple of SchemeScore
-        The chosen one first, the others by their mean.
+        The chosen one first, the others by their mean, or by how often they are late.
     refused : dict
         Name -> why, of those that do not fit the limits.
     draws : int
@@ -75,10 +80,15 @@ class SchemeReport:
     def margin(self) -> float:
         """How much longer the next best takes, as a fraction of the runtime of the chosen one.
 
-        Negative where a simpler scheme was chosen that is not clearly worse; NaN without others.
+        For the completion probability, by how much that is smaller. Negative where a simpler scheme was
+        chosen that is not clearly worse; NaN without others.
         """
-        others = [score.excess for score in self.scores[1:]]
-        return min(others) / self.scores[0].runtime if others else float("nan")
+        chosen, *others = self.scores
+        if not others:
+            return float("nan")
+        if chosen.late is not None:
+            return min(score.late for score in others if score.late is not None) - chosen.late
+        return min(score.excess for score in others) / chosen.runtime
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; infinity is the string "inf"."""
@@ -108,15 +118,18 @@ class SchemeReport:
         if len(self.scores) == 1:
             return lines
         width = max(len(score.name) for score in self.scores)
+        late = "" if chosen.late is None else f"  {'late':>8}  {'±':>8}"
         lines += [
             f"chosen            {self.reason}",
-            f"                  {'scheme':{width}}  {'seconds':>10}  {'±':>8}  {'parts':>6}  {'sent/L':>7}",
+            f"                  {'scheme':{width}}{late}  {'seconds':>10}  {'±':>8}  {'parts':>6}  "
+            f"{'sent/L':>7}",
         ]
-        lines += [
-            f"                  {score.name:{width}}  {score.runtime:10.5g}  {score.standard_error:8.2g}  "
-            f"{score.parts:6.4g}  {score.values_sent:7.4g}  {score.note}"
-            for score in self.scores
-        ]
+        for score in self.scores:
+            late = "" if score.late is None else f"  {score.late:8.3%}  {score.late_standard_error:8.2g}"
+            lines.append(
+                f"                  {score.name:{width}}{late}  {score.runtime:10.5g}  "
+                f"{score.standard_error:8.2g}  {score.parts:6.4g}  {score.values_sent:7.4g}  {score.note}"
+            )
         return lines + [f"not considered    {name}: {why}" for name, why in self.refused.items()]
 
 

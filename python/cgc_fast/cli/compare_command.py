@@ -1,4 +1,4 @@
-"""`cgc-fast compare`: every scheme, method and baseline for one straggler model."""
+"""`cgc-fast compare`: schemes, methods and baselines for one straggler model, side by side."""
 
 from __future__ import annotations
 
@@ -45,12 +45,25 @@ def compare(
             "--frontier", help="Instead: runtime against storage and traffic, of every scheme that fits."
         ),
     ] = False,
+    all_schemes: Annotated[
+        bool,
+        typer.Option(
+            "--all-schemes", help="Also pairs, walked blocks and others without block sizes; takes longer."
+        ),
+    ] = False,
     feedback: Annotated[
-        str, typer.Option(help="With --frontier, the most that workers may learn: none, announce or claim.")
+        str,
+        typer.Option(
+            help="With --all-schemes or --frontier, the most that workers may learn: none, announce or claim."
+        ),
     ] = "none",
-    latency: Annotated[float, typer.Option(help="With --frontier, seconds that feedback takes.")] = 0.0,
+    latency: Annotated[
+        float, typer.Option(help="With --all-schemes or --frontier, seconds that feedback takes.")
+    ] = 0.0,
 ) -> None:
-    """Compare every scheme, method and baseline for one straggler model, on common draws.
+    """Compare every method of the schemes with block sizes, and the baselines, on common draws.
+
+    With --all-schemes the others compete, too.
 
     With --frontier every scheme is planned for at most 1, 2, 4, ... and N parts of the samples a worker, and
     the picture shows runtime against parts stored and values sent.
@@ -84,6 +97,9 @@ def compare(
             cycles_per_derivative=cycles_per_derivative,
             forward_cycles=forward_cycles,
             threshold=threshold,
+            all_schemes=all_schemes,
+            feedback=feedback,  # type: ignore[arg-type]
+            latency=latency,
             draws=draws,
             seed=seed,
         )

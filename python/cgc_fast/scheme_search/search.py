@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost, integer, quantity
 from cgc_fast.errors import ArgumentValueError, unknown_name
-from cgc_fast.hold_out import halves, is_larger, per_iteration
+from cgc_fast.hold_out import PREMIUM, halves, is_larger, per_iteration
 from cgc_fast.schedule import Feedback
 from cgc_fast.scheme_search.composition import Composition, by_speed, in_order
 from cgc_fast.scheme_search.fractional_repetition import improve_exactly, plan_fractional_repetition
@@ -46,8 +46,8 @@ class SchemeSearch:
     improve : callable or None
         From model, planned scheme and cost, a better one and its exact runtime; None where there is no such.
     judged : bool
-        `plan` also takes `judge`, draws on which to compare its layouts, and `like`, a scheme whose layout to
-        take over.
+        `plan` also takes `judge`, draws on which to compare its layouts, `premium`, what a layout that
+        survives the loss of a worker may cost, and `like`, a scheme whose layout to take over.
     """
 
     plan: Callable[..., PlannedScheme]
@@ -221,11 +221,14 @@ def plan_scheme(
         hold_out = Score.of(runtimes(planned, second)) if len(second) else planned.in_sample
         return ScoredScheme(planned, hold_out, str(planned.report["composition"]), exact)
 
+    judging: dict[str, Any] = {}
+    if search.judged:
+        judging = {"judge": second, "premium": PREMIUM if isinstance(model, Trace) else 0.0}
     chosen: tuple[int, PlannedScheme, Array] | None = None
     refusal: ArgumentValueError | None = None
     for index, composition in enumerate((plain, *by_speed(first)) if search.grouped else (plain,)):
         try:
-            planned = made(first, composition, **({"judge": second} if search.judged else {}))
+            planned = made(first, composition, **judging)
         except ArgumentValueError as error:  # shares by speed may not fit in max_parts
             refusal = refusal or error
             continue

@@ -49,6 +49,7 @@ def plan_walked(
     loss: float = _LOSS,
     max_messages: int = _MESSAGES,
     judge: Array | None = None,
+    premium: float = 0.0,
     like: PlannedScheme | None = None,
     seed: int = 0,
 ) -> PlannedScheme:
@@ -75,6 +76,9 @@ def plan_walked(
     judge : ndarray of float64 of shape (S', N), optional
         Other draws, on which the best layout is chosen after its sizes were on `times`: where speeds drift,
         what fits the past best is not what fits the future.
+    premium : float
+        A layout that survives the loss of any worker is taken before the best one, which does not, if its
+        runtime is not longer by more than this, relatively.
     like : PlannedScheme, optional
         Take the numbers of groups and who walks from this one; nothing but sizes and places are sought.
     seed : int
@@ -126,6 +130,10 @@ def plan_walked(
         return mean_runtime(end.layout, end.shares, judge, coordinates, cost)[0]
 
     best = min(followed, key=judged)
+    if _waits_for_all(best.layout):
+        dearest = (1.0 + premium) * judged(best)
+        insured = [end for end in followed if not _waits_for_all(end.layout) and judged(end) <= dearest]
+        best = min(insured, key=judged, default=best)
     best = _swap_places(best, times, coordinates, cost, swaps, seed)
     best = optimise_sizes(best.layout, times, coordinates, cost, best.shares)
     sizes = shares_to_sizes(best.shares, coordinates)
@@ -197,6 +205,11 @@ def _families(usable: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, .
         distinct = tuple(sorted(set(counts), reverse=True))
         families |= {(distinct, distinct[-1:]), (distinct, distinct)}
     return sorted(families)
+
+
+def _waits_for_all(layout: Layout) -> bool:
+    """Whether there is a worker whom nobody can stand in for."""
+    return min(len(group) for block in layout.blocks for group in block.groups) < 2
 
 
 def _family(like: PlannedScheme) -> tuple[tuple[int, ...], tuple[int, ...]]:
