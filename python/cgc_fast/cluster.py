@@ -442,8 +442,8 @@ class Cluster:
         schedule = _schedule_of(plan)
         if not isinstance(self._master.engine, Replanning):
             raise ArgumentValueError(
-                "engine: expected 'processes' or 'serial', whose workers can be given other walks: make a "
-                "new cluster for another plan"
+                "engine: expected one whose workers can be given other walks: make a new cluster for another "
+                "plan"
             )
         if schedule.workers != self.schedule.workers or schedule.feedback != self.schedule.feedback:
             raise ArgumentValueError(

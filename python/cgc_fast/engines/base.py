@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import Collector
+from cgc_fast.errors import WorkerDied
 from cgc_fast.problems import Problem
 from cgc_fast.schedule import Feedback
 from cgc_fast.supervisor import SignOfLife
@@ -49,6 +50,7 @@ __all__ = [
     "Summed",
     "Visited",
     "WithoutFeedback",
+    "wait_until_ready",
 ]
 
 
@@ -265,6 +267,22 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release every process, descriptor and segment; may be called twice."""
+
+
+def wait_until_ready(engine: Engine, workers: int) -> None:
+    """Wait for all workers of an engine that starts; raises `WorkerDied` if one fails before it is ready."""
+    waiting = set(range(workers))
+    while waiting:
+        for event in engine.wait():
+            if isinstance(event, Lost):
+                raise WorkerDied(
+                    f"worker {event.worker} failed before it was ready:\n{event.traceback}",
+                    event.worker,
+                    event.exit_code,
+                    event.traceback,
+                )
+            if isinstance(event, Ready):
+                waiting.discard(event.worker)
 
 
 class CellOutline(NamedTuple):
