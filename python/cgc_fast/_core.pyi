@@ -249,27 +249,18 @@ class Collector:
     """
     Receives and decodes an ordinary iteration on the master's side, without Python.
     """
-    def __init__(self, signal: Signal, cells: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool, bool, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], blocks: numpy.typing.NDArray[numpy.int64], byte_offsets: numpy.typing.NDArray[numpy.int64], payloads: list[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]], even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64]) -> None:
+    def __init__(self, signal: Signal, cells: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool, bool, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], blocks: numpy.typing.NDArray[numpy.int64], byte_offsets: numpy.typing.NDArray[numpy.int64], payloads: list[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]], even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64], wake_fds: numpy.typing.NDArray[numpy.int32], fds: numpy.typing.NDArray[numpy.int32], forget: typing.SupportsFloat | typing.SupportsIndex) -> None:
         """
         cells: (start, stop, rows, rows required, plain, empty, blocks that it lies over) each; plain: any one row
         decodes with coefficient 1. blocks (B, 2); byte_offsets of the payload of each row (S,); payloads of each
-        worker; where to put theta (L,) of even and of odd iterations.
+        worker; where to put theta (L,) of even and of odd iterations. wake_fds, fds: as `Signal.publish`
+        and `Signal.wait` take them, read anew at every call. forget: the factor by which an earlier silence counts less.
         """
-    def all_well(self, last: typing.SupportsInt | typing.SupportsIndex, within_ns: typing.SupportsInt | typing.SupportsIndex, forget: typing.SupportsFloat | typing.SupportsIndex) -> bool:
-        """
-        Whether all workers took up iteration `last`, or were seen a moment ago; takes down their signs of life
-        and begins new longest times.
-        """
-    def begin(self, iteration: typing.SupportsInt | typing.SupportsIndex, theta: numpy.typing.NDArray[numpy.float64], gradient: numpy.typing.NDArray[numpy.float64], with_value: bool, wake_fds: numpy.typing.NDArray[numpy.int32]) -> int:
-        """
-        Open all cells and publish the iteration at theta (L,); the gradient (L,) is zeroed, and then filled. Returns
-        when that was, in nanoseconds.
-        """
-    def collect(self, fds: numpy.typing.NDArray[numpy.int32], until_ns: typing.SupportsInt | typing.SupportsIndex, each_block: bool) -> str:
+    def collect(self, until_ns: typing.SupportsInt | typing.SupportsIndex, each_block: bool) -> str:
         """
         Receive, decode and sleep until there is a reason to come back: "done", "blocks" (new ones are complete),
-        "vector" (a cell is pending), "late" (the moment has come), "interrupted" or "unusual". A signal handler of
-        Python runs before the return.
+        "vector" (a cell is pending), "late" (so much time has passed since the iteration began), "interrupted" or
+        "unusual". A signal handler of Python runs before the return.
         """
     def completed(self) -> list[int]:
         """
@@ -287,9 +278,17 @@ class Collector:
         """
         Forget the longest times so far.
         """
+    def end(self) -> None:
+        """
+        End the iteration, complete or not: the workers abandon it, and it is counted.
+        """
     def interrupt(self) -> None:
         """
         Make `collect` in another thread return.
+        """
+    def leave(self) -> None:
+        """
+        Zero what nothing was added to yet, for whoever goes on without the collector.
         """
     def pending(self) -> tuple[int, tuple[int, ...]]:
         """
@@ -300,14 +299,27 @@ class Collector:
         Copies of what happened so far: arrivals (A, 6) in their order (iteration, worker, slot, finite, began_ns,
         ended_ns); when each cell (C,) was decoded and each block (B,) complete, 0: not yet.
         """
+    def run(self, last: typing.SupportsInt | typing.SupportsIndex, within_ns: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, theta: numpy.typing.NDArray[numpy.float64], gradient: numpy.typing.NDArray[numpy.float64], with_value: bool, until_ns: typing.SupportsInt | typing.SupportsIndex | None) -> str | None:
+        """
+        Open all cells, publish the iteration at theta (L,), and fill the gradient (L,). None, and nothing has happened,
+        unless all workers took up iteration `last`, or were seen so recently, and theta is finite. Without a moment, "begun"
+        at once, else as `collect`.
+        """
     def signs(self) -> list[tuple[int, int, int]]:
         """
         Signs of life as `all_well` found them, as `Signal.progress` gives them.
         """
-    def tally(self) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]:
+    def take_ended(self) -> numpy.typing.NDArray[numpy.int64]:
         """
-        Of each worker (N,), of this iteration: how many payloads it delivered, when it completed the last.
+        A row for each iteration ended since the last call (E, 2 + 2 N): when it began, how long it took, how many
+        payloads each worker delivered, and when it completed the last.
         """
+    @property
+    def began_ns(self) -> int:
+        ...
+    @property
+    def elapsed_ns(self) -> int:
+        ...
     @property
     def iteration(self) -> int:
         ...

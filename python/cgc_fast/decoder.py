@@ -166,8 +166,9 @@ class Decoder:
 
     def cancel(self) -> None:
         """Give up the iteration: no cell is open any more."""
-        self._open[:] = bytes(len(self._open))
-        self._open_count = 0
+        if self._open_count > 0:
+            self._open[:] = bytes(len(self._open))
+            self._open_count = 0
 
     def deliver(
         self, iteration: int, worker: int, cell: int, row: int, *, finite: bool = True

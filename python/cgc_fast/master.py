@@ -6,6 +6,7 @@ One iteration at a time, by one thread at a time: `begin`, then `step` until `do
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,8 +28,8 @@ from cgc_fast.engines import (
     Summed,
     Visited,
 )
-from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
-from cgc_fast.ordinary import Left, OrdinaryIterations
+from cgc_fast.errors import ArgumentValueError, CgcError, DecodeError, NonFiniteGradient, WorkerDied
+from cgc_fast.ordinary import Ended, Left, OrdinaryIterations
 from cgc_fast.payloads import loss_of, loss_size
 from cgc_fast.reports import (
     Delivery,
@@ -49,6 +50,7 @@ __all__ = ["Block", "Master", "slot_widths"]
 logger = logging.getLogger(__name__)
 
 _NOTHING = Left()
+_MOST_SKIPPED = 256  # iterations that the compiled core keeps the account of
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,14 @@ class Master:
     ) -> None:
         self.engine = engine
         self.iteration = 0
-        self.report: IterationReport | None = None
         self.loss = 0.0
         self._sample_ranges = sample_ranges
         self._cost = cost
         self._log = log
         self._losses: dict[int, Lost] = {}
+        # Of an ordinary iteration there is none until somebody asks, also in another thread.
+        self._report: IterationReport | None = None
+        self._books = threading.RLock()
         self._lay_out(schedule, walks)
         self._generations = [0] * schedule.workers  # under claim, of each worker
         count = schedule.workers
@@ -124,6 +128,7 @@ class Master:
         self._all_well = True  # at the end of the last iteration
         self._skipped = 0  # ordinary iterations that the supervisor knows nothing of
         self._well_s = 0.0  # when the last of them found every worker there and not silent
+        self._ended: Ended | None = None  # the last of them, if it was the last iteration
         self._left = _NOTHING
         self._unmeasured: list[tuple[int, Sequence[Visited]]] = []  # visits in sums
         self._answered: list[
@@ -160,6 +165,7 @@ class Master:
         """Go on by another schedule, of the same feedback, with the same workers and samples."""
         assert isinstance(self.engine, Replanning)
         self.finish()
+        self.settle()
         signs = self.engine.signs_of_life(reset=True)
         if signs is not None:  # what ordinary iterations have kept of them
             self._supervisor.remember(signs)
@@ -183,18 +189,25 @@ class Master:
         cycle_times: NDArray[np.float64] | None,
         *,
         with_value: bool = False,
+        to_the_end: bool = False,
     ) -> None:
-        """Publish theta; `gradient` (L,) is filled by `step`."""
+        """Publish theta; `gradient` (L,) is filled by `step`.
+
+        With `to_the_end` it may be complete on return. Raises if theta is not finite.
+        """
         self.finish()  # what was dropped without a word
         self._gradient = gradient
         self._with_value = with_value
         self.loss = 0.0
-        self.iteration += 1
-        if cycle_times is None and self._begin_ordinary(theta):
+        if cycle_times is None and self._begin_ordinary(theta, to_the_end):
             return
+        _check_finite(theta)
         engine, supervisor = self.engine, self._supervisor
         gradient[:] = 0.0
-        report = self.report = IterationReport(self.iteration)
+        self._take_over()
+        self.iteration += 1
+        report = self._report = IterationReport(self.iteration)
+        self._ended = None
         self._under_way = True
         self._delivered_now[:] = 0
         self._measured.begin()
@@ -267,23 +280,23 @@ class Master:
         if not self._under_way:
             return
         self._under_way = False
+        if self._is_ordinary:
+            self._finish_ordinary()
+            return
         report = self.report
         assert report is not None
         self.engine.finish(report.iteration)
         report.elapsed_s = self.engine.elapsed_s()
-        report.complete = self.done
-        if self._is_ordinary:
-            self._finish_ordinary(report)
-        else:
-            self._broken_off = not self.done
-            self._decoder.cancel()
-            for worker, visits in self._unmeasured:
-                assert isinstance(self._measured, MeasuredVisits)
-                for visit in visits:
-                    self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
-            if report.deliveries:
-                self._measured.finish(report.elapsed_s)
-            self._all_well = self._supervisor.all_well
+        report.complete = self._decoder.done
+        self._broken_off = not report.complete
+        self._decoder.cancel()
+        for worker, visits in self._unmeasured:
+            assert isinstance(self._measured, MeasuredVisits)
+            for visit in visits:
+                self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
+        if report.deliveries:
+            self._measured.finish(report.elapsed_s)
+        self._all_well = self._supervisor.all_well
         if self._feedback == "none":  # else what it leaves others have done
             self._abandoned += np.maximum(self._walk_length - self._delivered_now, 0)
         if self._log is not None:
@@ -291,18 +304,23 @@ class Master:
 
     # --- ordinary iterations --------------------------------------------------------------------------
 
-    def _begin_ordinary(self, theta: NDArray[np.float64]) -> bool:
+    def _begin_ordinary(self, theta: NDArray[np.float64], to_the_end: bool) -> bool:
         """Have the compiled core carry the iteration out, if all was well and is."""
         ordinary = self._ordinary
         if ordinary is None or not self._all_well or self._broken_off:
             return False
-        self.report = IterationReport.of_record(self.iteration, ordinary.record)
-        self._is_ordinary = self._under_way = True
-        if ordinary.begin(self.iteration, theta, self._gradient, self._with_value):
-            self._well_s = self.engine.clock_s() - self.engine.elapsed_s()
-        else:
-            self._is_ordinary = self._under_way = False
-        return self._is_ordinary
+        before = self._report, self._ended
+        with self._books:
+            self._report = self._ended = None
+            self._is_ordinary = self._under_way = True
+            self.iteration += 1
+        begun = ordinary.begin(self.iteration, theta, self._gradient, self._with_value, to_the_end=to_the_end)
+        if not begun:
+            with self._books:
+                self._is_ordinary = self._under_way = False
+                self.iteration -= 1
+                self._report, self._ended = before
+        return begun
 
     def _step_ordinary(self, until_s: float | None, each_block: bool) -> list[Block]:
         assert self._ordinary is not None
@@ -317,7 +335,8 @@ class Master:
         assert ordinary is not None
         assert report is not None
         left, complete = ordinary.leave()
-        began_s = self.engine.clock_s() - self.engine.elapsed_s()
+        self._take_over()
+        began_s = self._well_s = self.engine.clock_s() - self.engine.elapsed_s()
         self._supervisor.begin(report.iteration, began_s, (), left.signs, self._skipped, self._well_s)
         self._skipped = 0
         self._can_hang = self._broken_off = True
@@ -335,30 +354,71 @@ class Master:
             self._next_check()
         return blocks
 
-    def _finish_ordinary(self, report: IterationReport) -> None:
+    def _finish_ordinary(self) -> None:
         ordinary = self._ordinary
         assert ordinary is not None
-        found = ordinary.finish(report.iteration)
-        if found is None:
-            report.leave_record()
-            self._delivered_now[:] = 0
-        else:
-            report.close_record(found.record)
-            self._delivered_now[:] = found.delivered  # a copy: the row of measured times keeps the other
-            self._delivered += found.delivered
-            if len(found.record.arrivals) > 0:
-                assert isinstance(self._measured, MeasuredTimes)
-                began_ns = found.record.began_ns
-                self._measured.walked(found.delivered, found.last_ended_ns, began_ns, report.elapsed_s)
-            self.loss = found.loss
-        self._decoder.skip(report.iteration)
+        self._decoder.skip(self.iteration)
         self._skipped += 1
-        self._is_ordinary = False
+        with self._books:
+            self._is_ordinary = False
+            ended = self._ended = ordinary.end(self.iteration)
+            if ended is not None:
+                self.loss, self._well_s = ended.loss, ended.began_s
+            if self._report is not None:
+                self._close(self._report)
+            if self._skipped % _MOST_SKIPPED == 0:
+                self._take_over()
+        if self._log is not None:
+            report = self.report
+            assert report is not None
+            self._log.iteration(report)
+
+    @property
+    def report(self) -> IterationReport | None:
+        """Of the iteration under way or, if none is, of the last one."""
+        with self._books:
+            if self._report is None and self.iteration > 0:
+                assert self._ordinary is not None
+                iteration, ordinary = self.iteration, self._ordinary
+                self._report = IterationReport.of_record(iteration, lambda: ordinary.record(iteration))
+                if not self._under_way:
+                    self._close(self._report)
+            return self._report
+
+    def _close(self, report: IterationReport) -> None:
+        """Have the report of an ordinary iteration keep what there is to say."""
+        ordinary, ended = self._ordinary, self._ended
+        assert ordinary is not None
+        record = None if ended is None else ordinary.record(report.iteration, at_once=False)
+        if ended is None or record is None:
+            report.leave_record()
+            return
+        report.elapsed_s, report.complete = ended.elapsed_s, ordinary.done
+        report.close_record(record)
+
+    def _take_over(self) -> None:
+        """Add what the compiled core has counted to the accounts."""
+        if self._ordinary is None:
+            return
+        with self._books:
+            ended = self._ordinary.take_ended()
+            if ended is None:
+                return
+            self._delivered += ended.delivered.sum(axis=0)
+            self._abandoned += np.maximum(self._walk_length - ended.delivered, 0).sum(axis=0)
+            assert isinstance(self._measured, MeasuredTimes)
+            self._measured.walked(ended)
+
+    def settle(self) -> None:
+        """Ask the engine for everything that it may be asked for when it has come to its end."""
+        if self.report is not None:
+            self._take_over()
 
     # --- over all iterations --------------------------------------------------------------------------
 
     def health(self) -> Health:
         """Every worker's state, speed and history."""
+        self._take_over()
         times = self._measured.recent()
         known = times[~np.isnan(times)]
         process_ids = self.engine.process_ids()
@@ -383,6 +443,7 @@ class Master:
 
     def measured(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Cycle times (I, N), and where "longer than that" is all that is known."""
+        self._take_over()
         return self._measured.table()
 
     # --- events ---------------------------------------------------------------------------------------
@@ -658,3 +719,9 @@ class Master:
             f"{what}; worker(s) {', '.join(map(str, failure.silent))} never answer in this iteration "
             "(infinite cycle time). A plan with min_redundancy survives more."
         )
+
+
+def _check_finite(theta: NDArray[np.float64]) -> None:
+    if not all_finite(theta):
+        bad = int(np.flatnonzero(~np.isfinite(theta))[0])
+        raise ArgumentValueError(f"theta: expected finite values, got {theta[bad]} at coordinate {bad}")
