@@ -36,6 +36,9 @@ class Board(Protocol):
     def is_taken(self, iteration: int, cell: int) -> bool:
         """Whether the cell is decoded, or committed by a worker that still counts."""
 
+    def claimants(self, iteration: int, cell: int) -> int:
+        """How many workers have claimed the cell."""
+
     def claim_free(self, iteration: int, cells: NDArray[np.int64], begin: int) -> int:
         """Claim the first of `cells[begin:]` that nobody has claimed: its index, or ``len(cells)``.
 
@@ -95,7 +98,7 @@ class ClaimTable:
         return generation == self._generations[worker] or self.is_announced(iteration, cell)
 
     def claimants(self, iteration: int, cell: int) -> int:
-        """How many workers have claimed the cell."""
+        """See `Board`."""
         since, count = self._claims[cell]
         return count if since == iteration else 0
 
@@ -154,6 +157,10 @@ class WorkerBoard:
     def is_taken(self, iteration: int, cell: int) -> bool:
         """See `Board`."""
         return bool(self.table.is_taken(iteration, cell))
+
+    def claimants(self, iteration: int, cell: int) -> int:
+        """See `Board`."""
+        return int(self.table.claimants(iteration, cell))
 
     def claim_free(self, iteration: int, cells: NDArray[np.int64], begin: int) -> int:
         """See `Board`."""
