@@ -529,7 +529,7 @@ class Cluster:
                 if thread is not threading.current_thread():
                     thread.join()
             if self._finalizer.alive:
-                self._master.settle()
+                self._master.secure()
             self._finalizer()
 
     def __enter__(self) -> Cluster:

@@ -131,9 +131,8 @@ class Master:
         self._ended: Ended | None = None  # the last of them, if it was the last iteration
         self._left = _NOTHING
         self._unmeasured: list[tuple[int, Sequence[Visited]]] = []  # visits in sums
-        self._answered: list[
-            int
-        ] = []  # workers with a sum, who are expected to do what they left until `_settle`
+        # Workers that sent a sum, and are expected to do what they left until `_settle`.
+        self._answered: list[int] = []
         self._can_hang = False
         self._check_at_s: float | None = None
         self._under_way = False
@@ -165,7 +164,7 @@ class Master:
         """Go on by another schedule, of the same feedback, with the same workers and samples."""
         assert isinstance(self.engine, Replanning)
         self.finish()
-        self.settle()
+        self.secure()
         signs = self.engine.signs_of_life(reset=True)
         if signs is not None:  # what ordinary iterations have kept of them
             self._supervisor.remember(signs)
@@ -409,7 +408,7 @@ class Master:
             assert isinstance(self._measured, MeasuredTimes)
             self._measured.walked(ended)
 
-    def settle(self) -> None:
+    def secure(self) -> None:
         """Ask the engine for everything that it may be asked for when it has come to its end."""
         if self.report is not None:
             self._take_over()
