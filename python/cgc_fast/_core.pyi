@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'weighted_sum']
+__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'sleep_precisely', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -119,6 +119,51 @@ class CoverTimes:
         """
         Runtime (S,) of times (S, N) when workers set out after `begin` (K, N) cycles and go around in `around` (K, N) more; sums over the draws of its derivatives by these two (K, N), without rows unless `slopes`.
         """
+class Board:
+    """
+    What workers learn of each other during an iteration, laid over shared memory: which cells are announced, claimed, committed.
+    """
+    @staticmethod
+    def bytes(workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def announce(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Say that a cell is decoded.
+        """
+    def claim_again(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64]) -> int:
+        """
+        Claim the cell with the fewest claimants among those not taken: its index, or -1.
+        """
+    def claim_free(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64], begin: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Claim the first of cells[begin:] that nobody has claimed: its index, or len(cells).
+        """
+    def claimants(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        How many have claimed a cell.
+        """
+    def commit(self, iteration: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether the cell may enter the worker's sum of this generation.
+        """
+    def committed_by(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Whose commitment of a cell holds: a worker, or -1.
+        """
+    def generation(self, worker: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def is_announced(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        ...
+    def is_taken(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether a cell is announced, or committed and it holds.
+        """
+    def withdraw(self, worker: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        End the worker's generation: what it committed does not hold any longer.
+        """
 class Signal:
     """
     The signal between one master and its workers, laid over shared memory.
@@ -175,6 +220,10 @@ class Signal:
     def sleep_until(self, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, until_ns: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex) -> str:
         """
         Sleep until a moment, or until the iteration is over: why it ended.
+        """
+    def sleep_while_wanted(self, board: Board, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex, until_ns: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex) -> str:
+        """
+        The same, also until the cell of the visit under way is taken, or the generation that it was begun in has passed.
         """
     def stop(self, wake_fds: numpy.typing.NDArray[numpy.int32]) -> None:
         """
@@ -294,51 +343,6 @@ class Walker:
         why: "stopped", "iteration" (one with emulated cycle times), "orders", "interrupted", or "delivery" (a
         payload is complete that is not finite, or that the ring has no room for).
         """
-class Board:
-    """
-    What workers learn of each other during an iteration, laid over shared memory: which cells are announced, claimed, committed.
-    """
-    @staticmethod
-    def bytes(workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> int:
-        ...
-    def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    def announce(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> None:
-        """
-        Say that a cell is decoded.
-        """
-    def claim_again(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64]) -> int:
-        """
-        Claim the cell with the fewest claimants among those not taken: its index, or -1.
-        """
-    def claim_free(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64], begin: typing.SupportsInt | typing.SupportsIndex) -> int:
-        """
-        Claim the first of cells[begin:] that nobody has claimed: its index, or len(cells).
-        """
-    def claimants(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
-        """
-        How many have claimed a cell.
-        """
-    def commit(self, iteration: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
-        """
-        Whether the cell may enter the worker's sum of this generation.
-        """
-    def committed_by(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
-        """
-        Whose commitment of a cell holds: a worker, or -1.
-        """
-    def generation(self, worker: typing.SupportsInt | typing.SupportsIndex) -> int:
-        ...
-    def is_announced(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
-        ...
-    def is_taken(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
-        """
-        Whether a cell is announced, or committed and it holds.
-        """
-    def withdraw(self, worker: typing.SupportsInt | typing.SupportsIndex) -> None:
-        """
-        End the worker's generation: what it committed does not hold any longer.
-        """
 def all_finite(values: typing.Any) -> bool:
     """
     Whether no value of a contiguous float64 or float32 array is NaN or infinite.
@@ -394,6 +398,10 @@ def project_onto_simplex(point: numpy.typing.NDArray[numpy.float64], total: typi
 def seconds_per_weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex) -> float:
     """
     Seconds that one of `repeats` weighted sums takes in here, without what the call from Python costs.
+    """
+def sleep_precisely() -> None:
+    """
+    Sleeps of this thread end as soon after their moment as the system can.
     """
 def weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, accumulate: bool = False, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
     """

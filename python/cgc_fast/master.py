@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite, plain_sum, weighted_sum
 from cgc_fast.arguments import Cost
-from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder, Instruction
+from cgc_fast.decoder import DecodeCell, Decoder
 from cgc_fast.engines import (
     Collecting,
     Delivered,
@@ -131,6 +131,9 @@ class Master:
         self._ended: Ended | None = None  # the last of them, if it was the last iteration
         self._left = _NOTHING
         self._unmeasured: list[tuple[int, Sequence[Visited]]] = []  # visits in sums
+        self._answered: list[
+            int
+        ] = []  # workers with a sum, who are expected to do what they left until `_settle`
         self._can_hang = False
         self._check_at_s: float | None = None
         self._under_way = False
@@ -453,6 +456,7 @@ class Master:
                 blocks += self._take(event)
             except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
                 error = caught
+        self._settle()
         if error is not None:
             raise error
         return blocks
@@ -462,6 +466,7 @@ class Master:
             return self._take_delivery(event)
         if isinstance(event, Summed):
             return self._take_sum(event)
+        self._settle()
         if isinstance(event, Lost):
             logger.warning("worker %d is gone, exit code %s", event.worker, event.exit_code)
             self._losses[event.worker] = event
@@ -543,27 +548,35 @@ class Master:
             plain_sum([total[:-1]], self._gradient, True)
             if self._with_value:
                 self.loss += float(total[-1])
-        instructions: list[Instruction] = []
-        for cell, visit in zip(cells, visits, strict=True):
-            row = visit.slot - int(self._offsets[cell])
-            instructions += self._decoder.deliver(event.iteration, worker, cell, row)
-            report.deliveries.append(Delivery(worker, cell, row, visit.began_s, visit.ended_s, True))
+        slots = [visit.slot for visit in visits]
+        complete = self._decoder.deliver_sum(worker, slots)
+        report.deliveries += [
+            Delivery(worker, cell, visit.slot - int(self._offsets[cell]), visit.began_s, visit.ended_s, True)
+            for cell, visit in zip(cells, visits, strict=True)
+        ]
         self._unmeasured.append((worker, visits))  # at the end, when nobody waits
         self._delivered[worker] += len(cells)
         self._delivered_now[worker] += len(cells)
-        self._decoder.give_up(worker)  # until it is ordered to visit more
-        for cell, _ in self._decoder.short_cells():  # what it left because another has it
-            owner = self.engine.committed_by(event.iteration, cell)
-            if owner is not None:
-                self._decoder.expect(owner, cell, 0)
+        self._answered.append(worker)
         now_s = self.engine.elapsed_s()
         report.decoded_s.update(dict.fromkeys(cells, now_s))
         self.engine.announce(event.iteration, cells)
-        return [
-            self._block(instruction.block, instruction.workers, now_s)
-            for instruction in instructions
-            if isinstance(instruction, BlockComplete)
-        ]
+        return [self._block(block.block, block.workers, now_s) for block in complete]
+
+    def _settle(self) -> None:
+        """Expect nothing more of the workers that have answered with a sum, unless they are ordered to.
+
+        After all sums that are there: at the end, when everybody waits, there is nothing to settle.
+        """
+        answered, self._answered = self._answered, []
+        if not answered or self.done:
+            return
+        for worker in answered:
+            self._decoder.give_up(worker)
+        for cell, _ in self._decoder.short_cells():  # what they left because another has it
+            owner = self.engine.committed_by(self.iteration, cell)
+            if owner is not None:
+                self._decoder.expect(owner, cell, 0)
 
     def _visit_of(self, slot: int) -> Visit:
         visit = self._visits.get(slot)
