@@ -53,6 +53,7 @@ SCHEDULES = {
     "claimed tiles": claimed_tiles(),
 }
 GIVE_UP_S = 60.0  # a hang, whatever the machine is busy with
+FAR = 1_000_000  # iterations that nobody comes to while waiting for a successor
 
 
 @pytest.fixture
@@ -141,14 +142,14 @@ DEADLY = {"kill": -signal.SIGKILL, "raise": 1, "memory": 1, "exit": 1, "vanish":
 
 @pytest.mark.parametrize("scheme", SCHEDULES)
 def test_deaths_in_a_derivative(scheme, tmp_path):
-    script = {(100 * i, 0): Fault(what, first=True) for i, what in enumerate(DEADLY, 1)}
+    script = {(FAR * i, 0): Fault(what, first=True) for i, what in enumerate(DEADLY, 1)}
     with Run(SCHEDULES[scheme], Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
         for i, (what, exit_code) in enumerate(DEADLY.items(), 1):
             run.settle()
-            run.jump(100 * i)
+            run.jump(FAR * i)
             run.iterate()
             run.settle(lambda i=i: run.deaths() == i)
-            assert struck(tmp_path, 100 * i) == 1
+            assert struck(tmp_path, FAR * i) == 1
             (lost,) = run.happened("lost")
             assert run.happened("ready") == [lost]
             details = [event.detail for event in run.events if event.what == "lost"]
@@ -171,13 +172,13 @@ def test_wrong_late_and_no_answers(scheme, tmp_path):
         Fault("late", first=True),
         Fault("late", times=None),
     ]
-    script = {(100 * i, last): fault for i, fault in enumerate(faults, 1)}
+    script = {(FAR * i, last): fault for i, fault in enumerate(faults, 1)}
     with Run(SCHEDULES[scheme], Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
         run.settle()
         for i, fault in enumerate(faults, 1):
-            run.jump(100 * i)
+            run.jump(FAR * i)
             run.iterate()
-            assert struck(tmp_path, 100 * i) == (fault.times or 0)
+            assert struck(tmp_path, FAR * i) == (fault.times or 0)
             if scheme == "uncoded" and fault.what != "late":  # nothing goes without the rows that were NaN
                 assert len(run.happened("non-finite")) == fault.times
                 assert len(run.happened("rescue")) == fault.times
@@ -188,12 +189,12 @@ def test_wrong_late_and_no_answers(scheme, tmp_path):
 @pytest.mark.parametrize("scheme", ["uncoded", "repetition", "claimed tiles"])
 @pytest.mark.parametrize("where", ["begin", "forward", "value"])
 def test_deaths_in_other_methods(scheme, where, tmp_path):
-    script = {(100, where): Fault("kill"), (200, where): Fault("raise")}
+    script = {(FAR, where): Fault("kill"), (2 * FAR, where): Fault("raise")}
     problem = Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)
     with Run(SCHEDULES[scheme], problem) as run:
         run.settle()
         for i in (1, 2):
-            run.jump(100 * i)
+            run.jump(FAR * i)
             theta = run.theta()
             value, gradient = run.cluster.value_and_gradient(theta)
             run.check(gradient, theta)
@@ -202,15 +203,15 @@ def test_deaths_in_other_methods(scheme, where, tmp_path):
             assert abs(value - plain) <= run.promise * plain * WORKERS
             run.collect()
             # Where others make up for it the iteration may be over before a death is noticed.
-            run.settle(lambda: run.deaths() == struck(tmp_path, 100) + struck(tmp_path, 200))
+            run.settle(lambda: run.deaths() == struck(tmp_path, FAR) + struck(tmp_path, 2 * FAR))
             assert run.deaths() == i or scheme != "uncoded"
-        assert run.deaths() == struck(tmp_path, 100) + struck(tmp_path, 200)
+        assert run.deaths() == struck(tmp_path, FAR) + struck(tmp_path, 2 * FAR)
 
 
 @pytest.mark.parametrize("scheme", ["single level", "repetition", "claimed samples"])
 def test_stopped_and_continued(scheme, tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "SUSPECT_S", 0.05)
-    script = {(100, 0): Fault("stop", first=True)}
+    script = {(FAR, 0): Fault("stop", first=True)}
     with Run(SCHEDULES[scheme], Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
         run.settle()
         pids = run.process_ids()
@@ -227,7 +228,7 @@ def test_stopped_and_continued(scheme, tmp_path, monkeypatch):
             states = {p: Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()[0] for p in pids}
             return [pid for pid, state in states.items() if state == "T"]
 
-        run.jump(100)
+        run.jump(FAR)
         helper = threading.Thread(target=go_on)
         helper.start()
         try:
@@ -235,7 +236,7 @@ def test_stopped_and_continued(scheme, tmp_path, monkeypatch):
         finally:
             helper.join()
         run.settle()
-        assert struck(tmp_path, 100) == 1
+        assert struck(tmp_path, FAR) == 1
         assert run.process_ids() == pids
         assert run.deaths() == 0
         run.iterate(10)
@@ -243,15 +244,15 @@ def test_stopped_and_continued(scheme, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["uncoded", "cyclic", "announced pairs", "claimed tiles"])
 def test_hanging_for_ever_is_noticed_and_ended(scheme, tmp_path, impatient):
-    script = {(100, 0): Fault("hang", first=True), (200, 0): Fault("stop", first=True)}
+    script = {(FAR, 0): Fault("hang", first=True), (2 * FAR, 0): Fault("stop", first=True)}
     with Run(SCHEDULES[scheme], Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
         for i in (1, 2):
             run.settle()
-            run.jump(100 * i)
+            run.jump(FAR * i)
             deaths = run.deaths()
             run.iterate()
             run.settle(lambda deaths=deaths: run.deaths() > deaths)
-            assert struck(tmp_path, 100 * i) == 1
+            assert struck(tmp_path, FAR * i) == 1
             assert run.happened("killed")
             assert set(run.happened("killed")) <= set(run.happened("lost"))
             run.iterate(3)
@@ -259,13 +260,13 @@ def test_hanging_for_ever_is_noticed_and_ended(scheme, tmp_path, impatient):
 
 @pytest.mark.parametrize("scheme", ["uncoded", "repetition", "announced pairs", "claimed samples"])
 def test_two_deaths_at_once_and_deaths_while_idle(scheme, tmp_path):
-    script = {(100, 0): Fault("kill", times=2, first=True)}
+    script = {(FAR, 0): Fault("kill", times=2, first=True)}
     with Run(SCHEDULES[scheme], Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
         run.iterate()
         run.settle(lambda: run.deaths() == 2)
-        assert struck(tmp_path, 100) == 2
+        assert struck(tmp_path, FAR) == 2
         assert len(set(run.happened("lost"))) == 2
         for victims in ([0], [3, 1], [0, 1, 2, 3]):
             deaths = run.deaths()
@@ -283,18 +284,18 @@ def test_two_deaths_at_once_and_deaths_while_idle(scheme, tmp_path):
 @pytest.mark.parametrize("what", ["kill", "raise", "stop", "nan"])
 def test_what_a_struck_worker_had_committed_is_done_by_others(what, tmp_path, impatient):
     # Struck in the second half of the coordinates, when cells of the first are in its sum.
-    script = {(100 * i, 20): Fault(what, times=i, first=True) for i in (1, 2, 3)}
+    script = {(FAR * i, 20): Fault(what, times=i, first=True) for i in (1, 2, 3)}
     schedule = SCHEDULES["claimed tiles"]
     with Run(schedule, Scripted.random(SAMPLES, COORDINATES).with_script(script, tmp_path)) as run:
         for i in (1, 2, 3):
             run.settle()
-            run.jump(100 * i)
+            run.jump(FAR * i)
             deaths = run.deaths()
             run.iterate()
             cells = [d.cell for d in run.cluster.last_report.deliveries if d.finite]
             assert sorted(cells) == list(range(len(schedule.cells)))
             run.settle(lambda deaths=deaths, i=i: what == "nan" or run.deaths() >= deaths + i)
-            assert struck(tmp_path, 100 * i) == i
+            assert struck(tmp_path, FAR * i) == i
             run.iterate(3)
 
 
@@ -302,34 +303,34 @@ def test_rescuers_die_too(tmp_path):
     # Any one of four workers suffices: all of them die, and then two of the successors.
     schedule = fractional_repetition_schedule(4, COORDINATES, np.array([0, 0, 0, COORDINATES]))
     problem = Scripted.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("kill", times=6, first=True)}, tmp_path)
+    problem.with_script({(FAR, 0): Fault("kill", times=6, first=True)}, tmp_path)
     with Run(schedule, problem) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
         run.iterate()
         run.settle(lambda: run.deaths() == 6)
-        assert struck(tmp_path, 100) == 6
+        assert struck(tmp_path, FAR) == 6
     # Uncoded: the successors of worker 2 die in its place, twice; the third one delivers.
     schedule = SCHEDULES["uncoded"]
     problem = Scripted.random(SAMPLES, COORDINATES)
     part = schedule.sample_ranges(2, SAMPLES)[0][0]
-    problem.with_script({(300, 0): Fault("raise", times=2, samples=(int(part),))}, tmp_path)
+    problem.with_script({(3 * FAR, 0): Fault("raise", times=2, samples=(int(part),))}, tmp_path)
     with Run(schedule, problem) as run:
         run.settle()
-        run.jump(300)
+        run.jump(3 * FAR)
         run.iterate()
         assert run.happened("lost") == run.happened("ready") == [2, 2]
-        assert struck(tmp_path, 300) == 2
+        assert struck(tmp_path, 3 * FAR) == 2
         run.iterate(3)
 
 
 @pytest.mark.parametrize("scheme", ["uncoded", "single level"])
 def test_a_successor_that_dies_once_at_its_start(scheme, tmp_path):
     problem = LoadsOnly.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path).with_loads(WORKERS, failures=1)
+    problem.with_script({(FAR, 0): Fault("kill", first=True)}, tmp_path).with_loads(WORKERS, failures=1)
     with Run(SCHEDULES[scheme], problem) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
         run.iterate()
         run.settle(lambda: run.deaths() == 2)
         first, second = run.happened("lost")
@@ -340,10 +341,10 @@ def test_a_successor_that_dies_once_at_its_start(scheme, tmp_path):
 @pytest.mark.parametrize("scheme", ["uncoded", "single level"])
 def test_a_successor_that_can_never_start(scheme, tmp_path):
     problem = LoadsOnly.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path).with_loads(WORKERS, failures=10**6)
+    problem.with_script({(FAR, 0): Fault("kill", first=True)}, tmp_path).with_loads(WORKERS, failures=10**6)
     with Run(SCHEDULES[scheme], problem) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
         if scheme == "uncoded":
             for _ in range(2):  # it gets another chance in each iteration that cannot do without it
                 with pytest.raises(cgc.WorkerDied, match="was started again in vain") as caught:
@@ -365,10 +366,10 @@ def test_a_successor_that_cannot_even_be_launched(tmp_path, monkeypatch):
     import subprocess
 
     problem = Scripted.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path)
+    problem.with_script({(FAR, 0): Fault("kill", first=True)}, tmp_path)
     with Run(SCHEDULES["uncoded"], problem) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
 
         def refuse(*_, **__):
             raise OSError("scripted: too many processes")
@@ -382,7 +383,7 @@ def test_a_successor_that_cannot_even_be_launched(tmp_path, monkeypatch):
 
 def test_a_successor_that_hangs_at_its_start_is_killed(tmp_path, monkeypatch):
     problem = LoadsOnly.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path)
+    problem.with_script({(FAR, 0): Fault("kill", first=True)}, tmp_path)
     problem.with_loads(WORKERS, failures=1, hang=True)
     with Run(SCHEDULES["uncoded"], problem) as run:
         run.settle()
@@ -395,7 +396,7 @@ def test_a_successor_that_hangs_at_its_start_is_killed(tmp_path, monkeypatch):
 
         monkeypatch.setattr(master._supervisor, "_start_within_s", 2.0)  # until one was killed
         monkeypatch.setattr(master.engine, "kill", kill_once)
-        run.jump(100)
+        run.jump(FAR)
         run.iterate()
         victim = run.happened("killed")[0]
         assert run.happened("lost")[:2] == [victim, victim]
@@ -404,7 +405,7 @@ def test_a_successor_that_hangs_at_its_start_is_killed(tmp_path, monkeypatch):
 
 def test_a_successor_that_is_ready_before_its_launch_has_returned(tmp_path, monkeypatch):
     problem = Scripted.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path)
+    problem.with_script({(FAR, 0): Fault("kill", first=True)}, tmp_path)
     with Run(SCHEDULES["uncoded"], problem) as run:
         run.settle()
         engine = run.cluster._master.engine
@@ -418,7 +419,7 @@ def test_a_successor_that_is_ready_before_its_launch_has_returned(tmp_path, monk
             return handle
 
         monkeypatch.setattr(processes, "launch", late)
-        run.jump(100)
+        run.jump(FAR)
         run.iterate()
         assert run.happened("lost") == run.happened("ready") == run.happened("rescue")
         assert not run.happened("suspected")
@@ -427,10 +428,10 @@ def test_a_successor_that_is_ready_before_its_launch_has_returned(tmp_path, monk
 @pytest.mark.parametrize("missed", ["Lost", "Ready"])
 def test_ctrl_c_between_an_event_and_taking_note_of_it(missed, tmp_path, monkeypatch):
     problem = Scripted.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("kill", first=True)}, tmp_path)
+    problem.with_script({(FAR, 0): Fault("kill", first=True)}, tmp_path)
     with Run(SCHEDULES["uncoded"], problem) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
         master = run.cluster._master
         take = type(master)._take
 
@@ -449,10 +450,10 @@ def test_ctrl_c_between_an_event_and_taking_note_of_it(missed, tmp_path, monkeyp
 
 def test_one_hiccup_does_not_make_patient_for_ever(tmp_path):
     problem = Scripted.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("late", first=True)}, tmp_path)
+    problem.with_script({(FAR, 0): Fault("late", first=True)}, tmp_path)
     with Run(SCHEDULES["uncoded"], problem) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
         run.iterate(2)
         master = run.cluster._master
 
@@ -472,10 +473,10 @@ def test_one_hiccup_does_not_make_patient_for_ever(tmp_path):
 def test_what_was_delivered_is_not_computed_again(tmp_path):
     # The master may be reading it. Every computation of a first cell leaves a file.
     problem = Scripted.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 0): Fault("late", times=100)}, tmp_path)
+    problem.with_script({(FAR, 0): Fault("late", times=100)}, tmp_path)
     with Run(SCHEDULES["uncoded"], problem) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
         engine = run.cluster._master.engine
         with run.cluster.stream(run.theta()) as stream:
             for worker in range(WORKERS):
@@ -483,15 +484,15 @@ def test_what_was_delivered_is_not_computed_again(tmp_path):
             for _ in stream:
                 pass
         run.iterate(3)
-        assert struck(tmp_path, 100) == WORKERS
+        assert struck(tmp_path, FAR) == WORKERS
 
 
 def test_a_deadline_gives_what_is_there_while_a_worker_hangs(tmp_path):
     problem = Scripted.random(SAMPLES, COORDINATES)
-    problem.with_script({(100, 10): Fault("hang", first=True, times=2)}, tmp_path)
+    problem.with_script({(FAR, 10): Fault("hang", first=True, times=2)}, tmp_path)
     with Run(SCHEDULES["cyclic"], problem) as run:
         run.settle()
-        run.jump(100)
+        run.jump(FAR)
         theta = run.theta()
         partial = run.cluster.gradient(theta, deadline_s=1.0)
         run.check(partial.values, theta, partial.decoded)

@@ -147,8 +147,11 @@ def dotted_modules():
 # In a process of its own: importing these starts what they are about.
 WITH_A_RUNTIME = {
     "cgc_fast.engines.mpi": "mpi4py",
+    "cgc_fast.engines.mpi_feedback": "mpi4py",
+    "cgc_fast.engines.mpi_session": "mpi4py",
     "cgc_fast.engines.mpi_worker": "mpi4py",
     "cgc_fast.engines.ray": "ray",
+    "cgc_fast.engines.ray_feedback": "ray",
     "cgc_fast.engines.ray_worker": "ray",
 }
 

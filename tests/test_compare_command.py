@@ -92,6 +92,17 @@ def test_schemes_without_block_sizes_compete_where_asked():
     plt.close(figure)
 
 
+def test_the_command_shows_them_where_asked():
+    model = ["--workers", 4, "--coordinates", 100, "--cycle-time", LAW, "--draws", 200, "--json"]
+    names = []
+    for options in ([], ["--all-schemes"], ["--all-schemes", "--feedback", "claim", "--latency", 10]):
+        code, out, err = run("compare", *model, *options)
+        assert code == 0, err
+        names.append({entry["name"] for entry in json.loads(out)["entries"]})
+    assert names[1] - names[0] == {"pairs", "walked", "fractional repetition, search"}
+    assert names[2] - names[1] == {"shared samples"}
+
+
 def test_what_a_scheme_refuses_is_said():
     made = compare(1, 50, stats.expon(loc=50, scale=1000), all_schemes=True, draws=100)
     (refused,) = (entry for entry in made.entries if entry.name == "pairs")

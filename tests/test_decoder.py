@@ -198,6 +198,28 @@ def test_a_row_expected_of_two_is_missed_when_both_are_gone():
     assert decoder.short_cells() == [(0, 1), (1, 1)]
 
 
+@pytest.mark.parametrize("workers", [(0, 1), (1, 0)])
+def test_a_sum_is_as_good_as_its_rows(workers):
+    schedule = fractional_repetition_schedule(4, 6, [0, 6, 0, 0])  # two groups: a cell each
+    one_by_one, at_once = Decoder(schedule), Decoder(schedule)
+    offsets = schedule.row_offsets
+    cells = {w: walk.cells.tolist() for w, walk in enumerate(schedule.walks)}
+    first, second = workers[0], workers[1] + 2  # one of each group
+    for decoder in (one_by_one, at_once):
+        decoder.start(3)
+    for worker in (first, second):
+        rows = list(zip(cells[worker], schedule.walks[worker].rows.tolist(), strict=True))
+        said = [i for c, row in rows for i in one_by_one.deliver(3, worker, c, row)]
+        complete = at_once.deliver_sum(worker, [int(offsets[c]) + row for c, row in rows])
+        assert complete == [i for i in said if isinstance(i, BlockComplete)]
+        assert (at_once.open_cells == one_by_one.open_cells).all()
+        for decoder in (one_by_one, at_once):
+            decoder.give_up(worker)
+            decoder.give_up(worker ^ 1)
+        assert at_once.short_cells() == one_by_one.short_cells()
+    assert at_once.done
+
+
 def test_set_aside_and_resumed():
     schedule = cyclic_schedule(4, 9, np.array([2, 3, 1, 3]))
     decoder = Decoder(schedule)

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cgc_fast import master
 from cgc_fast._core import Collector, Signal
 from cgc_fast.arguments import Cost
 from cgc_fast.codes import CyclicCode, RepetitionCode
 from cgc_fast.decoder import DecodeCell, Decoder
 from cgc_fast.engines import Delivered, Lost, Ready
 from cgc_fast.engines.worker_process import payload_offsets
-from cgc_fast.errors import NonFiniteGradient, NumericalError
+from cgc_fast.errors import ArgumentValueError, NonFiniteGradient, NumericalError
 from cgc_fast.master import Master, slot_widths
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes.cyclic import cyclic_schedule
@@ -131,22 +132,44 @@ class Collecting(Plain):
 
     def lay_out_collector(self, cells, blocks):
         offsets = self.offsets[:-1].astype(np.int64)
-        self.collector = Collector(self.signal, list(cells), blocks, offsets, self.memories, *self.thetas)
+        self.collector = Collector(
+            self.signal,
+            list(cells),
+            blocks,
+            offsets,
+            self.memories,
+            *self.thetas,
+            self.wake_fds,
+            self.fds,
+            0.5,
+        )
 
     def running_collector(self):
         return self.collector
 
-    def start_collecting(self, iteration, theta, gradient, with_value, seen_within_s):
+    def start_collecting(self, iteration, theta, gradient, with_value, seen_within_s, until_s):
         if not self.well:
-            return False
-        self.collector.all_well(0, int(1e9 * seen_within_s), 0.5)
+            return None
+        gradient[:] = np.nan  # whoever forgets to fill it is seen
+        within_ns = int(1e9 * seen_within_s)
+        why = self.collector.run(0, within_ns, iteration, theta, gradient, with_value, None)
+        if why is None:
+            return None
+        assert why == "begun"
         self.iteration = iteration
-        self.began_ns = self.collector.begin(iteration, theta, gradient, with_value, self.wake_fds)
         np.testing.assert_array_equal(self.thetas[iteration % 2], theta)
+        return why if until_s is None else self.collect(until_s, False)
+
+    def end_collecting(self, iteration):
+        assert self.collector.iteration == iteration
+        self.collector.end()
         return True
 
+    def take_ended(self):
+        return self.collector.take_ended()
+
     def collect(self, until_s, each_block):
-        while (why := self.collector.collect(self.fds, 0, each_block)) == "late":
+        while (why := self.collector.collect(0, each_block)) == "late":
             if not (self.script and isinstance(self.script[0], Delivered)):
                 return "unusual"
             for _ in range(self.batch):
@@ -167,7 +190,7 @@ class Collecting(Plain):
         return [SignOfLife(self.now_s, 0.0, self.iteration)] * self.schedule.workers
 
     def record(self, *, at_once):
-        return (*self.collector.record(), self.began_ns)
+        return (*self.collector.record(), self.collector.began_ns)
 
 
 class Run:
@@ -415,3 +438,58 @@ def test_the_collector_counts_what_the_decoder_counts():
             assert core.master.report.compiled
             np.testing.assert_array_equal(core.gradient, gradient)
             assert used == {c: tuple(core.engine.collector.contributors(c)) for c in range(3)}
+
+
+def test_books_are_kept_over_more_iterations_than_the_core_keeps():
+    schedule = cyclic_schedule(3, 6, np.array([0, 4, 2]))
+    offsets = schedule.row_offsets
+    script = [("deliver", w, int(offsets[c]) + w) for c in range(2) for w in range(3)]
+    count = master._MOST_SKIPPED + 40
+    with Run(Plain, schedule) as plain, Run(Collecting, schedule) as core:
+        for run in (plain, core):
+            for _ in range(count):
+                run.begin(script)
+                run.end()
+        assert core.master.report.compiled
+        assert core.said() == plain.said()
+        assert [w.delivered + w.abandoned for w in core.master.health().workers] == [2 * count] * 3
+        assert core.master.measured()[0].shape == (count, 3)
+
+
+def test_a_report_is_the_same_whenever_it_was_asked_for():
+    schedule = uncoded_schedule(2, 4)
+    script = [("deliver", 0, 0), ("deliver", 1, 1)]
+    with Run(Collecting, schedule) as core:
+        core.begin(script)
+        under_way = core.master.report
+        assert not under_way.complete
+        assert under_way.deliveries == []
+        core.end()
+        assert core.master.report is under_way
+        assert under_way.complete
+        core.begin(script)
+        core.end()
+        after = core.master.report
+        assert core.master.report is after
+        assert (under_way.iteration, after.iteration) == (1, 2)
+        core.begin([])
+        assert core.master.report.deliveries == []
+        core.master.finish()
+        for report in (under_way, after):
+            assert [(d.worker, d.cell, d.row) for d in report.deliveries] == [(0, 0, 0), (1, 1, 0)]
+            assert set(report.blocks_s) == {0}
+
+
+def test_theta_that_is_not_finite_takes_up_no_iteration():
+    schedule = uncoded_schedule(2, 4)
+    with Run(Collecting, schedule) as core:
+        for _ in range(2):
+            with pytest.raises(
+                ArgumentValueError, match="theta: expected finite values, got nan at coordinate 2"
+            ):
+                core.master.begin(np.array([0.0, 1.0, np.nan, 2.0]), core.gradient, None)
+            assert core.master.report is None
+        core.begin([("deliver", 0, 0), ("deliver", 1, 1)])
+        core.end()
+        assert core.master.report.compiled
+        assert core.master.report.iteration == 1

@@ -15,7 +15,7 @@ import pytest
 
 import cgc_fast as cgc
 import jobs
-from cgc_fast.experiment import comparable
+from cgc_fast.experiment import COMPARED
 from cgc_fast.schemes.single_level import single_level_schedule
 from own_problems import Quadratic
 
@@ -112,8 +112,8 @@ def test_the_command_line(tmp_path):
     assert results["engine"] == "ray"
     assert results["largest_deviation"] < 1e-9
     for runs in results["clocks"].values():
-        assert [run["scheme"] for run in runs] == list(comparable("ray"))
-    assert len(list(Path(tmp_path).rglob("*.jsonl"))) == 2 * len(comparable("ray"))
+        assert [run["scheme"] for run in runs] == list(COMPARED)
+    assert len(list(Path(tmp_path).rglob("*.jsonl"))) == 2 * len(COMPARED)
 
 
 if __name__ == "__main__":

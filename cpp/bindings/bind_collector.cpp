@@ -2,6 +2,7 @@
 #include <pybind11/typing.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -19,7 +20,6 @@ using CellTuple = std::tuple<Index, Index, Index, Index, bool, bool, std::vector
 using RowsTuple = py::typing::Tuple<py::int_, py::ellipsis>;
 using PendingTuple = py::typing::Tuple<py::int_, RowsTuple>;
 using RecordTuple = py::typing::Tuple<Array<Index>, Array<Index>, Array<Index>>;
-using TallyTuple = py::typing::Tuple<Array<Index>, Array<Index>>;
 
 const char* name_of(Collected why) {
     switch (why) {
@@ -39,6 +39,11 @@ const char* name_of(Collected why) {
     throw std::logic_error("unknown Collected");
 }
 
+py::str come_back(Collected why) {
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    return name_of(why);
+}
+
 // The collector and the arrays that it views.
 struct BoundCollector {
     std::vector<py::object> views;
@@ -49,8 +54,13 @@ struct BoundCollector {
 std::unique_ptr<BoundCollector> make_collector(BoundSignal& signal, const std::vector<CellTuple>& cells,
                                                const Array<Index>& blocks, const Array<Index>& byte_offsets,
                                                const py::typing::List<Array<double>>& payloads,
-                                               Array<double> even_theta, Array<double> odd_theta) {
+                                               Array<double> even_theta, Array<double> odd_theta,
+                                               const Array<int>& wake_fds, const Array<int>& fds,
+                                               double forget) {
     CollectorLayout layout;
+    layout.forget = forget;
+    layout.wake_fds = vector(wake_fds, "wake_fds");
+    layout.fds = vector(fds, "fds");
     layout.workers = static_cast<Index>(payloads.size());
     const auto coordinates = static_cast<Index>(even_theta.size());
     layout.coordinates = coordinates;
@@ -71,7 +81,7 @@ std::unique_ptr<BoundCollector> make_collector(BoundSignal& signal, const std::v
     }
     const auto offsets = vector(byte_offsets, "byte_offsets");
     require_length(static_cast<Index>(offsets.size()), static_cast<Index>(widths.size()), "byte_offsets");
-    std::vector<py::object> views{even_theta, odd_theta};
+    std::vector<py::object> views{even_theta, odd_theta, wake_fds, fds};
     for (const py::handle item : payloads) {
         const Array<double> payload = in_place(item, "payloads");
         for (std::size_t slot = 0; slot < widths.size(); ++slot)
@@ -112,18 +122,45 @@ void bind_collector(py::module_& module) {
         "Receives and decodes an ordinary iteration on the master's side, without Python.")
         .def(py::init(&make_collector), py::arg("signal"), py::arg("cells"), py::arg("blocks").noconvert(),
              py::arg("byte_offsets").noconvert(), py::arg("payloads"), py::arg("even_theta").noconvert(),
-             py::arg("odd_theta").noconvert(), py::keep_alive<1, 2>(),
+             py::arg("odd_theta").noconvert(), py::arg("wake_fds").noconvert(), py::arg("fds").noconvert(),
+             py::arg("forget"), py::keep_alive<1, 2>(),
              "cells: (start, stop, rows, rows required, plain, empty, blocks that it lies over) each; plain: "
              "any one row\ndecodes with coefficient 1. blocks (B, 2); byte_offsets of the payload of each "
-             "row (S,); payloads of each\nworker; where to put theta (L,) of even and of odd iterations.")
+             "row (S,); payloads of each\nworker; where to put theta (L,) of even and of odd iterations. "
+             "wake_fds, fds: as "
+             "`Signal.publish`\nand `Signal.wait` take them, read anew at every call. forget: the factor by "
+             "which an earlier silence counts less.")
         .def(
-            "all_well",
-            [](BoundCollector& self, std::uint64_t last, std::int64_t within_ns, double forget) {
-                return self.collector.all_well(last, within_ns, forget);
+            "run",
+            [](BoundCollector& self, std::uint64_t last, std::int64_t within_ns, std::uint64_t iteration,
+               const Array<double>& theta, Array<double> gradient, bool with_value,
+               std::optional<std::int64_t> until_ns) -> std::optional<py::str> {
+                Collector& collector = self.collector;
+                if (!collector.all_well(last, within_ns)) return std::nullopt;
+                const auto out = writable_vector(gradient, "gradient");
+                const auto at = vector(theta, "theta");
+                py::object before = std::exchange(self.gradient, std::move(gradient));
+                bool begun = false;
+                Collected why = Collected::interrupted;
+                {
+                    const py::gil_scoped_release release;  // everything that it views is kept alive here
+                    begun = collector.begin(iteration, at, out, with_value);
+                    if (begun && until_ns) why = collector.collect(*until_ns, false);
+                }
+                if (!begun) {
+                    self.gradient = std::move(before);
+                    return std::nullopt;
+                }
+                if (!until_ns) return py::str("begun");
+                return come_back(why);
             },
-            py::arg("last"), py::arg("within_ns"), py::arg("forget"),
-            "Whether all workers took up iteration `last`, or were seen a moment ago; takes down their signs "
-            "of life\nand begins new longest times.")
+            py::arg("last"), py::arg("within_ns"), py::arg("iteration"), py::arg("theta").noconvert(),
+            py::arg("gradient").noconvert(), py::arg("with_value"), py::arg("until_ns"),
+            "Open all cells, publish the iteration at theta (L,), and fill the gradient (L,). None, and "
+            "nothing has "
+            "happened,\nunless all workers took up iteration `last`, or were seen so recently, and theta is "
+            "finite. "
+            "Without a moment, \"begun\"\nat once, else as `collect`.")
         .def(
             "signs",
             [](const BoundCollector& self) {
@@ -136,37 +173,37 @@ void bind_collector(py::module_& module) {
             "drop_signs", [](BoundCollector& self) { self.collector.drop_signs(); },
             "Forget the longest times so far.")
         .def(
-            "begin",
-            [](BoundCollector& self, std::uint64_t iteration, const Array<double>& theta,
-               Array<double> gradient, bool with_value, const Array<int>& wake_fds) {
-                const auto fds = vector(wake_fds, "wake_fds");
-                require_length(static_cast<Index>(fds.size()),
-                               static_cast<Index>(self.collector.signs().size()), "wake_fds");
-                const auto out = writable_vector(gradient, "gradient");
-                self.gradient = std::move(gradient);
-                return self.collector.begin(iteration, vector(theta, "theta"), out, with_value, fds);
-            },
-            py::arg("iteration"), py::arg("theta").noconvert(), py::arg("gradient").noconvert(),
-            py::arg("with_value"), py::arg("wake_fds").noconvert(),
-            "Open all cells and publish the iteration at theta (L,); the gradient (L,) is zeroed, and then "
-            "filled. Returns\nwhen that was, in nanoseconds.")
-        .def(
             "collect",
-            [](BoundCollector& self, const Array<int>& fds, std::int64_t until_ns, bool each_block) {
-                const auto view = vector(fds, "fds");
-                if (view.empty()) throw std::invalid_argument("fds: expected the master's descriptor first");
+            [](BoundCollector& self, std::int64_t until_ns, bool each_block) {
                 Collected why;
                 {
                     const py::gil_scoped_release release;  // everything that it views is kept alive here
-                    why = self.collector.collect(view, until_ns, each_block);
+                    why = self.collector.collect(until_ns, each_block);
                 }
-                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-                return name_of(why);
+                return come_back(why);
             },
-            py::arg("fds").noconvert(), py::arg("until_ns"), py::arg("each_block"),
+            py::arg("until_ns"), py::arg("each_block"),
             "Receive, decode and sleep until there is a reason to come back: \"done\", \"blocks\" (new ones "
-            "are complete),\n\"vector\" (a cell is pending), \"late\" (the moment has come), "
-            "\"interrupted\" or \"unusual\". A signal handler of\nPython runs before the return.")
+            "are complete),\n\"vector\" (a cell is pending), \"late\" (so much time has passed since the "
+            "iteration began), "
+            "\"interrupted\" or\n\"unusual\". A signal handler of Python runs before the return.")
+        .def(
+            "leave", [](BoundCollector& self) { self.collector.leave(); },
+            "Zero what nothing was added to yet, for whoever goes on without the collector.")
+        .def(
+            "end", [](BoundCollector& self) { self.collector.end(); },
+            "End the iteration, complete or not: the workers abandon it, and it is counted.")
+        .def(
+            "take_ended",
+            [](BoundCollector& self) {
+                const std::vector<std::int64_t> ended = self.collector.take_ended();
+                const auto columns = 2 + 2 * static_cast<py::ssize_t>(self.collector.signs().size());
+                const auto rows = static_cast<py::ssize_t>(ended.size()) / columns;
+                return Array<Index>(std::vector<py::ssize_t>{rows, columns}, ended.data());
+            },
+            "A row for each iteration ended since the last call (E, 2 + 2 N): when it began, how long it "
+            "took, "
+            "how many\npayloads each worker delivered, and when it completed the last.")
         .def(
             "interrupt", [](BoundCollector& self) { self.collector.interrupt(); },
             "Make `collect` in another thread return.")
@@ -196,14 +233,6 @@ void bind_collector(py::module_& module) {
             "finite, began_ns,\nended_ns); when each cell (C,) was decoded and each block (B,) complete, 0: "
             "not yet.")
         .def(
-            "tally",
-            [](const BoundCollector& self) {
-                return TallyTuple(py::make_tuple(as_array(self.collector.delivered()),
-                                                 as_array(self.collector.last_ended_ns())));
-            },
-            "Of each worker (N,), of this iteration: how many payloads it delivered, when it completed the "
-            "last.")
-        .def(
             "completed", [](const BoundCollector& self) { return self.collector.completed(); },
             "Complete blocks, in their order.")
         .def(
@@ -212,6 +241,10 @@ void bind_collector(py::module_& module) {
             py::arg("cell"), "Workers whose payloads a decoded cell was made of.")
         .def_property_readonly("iteration",
                                [](const BoundCollector& self) { return self.collector.iteration(); })
+        .def_property_readonly("began_ns",
+                               [](const BoundCollector& self) { return self.collector.began_ns(); })
+        .def_property_readonly("elapsed_ns",
+                               [](const BoundCollector& self) { return self.collector.elapsed_ns(); })
         .def_property_readonly("loss", [](const BoundCollector& self) { return self.collector.loss(); });
 }
 

@@ -4,8 +4,10 @@
 #include <vector>
 
 #include "array.hpp"
+#include "bound_board.hpp"
 #include "bound_signal.hpp"
 #include "cgc/signal.hpp"
+#include "cgc/watched_sleep.hpp"
 
 namespace cgc::bindings {
 
@@ -197,6 +199,25 @@ void bind_signal(py::module_& module) {
             py::arg("worker"), py::arg("iteration"), py::arg("until_ns"), py::arg("wake_fd"),
             py::arg("orders_fd"), "Sleep until a moment, or until the iteration is over: why it ended.")
         .def(
+            "sleep_while_wanted",
+            [](BoundSignal& self, const BoundBoard& board, Index worker, std::uint32_t iteration,
+               std::uint32_t generation, Index cell, std::int64_t until_ns, int wake_fd, int orders_fd) {
+                check_worker(self.signal, worker);
+                const WatchedVisit visit{board.worker(worker), iteration, generation, board.cell(cell)};
+                Wake wake;
+                {
+                    py::gil_scoped_release release;
+                    wake = sleep_while_wanted(self.signal, board.board, visit, until_ns, wake_fd, orders_fd);
+                }
+                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+                return name_of(wake);
+            },
+            py::arg("board"), py::arg("worker"), py::arg("iteration"), py::arg("generation"), py::arg("cell"),
+            py::arg("until_ns"), py::arg("wake_fd"), py::arg("orders_fd"),
+            "The same, also until the cell of the visit under way is taken, or the generation that it was "
+            "begun "
+            "in has passed.")
+        .def(
             "is_over",
             [](BoundSignal& self, std::uint64_t iteration) { return self.signal.is_over(iteration); },
             py::arg("iteration"))
@@ -244,6 +265,8 @@ void bind_signal(py::module_& module) {
             "Say that a payload is complete, and wake the master if it sleeps and `wake`. False: the ring is "
             "full.");
 
+    module.def("sleep_precisely", &sleep_precisely,
+               "Sleeps of this thread end as soon after their moment as the system can.");
     module.def("leave_with", &leave_with, py::arg("socket_fd"),
                "End this process as soon as the other end of the socket is closed.");
 }

@@ -43,8 +43,8 @@ PYBIND11_MODULE(_core, module) {
     bind_linear_model(module);       // coded partial derivatives of generalised linear models
     bind_schedule(module);           // costs of visits, simulation
     bind_circular_walks(module);     // blocks walked around from several starts
+    bind_board(module);              // what workers learn of each other: announced, claimed, committed cells
     bind_signal(module);             // the shared-memory signal between master and workers
     bind_collector(module);          // the master's side of an ordinary iteration
     bind_walker(module);             // a worker's side of it
-    bind_board(module);              // what workers learn of each other: announced, claimed, committed cells
 }

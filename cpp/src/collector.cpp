@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -14,6 +13,7 @@ namespace cgc {
 namespace {
 
 constexpr double one[1] = {1.0};
+constexpr std::size_t chunk = 2048;  // 16 KB
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -35,18 +35,25 @@ Collector::Collector(Signal& signal, CollectorLayout layout) : signal_(signal), 
         throw std::invalid_argument("Collector: expected one offset for each of " +
                                     std::to_string(cell_of_slot_.size()) + " rows, got " +
                                     std::to_string(layout_.offsets.size()));
+    if (layout_.wake_fds.size() != at(layout_.workers) || layout_.fds.empty())
+        throw std::invalid_argument("Collector: expected a wake-up descriptor for each of " +
+                                    std::to_string(layout_.workers) + " workers, got " +
+                                    std::to_string(layout_.wake_fds.size()) +
+                                    ", and the master's own before those to be looked at");
+    ready_ = std::make_unique<bool[]>(layout_.fds.size());
     signs_.resize(at(layout_.workers));
     not_emulated_.assign(at(layout_.workers), std::numeric_limits<double>::quiet_NaN());
     contributors_.resize(layout_.cells.size());
     arrivals_.reserve(2 * cell_of_slot_.size());
 }
 
-bool Collector::all_well(std::uint64_t last, std::int64_t within_ns, double forget) {
+bool Collector::all_well(std::uint64_t last, std::int64_t within_ns) {
     const std::int64_t now_ns = monotonic_ns();
     bool well = true;
     for (Index w = 0; w < layout_.workers; ++w) {
         Progress& sign = signs_[at(w)];
-        const auto before_ns = static_cast<std::int64_t>(forget * static_cast<double>(sign.longest_ns));
+        const auto before_ns =
+            static_cast<std::int64_t>(layout_.forget * static_cast<double>(sign.longest_ns));
         sign = signal_.progress(w, true);
         sign.longest_ns = std::max(sign.longest_ns, before_ns);
         const bool recent = sign.seen_ns <= now_ns && now_ns - sign.seen_ns < within_ns;
@@ -57,18 +64,25 @@ bool Collector::all_well(std::uint64_t last, std::int64_t within_ns, double forg
 
 void Collector::drop_signs() { signs_.assign(signs_.size(), {}); }
 
-std::int64_t Collector::begin(std::uint64_t iteration, View<const double> theta, View<double> gradient,
-                              bool with_value, View<const int> wake_fds) {
+bool Collector::begin(std::uint64_t iteration, View<const double> theta, View<double> gradient,
+                      bool with_value) {
     for (const std::size_t size : {theta.size(), gradient.size()})
         if (static_cast<Index>(size) != layout_.coordinates)
             throw std::invalid_argument("theta, gradient: expected length " +
                                         std::to_string(layout_.coordinates) + ", got " +
                                         std::to_string(size));
     const std::int64_t began_ns = monotonic_ns();
-    std::copy(theta.begin(), theta.end(), layout_.thetas[iteration % 2]);
-    signal_.publish(iteration, not_emulated_, with_value, wake_fds);
+    double* const published = layout_.thetas[iteration % 2];
+    for (std::size_t from = 0; from < theta.size(); from += chunk) {  // looked at and copied while in cache
+        const View<const double> piece = theta.subspan(from, std::min(chunk, theta.size() - from));
+        if (!all_finite<double>(piece)) return false;
+        std::copy(piece.begin(), piece.end(), published + from);
+    }
+    signal_.publish(iteration, not_emulated_, with_value, layout_.wake_fds);
     // The workers are at it while the accounts are opened.
     iteration_ = iteration;
+    began_ns_ = began_ns;
+    elapsed_ns_ = 0;
     gradient_ = gradient;
     with_value_ = with_value;
     unusual_ = false;
@@ -89,12 +103,17 @@ std::int64_t Collector::begin(std::uint64_t iteration, View<const double> theta,
     delivered_.assign(at(layout_.workers), 0);
     last_ended_ns_.assign(at(layout_.workers), 0);
     completed_.clear();
-    std::fill(gradient.begin(), gradient.end(), 0.0);
-    return began_ns;
+    filled_.assign(blocks, 0);
+    return true;
 }
 
-Collected Collector::collect(View<const int> fds, std::int64_t until_ns, bool each_block) {
-    const auto ready = std::make_unique<bool[]>(fds.size());
+Collected Collector::collect(std::int64_t until_ns, bool each_block) {
+    constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
+    const View<const int> fds = layout_.fds;
+    if (until_ns < never - began_ns_)
+        until_ns += began_ns_;
+    else
+        until_ns = never;
     bool fired = false, late = false;
     for (;;) {
         // Arrivals first: what a worker delivered before it was gone counts.
@@ -111,13 +130,32 @@ Collected Collector::collect(View<const int> fds, std::int64_t until_ns, bool ea
         if (interrupted_.exchange(false)) return Collected::interrupted;
         if (late) return Collected::late;
         double timeout_s = -1.0;
-        if (until_ns != std::numeric_limits<std::int64_t>::max())
+        if (until_ns != never)
             timeout_s = 1e-9 * static_cast<double>(std::max<std::int64_t>(0, until_ns - monotonic_ns()));
-        if (!signal_.wait(fds, {ready.get(), fds.size()}, timeout_s)) return Collected::interrupted;
-        fired = std::any_of(ready.get() + 1, ready.get() + fds.size(), [](bool is) { return is; });
-        late = monotonic_ns() >= until_ns;
+        if (!signal_.wait(fds, {ready_.get(), fds.size()}, timeout_s)) return Collected::interrupted;
+        fired = std::any_of(ready_.get() + 1, ready_.get() + fds.size(), [](bool is) { return is; });
+        late = until_ns != never && monotonic_ns() >= until_ns;
     }
 }
+
+void Collector::leave() {
+    for (std::size_t b = 0; b < filled_.size(); ++b)
+        if (filled_[b] == 0) {
+            const View<double> values = block(static_cast<Index>(b));
+            std::fill(values.begin(), values.end(), 0.0);
+            filled_[b] = 1;
+        }
+}
+
+void Collector::end() {
+    signal_.finish(iteration_);
+    elapsed_ns_ = monotonic_ns() - began_ns_;
+    ended_.insert(ended_.end(), {began_ns_, elapsed_ns_});
+    ended_.insert(ended_.end(), delivered_.begin(), delivered_.end());
+    ended_.insert(ended_.end(), last_ended_ns_.begin(), last_ended_ns_.end());
+}
+
+std::vector<std::int64_t> Collector::take_ended() { return std::exchange(ended_, {}); }
 
 void Collector::take(Index worker, const Arrival& arrival) {
     arrivals_.push_back({static_cast<std::int64_t>(arrival.iteration), worker,
@@ -178,7 +216,8 @@ void Collector::decode(View<const double> vector) {
 void Collector::add(Index c, View<const double* const> rows, View<const double> coefficients) {
     const CollectorCell& cell = layout_.cells[at(c)];
     const auto width = at(cell.stop - cell.start);
-    weighted_sum<double, double>(rows, coefficients, gradient_.subspan(at(cell.start), width), true);
+    weighted_sum<double, double>(rows, coefficients, gradient_.subspan(at(cell.start), width),
+                                 !is_first(cell));
     if (with_value_ && cell.stop == layout_.coordinates) {
         double loss = 0.0;
         for (std::size_t i = 0; i < rows.size(); ++i) loss += coefficients[i] * rows[i][width];
@@ -187,17 +226,35 @@ void Collector::add(Index c, View<const double* const> rows, View<const double> 
     const std::int64_t now_ns = monotonic_ns();
     decoded_ns_[at(c)] = now_ns;
     --open_count_;
-    for (Index block : cell.blocks) {
-        if (--open_in_block_[at(block)] > 0) continue;
-        const Index start = layout_.block_bounds[at(2 * block)],
-                    stop = layout_.block_bounds[at(2 * block + 1)];
-        if (!all_finite<double>(gradient_.subspan(at(start), at(stop - start)))) {
+    for (Index b : cell.blocks) {
+        if (--open_in_block_[at(b)] > 0) continue;
+        if (!all_finite<double>(block(b))) {
             unusual_ = true;
             continue;
         }
-        blocks_ns_[at(block)] = monotonic_ns();
-        completed_.push_back(block);
+        blocks_ns_[at(b)] = monotonic_ns();
+        completed_.push_back(b);
     }
+}
+
+// Whether nothing was added to any coordinate of the cell; where that holds for some of them, these are
+// zeroed.
+bool Collector::is_first(const CollectorCell& cell) {
+    bool first = true;
+    for (Index b : cell.blocks) first = first && filled_[at(b)] == 0;
+    for (Index b : cell.blocks) {
+        if (!first && filled_[at(b)] == 0) {
+            const View<double> values = block(b);
+            std::fill(values.begin(), values.end(), 0.0);
+        }
+        filled_[at(b)] = 1;
+    }
+    return first;
+}
+
+View<double> Collector::block(Index index) const {
+    const Index start = layout_.block_bounds[at(2 * index)], stop = layout_.block_bounds[at(2 * index + 1)];
+    return gradient_.subspan(at(start), at(stop - start));
 }
 
 const double* Collector::payload(Index worker, Index slot) const {

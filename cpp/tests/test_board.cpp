@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <limits>
 #include <mutex>
 #include <numeric>
 #include <random>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "cgc/board.hpp"
+#include "cgc/watched_sleep.hpp"
 #include "check.hpp"
 
 namespace {
@@ -19,8 +21,9 @@ using cgc::Index;
 
 struct Memory {
     void* data;
-    Memory(Index workers, Index cells) {
-        const std::size_t size = (Board::bytes(workers, cells) + 63) / 64 * 64;
+    Memory(Index workers, Index cells) : Memory(Board::bytes(workers, cells)) {}
+    explicit Memory(std::size_t needed) {
+        const std::size_t size = (needed + 63) / 64 * 64;
         data = std::aligned_alloc(64, size);
         for (std::size_t i = 0; i < size; ++i) static_cast<unsigned char*>(data)[i] = 0;
     }
@@ -162,11 +165,57 @@ void every_cell_enters_one_sum() {
     for (auto& thread : threads) thread.join();
 }
 
+// A sleep without end does end when somebody else is first, when what was committed is withdrawn, and when
+// the iteration is over.
+void a_sleep_ends_when_its_visit_is_not_wanted() {
+    using cgc::Wake;
+    constexpr std::int64_t forever = std::numeric_limits<std::int64_t>::max();
+    Memory memory(2, 3), lanes(cgc::Signal::bytes(2, 4));
+    cgc::Signal signal(lanes.data, 2, 4);
+    const double times[2] = {1.0, 1.0};
+    const int no_fds[2] = {-1, -1};
+    signal.publish(1, times, false, no_fds);
+    Board board(memory.data, 2, 3);
+    const Index cells[] = {0};
+    CHECK(board.claim_free(1, cells, 0) == 0);
+
+    std::atomic<int> ended = 0;
+    const std::uint32_t generation = board.generation(1);
+    std::thread sleeper([&, generation] {
+        cgc::Signal own(lanes.data, 2, 4);
+        Board seen(memory.data, 2, 3);
+        const auto sleep = [&](Index cell, std::uint32_t begun_in, std::int64_t until_ns) {
+            const Wake why = cgc::sleep_while_wanted(own, seen, {1, 1, begun_in, cell}, until_ns, -1, -1);
+            ++ended;
+            return why;
+        };
+        CHECK(sleep(1, generation, cgc::monotonic_ns() + 3'000'000) == Wake::timeout);
+        CHECK(!seen.is_taken(1, 1));
+        CHECK(sleep(0, generation, forever) == Wake::timeout);
+        CHECK(seen.is_taken(1, 0));
+        CHECK(sleep(1, generation, forever) == Wake::timeout);
+        CHECK(seen.generation(1) == 1);
+        CHECK(sleep(2, generation + 1, forever) == Wake::finished);
+    });
+    const auto wait_for = [&](int count) {
+        while (ended < count) std::this_thread::yield();
+    };
+    wait_for(1);
+    CHECK(board.claim_again(1, cells) == 0);  // contested from here on
+    CHECK(board.commit(1, 0, board.generation(0), 0));
+    wait_for(2);
+    board.withdraw(1);
+    wait_for(3);
+    signal.finish(1);
+    sleeper.join();
+}
+
 }  // namespace
 
 int main() {
     claims_go_round();
     commitments_hold_until_they_are_withdrawn();
     every_cell_enters_one_sum();
+    a_sleep_ends_when_its_visit_is_not_wanted();
     return failures;
 }

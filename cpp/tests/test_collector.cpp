@@ -65,8 +65,11 @@ struct Bench {
     Bench& operator=(const Bench&) = delete;
     ~Bench() { std::free(memory); }
 
-    cgc::CollectorLayout layout() {
+    cgc::CollectorLayout layout(cgc::View<const int> fds) {
         cgc::CollectorLayout found;
+        found.wake_fds = wake_fds;
+        found.fds = fds;
+        found.forget = 0.5;
         found.workers = workers;
         found.coordinates = features;
         for (Index b = 0; b < blocks; ++b) {
@@ -121,27 +124,38 @@ void many_iterations() {
     std::vector<std::thread> threads;
     for (Index w = 0; w < workers; ++w) threads.emplace_back([&bench, w] { bench.work(w); });
     cgc::Signal signal(bench.memory, workers, Bench::capacity);
-    cgc::Collector collector(signal, bench.layout());
     const int fds[1] = {bench.master->read};
+    cgc::Collector collector(signal, bench.layout(fds));
     std::vector<double> theta(features);
     for (std::uint64_t i = 1; i <= 1000; ++i) {
         for (std::size_t k = 0; k < theta.size(); ++k) theta[k] = static_cast<double>((i + k) % 5);
-        CHECK(collector.all_well(i - 1, 60'000'000'000, 0.5));
-        collector.begin(i, theta, bench.gradient, false, bench.wake_fds);
+        CHECK(collector.all_well(i - 1, 60'000'000'000));
+        CHECK(collector.begin(i, theta, bench.gradient, false));
         const bool each_block = i % 2 == 0;
         std::size_t told = 0;
         for (;;) {
-            const cgc::Collected why = collector.collect(fds, for_ever, each_block);
+            const cgc::Collected why = collector.collect(for_ever, each_block);
             if (why == cgc::Collected::done) break;
             CHECK(each_block && why == cgc::Collected::blocks);
             CHECK(collector.completed().size() > told);
             told = collector.completed().size();
         }
-        signal.finish(i);
+        collector.end();
         CHECK(collector.arrivals().size() == static_cast<std::size_t>(blocks * workers));
         for (Index l = 0; l < features; l += 13)
             CHECK(bench.gradient[static_cast<std::size_t>(l)] == bench.expected(theta.data(), l));
     }
+    const std::vector<std::int64_t> ended = collector.take_ended();
+    CHECK(ended.size() == 1000 * (2 + 2 * workers));
+    for (std::size_t i = 0; i < ended.size(); i += 2 + 2 * workers) {
+        CHECK(ended[i + 1] > 0);
+        for (std::size_t w = 0; w < workers; ++w) {
+            CHECK(ended[i + 2 + w] == blocks);
+            CHECK(ended[i + 2 + workers + w] > ended[i]);
+            CHECK(ended[i + 2 + workers + w] <= ended[i] + ended[i + 1]);
+        }
+    }
+    CHECK(collector.take_ended().empty());
     signal.stop(bench.wake_fds);
     for (auto& thread : threads) thread.join();
     for (Index w = 0; w < workers; ++w) CHECK(signal.walks(w) == 1000);
@@ -152,40 +166,59 @@ void comes_back() {
     Bench bench;
     Pipe sentinel;
     cgc::Signal signal(bench.memory, workers, Bench::capacity);
-    cgc::Collector collector(signal, bench.layout());
     const int fds[2] = {bench.master->read, sentinel.read};
-    const std::vector<double> theta(features, 1.0);
+    CHECK_THROWS(cgc::Collector(signal, bench.layout({})), std::invalid_argument);
+    cgc::Collector collector(signal, bench.layout(fds));
+    std::vector<double> theta(features, 1.0);
     // Nobody has been seen.
-    CHECK(!collector.all_well(1, 1'000'000'000, 0.5));
-    collector.begin(1, theta, bench.gradient, false, bench.wake_fds);
-    CHECK(collector.collect(fds, 0, true) == cgc::Collected::late);
+    CHECK(!collector.all_well(1, 1'000'000'000));
+    theta.back() = std::numeric_limits<double>::infinity();
+    CHECK(!collector.begin(1, theta, bench.gradient, false));
+    CHECK(signal.published() == 0);
+    CHECK(collector.iteration() == 0);
+    theta.back() = 1.0;
+    CHECK(collector.begin(1, theta, bench.gradient, false));
+    CHECK(collector.collect(0, true) == cgc::Collected::late);
     std::thread other([&] {
         collector.interrupt();
         CHECK(::write(bench.master->write, "!", 1) == 1);
     });
-    CHECK(collector.collect(fds, for_ever, true) == cgc::Collected::interrupted);
+    CHECK(collector.collect(for_ever, true) == cgc::Collected::interrupted);
     other.join();
     // A stale arrival changes nothing, one twice only once.
     const cgc::Arrival stale{7, 0, 1, 0, 0}, first{1, 0, 1, 0, 5};
     for (const cgc::Arrival& arrival : {stale, first, first}) CHECK(signal.push(0, arrival, false, -1));
-    CHECK(collector.collect(fds, 0, true) == cgc::Collected::late);
+    CHECK(collector.collect(0, true) == cgc::Collected::late);
     CHECK(collector.arrivals().size() == 3);
-    CHECK(collector.delivered()[0] == 2);
     CHECK(collector.decoded_ns()[0] > 0);
     CHECK(collector.contributors(0) == std::vector<Index>{0});
     // What is behind a payload that is not finite is left to others.
     CHECK(signal.push(1, {1, 1, 0, 0, 0}, false, -1));
     CHECK(signal.push(1, {1, 4, 1, 0, 0}, false, -1));
-    CHECK(collector.collect(fds, 0, true) == cgc::Collected::unusual);
+    CHECK(collector.collect(0, true) == cgc::Collected::unusual);
     CHECK(collector.arrivals().size() == 4);
     cgc::Arrival left;
     CHECK(signal.pop(1, left));
     CHECK(left.slot == 4);
+    // Whoever goes on finds zeros where nothing was added: everywhere but in block 0, which waits for two
+    // more.
+    bench.payloads[0].assign(bench.payloads[0].size(), 3.0);
+    bench.gradient.assign(features, 5.0);
+    CHECK(collector.begin(2, theta, bench.gradient, false));
+    CHECK(signal.push(0, {2, 0, 1, 0, 5}, false, -1));
+    CHECK(collector.collect(0, true) == cgc::Collected::late);
+    collector.leave();
+    for (Index l = 0; l < features; ++l)
+        CHECK(bench.gradient[static_cast<std::size_t>(l)] == (l < width ? 3.0 : 0.0));
+    collector.end();
+    const std::vector<std::int64_t> ended = collector.take_ended();
+    CHECK(ended.size() == 2 + 2 * workers);
+    CHECK(ended[2] == 1 && ended[3] == 0 && ended[2 + workers] == 5);
     // The next iteration begins anew; a sentinel fires.
-    collector.begin(2, theta, bench.gradient, false, bench.wake_fds);
+    CHECK(collector.begin(3, theta, bench.gradient, false));
     CHECK(collector.arrivals().empty());
     CHECK(::write(sentinel.write, "!", 1) == 1);
-    CHECK(collector.collect(fds, for_ever, true) == cgc::Collected::unusual);
+    CHECK(collector.collect(for_ever, true) == cgc::Collected::unusual);
     CHECK_THROWS(collector.decode({}), std::logic_error);
 }
 

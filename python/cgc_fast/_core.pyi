@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'weighted_sum']
+__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'sleep_precisely', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -119,6 +119,51 @@ class CoverTimes:
         """
         Runtime (S,) of times (S, N) when workers set out after `begin` (K, N) cycles and go around in `around` (K, N) more; sums over the draws of its derivatives by these two (K, N), without rows unless `slopes`.
         """
+class Board:
+    """
+    What workers learn of each other during an iteration, laid over shared memory: which cells are announced, claimed, committed.
+    """
+    @staticmethod
+    def bytes(workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def announce(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Say that a cell is decoded.
+        """
+    def claim_again(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64]) -> int:
+        """
+        Claim the cell with the fewest claimants among those not taken: its index, or -1.
+        """
+    def claim_free(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64], begin: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Claim the first of cells[begin:] that nobody has claimed: its index, or len(cells).
+        """
+    def claimants(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        How many have claimed a cell.
+        """
+    def commit(self, iteration: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether the cell may enter the worker's sum of this generation.
+        """
+    def committed_by(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Whose commitment of a cell holds: a worker, or -1.
+        """
+    def generation(self, worker: typing.SupportsInt | typing.SupportsIndex) -> int:
+        ...
+    def is_announced(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        ...
+    def is_taken(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether a cell is announced, or committed and it holds.
+        """
+    def withdraw(self, worker: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        End the worker's generation: what it committed does not hold any longer.
+        """
 class Signal:
     """
     The signal between one master and its workers, laid over shared memory.
@@ -176,6 +221,10 @@ class Signal:
         """
         Sleep until a moment, or until the iteration is over: why it ended.
         """
+    def sleep_while_wanted(self, board: Board, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex, until_ns: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex) -> str:
+        """
+        The same, also until the cell of the visit under way is taken, or the generation that it was begun in has passed.
+        """
     def stop(self, wake_fds: numpy.typing.NDArray[numpy.int32]) -> None:
         """
         Tell the workers to leave.
@@ -200,27 +249,18 @@ class Collector:
     """
     Receives and decodes an ordinary iteration on the master's side, without Python.
     """
-    def __init__(self, signal: Signal, cells: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool, bool, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], blocks: numpy.typing.NDArray[numpy.int64], byte_offsets: numpy.typing.NDArray[numpy.int64], payloads: list[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]], even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64]) -> None:
+    def __init__(self, signal: Signal, cells: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool, bool, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], blocks: numpy.typing.NDArray[numpy.int64], byte_offsets: numpy.typing.NDArray[numpy.int64], payloads: list[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]], even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64], wake_fds: numpy.typing.NDArray[numpy.int32], fds: numpy.typing.NDArray[numpy.int32], forget: typing.SupportsFloat | typing.SupportsIndex) -> None:
         """
         cells: (start, stop, rows, rows required, plain, empty, blocks that it lies over) each; plain: any one row
         decodes with coefficient 1. blocks (B, 2); byte_offsets of the payload of each row (S,); payloads of each
-        worker; where to put theta (L,) of even and of odd iterations.
+        worker; where to put theta (L,) of even and of odd iterations. wake_fds, fds: as `Signal.publish`
+        and `Signal.wait` take them, read anew at every call. forget: the factor by which an earlier silence counts less.
         """
-    def all_well(self, last: typing.SupportsInt | typing.SupportsIndex, within_ns: typing.SupportsInt | typing.SupportsIndex, forget: typing.SupportsFloat | typing.SupportsIndex) -> bool:
-        """
-        Whether all workers took up iteration `last`, or were seen a moment ago; takes down their signs of life
-        and begins new longest times.
-        """
-    def begin(self, iteration: typing.SupportsInt | typing.SupportsIndex, theta: numpy.typing.NDArray[numpy.float64], gradient: numpy.typing.NDArray[numpy.float64], with_value: bool, wake_fds: numpy.typing.NDArray[numpy.int32]) -> int:
-        """
-        Open all cells and publish the iteration at theta (L,); the gradient (L,) is zeroed, and then filled. Returns
-        when that was, in nanoseconds.
-        """
-    def collect(self, fds: numpy.typing.NDArray[numpy.int32], until_ns: typing.SupportsInt | typing.SupportsIndex, each_block: bool) -> str:
+    def collect(self, until_ns: typing.SupportsInt | typing.SupportsIndex, each_block: bool) -> str:
         """
         Receive, decode and sleep until there is a reason to come back: "done", "blocks" (new ones are complete),
-        "vector" (a cell is pending), "late" (the moment has come), "interrupted" or "unusual". A signal handler of
-        Python runs before the return.
+        "vector" (a cell is pending), "late" (so much time has passed since the iteration began), "interrupted" or
+        "unusual". A signal handler of Python runs before the return.
         """
     def completed(self) -> list[int]:
         """
@@ -238,9 +278,17 @@ class Collector:
         """
         Forget the longest times so far.
         """
+    def end(self) -> None:
+        """
+        End the iteration, complete or not: the workers abandon it, and it is counted.
+        """
     def interrupt(self) -> None:
         """
         Make `collect` in another thread return.
+        """
+    def leave(self) -> None:
+        """
+        Zero what nothing was added to yet, for whoever goes on without the collector.
         """
     def pending(self) -> tuple[int, tuple[int, ...]]:
         """
@@ -251,14 +299,27 @@ class Collector:
         Copies of what happened so far: arrivals (A, 6) in their order (iteration, worker, slot, finite, began_ns,
         ended_ns); when each cell (C,) was decoded and each block (B,) complete, 0: not yet.
         """
+    def run(self, last: typing.SupportsInt | typing.SupportsIndex, within_ns: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, theta: numpy.typing.NDArray[numpy.float64], gradient: numpy.typing.NDArray[numpy.float64], with_value: bool, until_ns: typing.SupportsInt | typing.SupportsIndex | None) -> str | None:
+        """
+        Open all cells, publish the iteration at theta (L,), and fill the gradient (L,). None, and nothing has happened,
+        unless all workers took up iteration `last`, or were seen so recently, and theta is finite. Without a moment, "begun"
+        at once, else as `collect`.
+        """
     def signs(self) -> list[tuple[int, int, int]]:
         """
         Signs of life as `all_well` found them, as `Signal.progress` gives them.
         """
-    def tally(self) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]:
+    def take_ended(self) -> numpy.typing.NDArray[numpy.int64]:
         """
-        Of each worker (N,), of this iteration: how many payloads it delivered, when it completed the last.
+        A row for each iteration ended since the last call (E, 2 + 2 N): when it began, how long it took, how many
+        payloads each worker delivered, and when it completed the last.
         """
+    @property
+    def began_ns(self) -> int:
+        ...
+    @property
+    def elapsed_ns(self) -> int:
+        ...
     @property
     def iteration(self) -> int:
         ...
@@ -281,51 +342,6 @@ class Walker:
         
         why: "stopped", "iteration" (one with emulated cycle times), "orders", "interrupted", or "delivery" (a
         payload is complete that is not finite, or that the ring has no room for).
-        """
-class Board:
-    """
-    What workers learn of each other during an iteration, laid over shared memory: which cells are announced, claimed, committed.
-    """
-    @staticmethod
-    def bytes(workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> int:
-        ...
-    def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> None:
-        ...
-    def announce(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> None:
-        """
-        Say that a cell is decoded.
-        """
-    def claim_again(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64]) -> int:
-        """
-        Claim the cell with the fewest claimants among those not taken: its index, or -1.
-        """
-    def claim_free(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64], begin: typing.SupportsInt | typing.SupportsIndex) -> int:
-        """
-        Claim the first of cells[begin:] that nobody has claimed: its index, or len(cells).
-        """
-    def claimants(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
-        """
-        How many have claimed a cell.
-        """
-    def commit(self, iteration: typing.SupportsInt | typing.SupportsIndex, worker: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
-        """
-        Whether the cell may enter the worker's sum of this generation.
-        """
-    def committed_by(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> int:
-        """
-        Whose commitment of a cell holds: a worker, or -1.
-        """
-    def generation(self, worker: typing.SupportsInt | typing.SupportsIndex) -> int:
-        ...
-    def is_announced(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
-        ...
-    def is_taken(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> bool:
-        """
-        Whether a cell is announced, or committed and it holds.
-        """
-    def withdraw(self, worker: typing.SupportsInt | typing.SupportsIndex) -> None:
-        """
-        End the worker's generation: what it committed does not hold any longer.
         """
 def all_finite(values: typing.Any) -> bool:
     """
@@ -382,6 +398,10 @@ def project_onto_simplex(point: numpy.typing.NDArray[numpy.float64], total: typi
 def seconds_per_weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex) -> float:
     """
     Seconds that one of `repeats` weighted sums takes in here, without what the call from Python costs.
+    """
+def sleep_precisely() -> None:
+    """
+    Sleeps of this thread end as soon after their moment as the system can.
     """
 def weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, accumulate: bool = False, threads: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
     """

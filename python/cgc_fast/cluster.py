@@ -16,7 +16,6 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cgc_fast._core import all_finite
 from cgc_fast.arguments import Cost, quantity
 from cgc_fast.engines import ENGINES, Engine, Job, Replanning, make_engine
 from cgc_fast.errors import (
@@ -85,7 +84,7 @@ class _Iteration:
         self._master = master
         self._turn = turn
         self._blocks: list[Block] = []
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._cancelled = False
 
     def close(self) -> None:
@@ -95,7 +94,7 @@ class _Iteration:
             return
         if self._turn.is_held(self):
             self._master.engine.interrupt()
-        with self._lock:
+        with self.lock:
             self._end()
 
     def next_block(self, until_s: float | None = None, *, each: bool = True) -> Block | None:
@@ -105,7 +104,7 @@ class _Iteration:
         """
         if self._cluster.forked:
             raise ClusterClosed(_FORKED)
-        with self._lock:
+        with self.lock:
             try:
                 while not self._blocks:
                     if self._cancelled and self._cluster.closed:
@@ -284,7 +283,7 @@ class Cluster:
         self._ranges = ranges  # what the workers hold
         job = self._job(schedule, walks)
         self._closed = False
-        self._owner = os.getpid()
+        self._owner = _process
         self._turn = _Turn()  # held while an iteration is under way
         self._threads: list[threading.Thread] = []
         self._log = None if events is None else EventLog(events, schedule)
@@ -343,7 +342,7 @@ class Cluster:
         until_s = None if deadline_s is None else quantity("deadline_s", deadline_s)
         gradient = self._checked_out(out)
         if until_s is None:
-            self._run(self._begin(_Iteration, theta, gradient))
+            self._run(self._begin(_Iteration, theta, gradient, to_the_end=True))
             return gradient
         iteration = self._begin(_Iteration, theta, gradient)
         decoded = np.zeros(self.schedule.coordinates, dtype=np.bool_)
@@ -376,7 +375,7 @@ class Cluster:
                 f"{type(self.problem).__name__} has none"
             )
         gradient = self._checked_out(out)
-        self._run(self._begin(_Iteration, theta, gradient, with_value=True))
+        self._run(self._begin(_Iteration, theta, gradient, with_value=True, to_the_end=True))
         if not math.isfinite(self._master.loss):
             raise NonFiniteGradient("the loss: the payloads are finite, their sum is not (overflow)")
         return self._master.loss, gradient
@@ -443,8 +442,8 @@ class Cluster:
         schedule = _schedule_of(plan)
         if not isinstance(self._master.engine, Replanning):
             raise ArgumentValueError(
-                "engine: expected 'processes' or 'serial', whose workers can be given other walks: make a "
-                "new cluster for another plan"
+                "engine: expected one whose workers can be given other walks: make a new cluster for another "
+                "plan"
             )
         if schedule.workers != self.schedule.workers or schedule.feedback != self.schedule.feedback:
             raise ArgumentValueError(
@@ -512,7 +511,7 @@ class Cluster:
     @property
     def forked(self) -> bool:
         """Whether this is a copy in a forked process: the workers belong to the one that was forked."""
-        return os.getpid() != self._owner
+        return self._owner != _process
 
     def close(self) -> None:
         """Stop the workers and release everything; may be called twice, and from any thread.
@@ -529,6 +528,8 @@ class Cluster:
             for thread in self._threads:
                 if thread is not threading.current_thread():
                     thread.join()
+            if self._finalizer.alive:
+                self._master.settle()
             self._finalizer()
 
     def __enter__(self) -> Cluster:
@@ -551,7 +552,9 @@ class Cluster:
         gradient: NDArray[np.float64],
         *,
         with_value: bool = False,
+        to_the_end: bool = False,
     ) -> _AnyIteration:
+        """Begin an iteration; with `to_the_end` it may be complete on return."""
         self._check_open()
         values = self._checked_theta(theta)
         if np.may_share_memory(values, gradient):
@@ -562,7 +565,10 @@ class Cluster:
                 raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
             self._check_open()  # once more: whoever closes from now on finds the iteration
             cycle_times = self._next_cycle_times()
-            self._master.begin(values, gradient, cycle_times, with_value=with_value)
+            with iteration.lock:  # whoever closes it waits for the master to come back
+                self._master.begin(
+                    values, gradient, cycle_times, with_value=with_value, to_the_end=to_the_end
+                )
         except BaseException:
             iteration.close()
             raise
@@ -590,11 +596,7 @@ class Cluster:
             raise ArgumentValueError(
                 f"theta: expected shape ({self.schedule.coordinates},), got {array.shape}"
             )
-        values = np.ascontiguousarray(array, dtype=np.float64)
-        if not all_finite(values):
-            bad = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise ArgumentValueError(f"theta: expected finite values, got {values[bad]} at coordinate {bad}")
-        return values
+        return np.ascontiguousarray(array, dtype=np.float64)
 
     def _checked_out(self, out: object) -> NDArray[np.float64]:
         if out is None:
@@ -605,7 +607,8 @@ class Cluster:
             raise ArgumentTypeError(f"{expected}, got {getattr(out, 'dtype', type(out).__name__)}")
         if out.shape != (length,):
             raise ArgumentValueError(f"{expected}, got shape {out.shape}")
-        if not (out.flags.c_contiguous and out.flags.writeable):
+        flags = out.flags
+        if not (flags.c_contiguous and flags.writeable):
             raise ArgumentValueError(f"{expected}, got one that is not contiguous or read-only")
         return out
 
@@ -620,6 +623,18 @@ class Cluster:
             )
         row: NDArray[np.float64] = self._cycle_times[iteration]
         return row
+
+
+_process = os.getpid()  # asked so often that the system is not asked each time
+
+
+def _after_fork() -> None:
+    global _process
+    _process = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _release(engine: Engine, log: EventLog | None) -> None:

@@ -166,8 +166,9 @@ class Decoder:
 
     def cancel(self) -> None:
         """Give up the iteration: no cell is open any more."""
-        self._open[:] = bytes(len(self._open))
-        self._open_count = 0
+        if self._open_count > 0:
+            self._open[:] = bytes(len(self._open))
+            self._open_count = 0
 
     def deliver(
         self, iteration: int, worker: int, cell: int, row: int, *, finite: bool = True
@@ -202,6 +203,21 @@ class Decoder:
         if len(arrived) < self._required[cell]:
             return []
         return self._try_decode(cell)
+
+    def deliver_sum(self, worker: int, slots: Iterable[int]) -> list[BlockComplete]:
+        """Take note of rows that a worker delivered as one sum; blocks that are complete now.
+
+        They are of this iteration and of open cells, any one row of which is the whole cell, so nothing is to
+        be decoded.
+        """
+        complete: list[BlockComplete] = []
+        for slot in slots:
+            cell = self._cell_of_slot[slot]
+            self._arrived[cell] = {slot - self._offsets[cell]: worker}
+            if self._expecting[slot] == 0:  # nobody was expected to
+                self._reachable[cell] += 1
+            complete += self._close(cell, (worker,))
+        return complete
 
     def expect(self, worker: int, cell: int, row: int) -> None:
         """Take note that a worker was told to visit a row, over and above its walk."""
@@ -309,13 +325,17 @@ class Decoder:
             used = np.flatnonzero(vector)
             rows, vector = tuple(rows[i] for i in used), vector[used]
         workers = tuple([arrived[row] for row in rows])
+        return [DecodeCell(cell, rows, workers, vector), *self._close(cell, workers)]
+
+    def _close(self, cell: int, workers: tuple[int, ...]) -> list[BlockComplete]:
+        """Take note that a cell is decoded; blocks that are complete now."""
         self._open[cell] = 0
         self._open_count -= 1
         self._contributors[cell] = workers
-        instructions: list[Instruction] = [DecodeCell(cell, rows, workers, vector)]
+        complete: list[BlockComplete] = []
         for block in self._blocks_of_cell[cell]:
             self._open_in_block[block] -= 1
             if self._open_in_block[block] == 0:
                 contributors = {w for c in self._cells_of_block[block] for w in self._contributors[c]}
-                instructions.append(BlockComplete(block, tuple(sorted(contributors))))
-        return instructions
+                complete.append(BlockComplete(block, tuple(sorted(contributors))))
+        return complete

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.cluster import Cluster, IterationReport
-from cgc_fast.engines import runs_feedback
 from cgc_fast.planning import Plan, plan
 from cgc_fast.problems import SoftmaxRegression
 from cgc_fast.schedule import Schedule
 from cgc_fast.simulation import simulate
 from cgc_fast.training import accelerated_gradient
 
-__all__ = ["COMPARED", "Run", "comparable", "train_by_schemes", "train_without_workers"]
+__all__ = ["COMPARED", "Run", "train_by_schemes", "train_without_workers"]
 
 # What is compared, and how its plan is asked for; another scheme is another line.
 COMPARED: dict[str, dict[str, str]] = {
@@ -29,13 +28,6 @@ COMPARED: dict[str, dict[str, str]] = {
     "walked blocks": {"scheme": "walked"},
     "shared samples": {"scheme": "shared_samples"},
 }
-# Of these, what needs workers that learn of each other.
-_WITH_FEEDBACK = ("shared samples",)
-
-
-def comparable(engine: str) -> tuple[str, ...]:
-    """Keys of `COMPARED` whose schedules an engine can run."""
-    return tuple(name for name in COMPARED if name not in _WITH_FEEDBACK or runs_feedback(engine))
 
 
 @dataclass
@@ -102,7 +94,7 @@ def train_by_schemes(
     seed : int
         Of the plans.
     names : tuple of str, optional
-        Keys of `COMPARED`; all that the engine can run by default.
+        Keys of `COMPARED`; all by default.
     on_iteration : callable, optional
         Called with the run so far and the number of finished iterations.
     events : Path, optional
@@ -114,7 +106,7 @@ def train_by_schemes(
         One for each name, when its training is over.
     """
     iterations, workers = cycle_times.shape
-    for name in comparable(engine) if names is None else names:
+    for name in COMPARED if names is None else names:
         made = plan(
             workers,
             problem.coordinates,

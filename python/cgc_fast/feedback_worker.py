@@ -87,8 +87,14 @@ class FeedbackWorker(Worker):
     def begin(self, iteration: int, cycle_time: float | None = None, *, walk: bool = True) -> None:
         """Start a new iteration; see `Worker.begin`."""
         super().begin(iteration, cycle_time, walk=walk)
+        self._generation = self._board.generation()
         self._touched = Touched()
         self._began_s = 0.0  # of the visit under way, on the emulated clock; `_done_s`: of the last one's end
+
+    @property
+    def generation(self) -> int:
+        """The worker's generation on the board when it last looked."""
+        return self._generation
 
     def next(self) -> Instruction:
         """What to do now."""
@@ -206,7 +212,6 @@ class ClaimWorker(FeedbackWorker):
     def begin(self, iteration: int, cycle_time: float | None = None, *, walk: bool = True) -> None:
         """Start a new iteration; see `Worker.begin`."""
         super().begin(iteration, cycle_time, walk=walk)
-        self._generation = self._board.generation()
         self._sum: list[Visit] = []
         self._ways: dict[int, Visit] = {}  # cell -> how to visit it
         self._refused: set[int] = set()  # cells whose payload was not finite
@@ -215,12 +220,6 @@ class ClaimWorker(FeedbackWorker):
         self._is_answered = True
         if walk:
             self._add(self.visits)
-
-    @property
-    def is_contested(self) -> bool:
-        """Whether others have claimed the cell of the visit under way, too: the end is near."""
-        visit = self._visit
-        return visit is not None and self._board.claimants(self.iteration, visit.cell) > 1
 
     @property
     def sum_size(self) -> int:

@@ -6,6 +6,7 @@ One iteration at a time, by one thread at a time: `begin`, then `step` until `do
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite, plain_sum, weighted_sum
 from cgc_fast.arguments import Cost
-from cgc_fast.decoder import BlockComplete, DecodeCell, Decoder, Instruction
+from cgc_fast.decoder import DecodeCell, Decoder
 from cgc_fast.engines import (
     Collecting,
     Delivered,
@@ -27,8 +28,8 @@ from cgc_fast.engines import (
     Summed,
     Visited,
 )
-from cgc_fast.errors import CgcError, DecodeError, NonFiniteGradient, WorkerDied
-from cgc_fast.ordinary import Left, OrdinaryIterations
+from cgc_fast.errors import ArgumentValueError, CgcError, DecodeError, NonFiniteGradient, WorkerDied
+from cgc_fast.ordinary import Ended, Left, OrdinaryIterations
 from cgc_fast.payloads import loss_of, loss_size
 from cgc_fast.reports import (
     Delivery,
@@ -49,6 +50,7 @@ __all__ = ["Block", "Master", "slot_widths"]
 logger = logging.getLogger(__name__)
 
 _NOTHING = Left()
+_MOST_SKIPPED = 256  # iterations that the compiled core keeps the account of
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,14 @@ class Master:
     ) -> None:
         self.engine = engine
         self.iteration = 0
-        self.report: IterationReport | None = None
         self.loss = 0.0
         self._sample_ranges = sample_ranges
         self._cost = cost
         self._log = log
         self._losses: dict[int, Lost] = {}
+        # Of an ordinary iteration there is none until somebody asks, also in another thread.
+        self._report: IterationReport | None = None
+        self._books = threading.RLock()
         self._lay_out(schedule, walks)
         self._generations = [0] * schedule.workers  # under claim, of each worker
         count = schedule.workers
@@ -124,8 +128,12 @@ class Master:
         self._all_well = True  # at the end of the last iteration
         self._skipped = 0  # ordinary iterations that the supervisor knows nothing of
         self._well_s = 0.0  # when the last of them found every worker there and not silent
+        self._ended: Ended | None = None  # the last of them, if it was the last iteration
         self._left = _NOTHING
         self._unmeasured: list[tuple[int, Sequence[Visited]]] = []  # visits in sums
+        self._answered: list[
+            int
+        ] = []  # workers with a sum, who are expected to do what they left until `_settle`
         self._can_hang = False
         self._check_at_s: float | None = None
         self._under_way = False
@@ -157,6 +165,7 @@ class Master:
         """Go on by another schedule, of the same feedback, with the same workers and samples."""
         assert isinstance(self.engine, Replanning)
         self.finish()
+        self.settle()
         signs = self.engine.signs_of_life(reset=True)
         if signs is not None:  # what ordinary iterations have kept of them
             self._supervisor.remember(signs)
@@ -180,18 +189,25 @@ class Master:
         cycle_times: NDArray[np.float64] | None,
         *,
         with_value: bool = False,
+        to_the_end: bool = False,
     ) -> None:
-        """Publish theta; `gradient` (L,) is filled by `step`."""
+        """Publish theta; `gradient` (L,) is filled by `step`.
+
+        With `to_the_end` it may be complete on return. Raises if theta is not finite.
+        """
         self.finish()  # what was dropped without a word
         self._gradient = gradient
         self._with_value = with_value
         self.loss = 0.0
-        self.iteration += 1
-        if cycle_times is None and self._begin_ordinary(theta):
+        if cycle_times is None and self._begin_ordinary(theta, to_the_end):
             return
+        _check_finite(theta)
         engine, supervisor = self.engine, self._supervisor
         gradient[:] = 0.0
-        report = self.report = IterationReport(self.iteration)
+        self._take_over()
+        self.iteration += 1
+        report = self._report = IterationReport(self.iteration)
+        self._ended = None
         self._under_way = True
         self._delivered_now[:] = 0
         self._measured.begin()
@@ -264,23 +280,23 @@ class Master:
         if not self._under_way:
             return
         self._under_way = False
+        if self._is_ordinary:
+            self._finish_ordinary()
+            return
         report = self.report
         assert report is not None
         self.engine.finish(report.iteration)
         report.elapsed_s = self.engine.elapsed_s()
-        report.complete = self.done
-        if self._is_ordinary:
-            self._finish_ordinary(report)
-        else:
-            self._broken_off = not self.done
-            self._decoder.cancel()
-            for worker, visits in self._unmeasured:
-                assert isinstance(self._measured, MeasuredVisits)
-                for visit in visits:
-                    self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
-            if report.deliveries:
-                self._measured.finish(report.elapsed_s)
-            self._all_well = self._supervisor.all_well
+        report.complete = self._decoder.done
+        self._broken_off = not report.complete
+        self._decoder.cancel()
+        for worker, visits in self._unmeasured:
+            assert isinstance(self._measured, MeasuredVisits)
+            for visit in visits:
+                self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
+        if report.deliveries:
+            self._measured.finish(report.elapsed_s)
+        self._all_well = self._supervisor.all_well
         if self._feedback == "none":  # else what it leaves others have done
             self._abandoned += np.maximum(self._walk_length - self._delivered_now, 0)
         if self._log is not None:
@@ -288,18 +304,23 @@ class Master:
 
     # --- ordinary iterations --------------------------------------------------------------------------
 
-    def _begin_ordinary(self, theta: NDArray[np.float64]) -> bool:
+    def _begin_ordinary(self, theta: NDArray[np.float64], to_the_end: bool) -> bool:
         """Have the compiled core carry the iteration out, if all was well and is."""
         ordinary = self._ordinary
         if ordinary is None or not self._all_well or self._broken_off:
             return False
-        self.report = IterationReport.of_record(self.iteration, ordinary.record)
-        self._is_ordinary = self._under_way = True
-        if ordinary.begin(self.iteration, theta, self._gradient, self._with_value):
-            self._well_s = self.engine.clock_s() - self.engine.elapsed_s()
-        else:
-            self._is_ordinary = self._under_way = False
-        return self._is_ordinary
+        before = self._report, self._ended
+        with self._books:
+            self._report = self._ended = None
+            self._is_ordinary = self._under_way = True
+            self.iteration += 1
+        begun = ordinary.begin(self.iteration, theta, self._gradient, self._with_value, to_the_end=to_the_end)
+        if not begun:
+            with self._books:
+                self._is_ordinary = self._under_way = False
+                self.iteration -= 1
+                self._report, self._ended = before
+        return begun
 
     def _step_ordinary(self, until_s: float | None, each_block: bool) -> list[Block]:
         assert self._ordinary is not None
@@ -314,7 +335,8 @@ class Master:
         assert ordinary is not None
         assert report is not None
         left, complete = ordinary.leave()
-        began_s = self.engine.clock_s() - self.engine.elapsed_s()
+        self._take_over()
+        began_s = self._well_s = self.engine.clock_s() - self.engine.elapsed_s()
         self._supervisor.begin(report.iteration, began_s, (), left.signs, self._skipped, self._well_s)
         self._skipped = 0
         self._can_hang = self._broken_off = True
@@ -332,30 +354,71 @@ class Master:
             self._next_check()
         return blocks
 
-    def _finish_ordinary(self, report: IterationReport) -> None:
+    def _finish_ordinary(self) -> None:
         ordinary = self._ordinary
         assert ordinary is not None
-        found = ordinary.finish(report.iteration)
-        if found is None:
-            report.leave_record()
-            self._delivered_now[:] = 0
-        else:
-            report.close_record(found.record)
-            self._delivered_now[:] = found.delivered  # a copy: the row of measured times keeps the other
-            self._delivered += found.delivered
-            if len(found.record.arrivals) > 0:
-                assert isinstance(self._measured, MeasuredTimes)
-                began_ns = found.record.began_ns
-                self._measured.walked(found.delivered, found.last_ended_ns, began_ns, report.elapsed_s)
-            self.loss = found.loss
-        self._decoder.skip(report.iteration)
+        self._decoder.skip(self.iteration)
         self._skipped += 1
-        self._is_ordinary = False
+        with self._books:
+            self._is_ordinary = False
+            ended = self._ended = ordinary.end(self.iteration)
+            if ended is not None:
+                self.loss, self._well_s = ended.loss, ended.began_s
+            if self._report is not None:
+                self._close(self._report)
+            if self._skipped % _MOST_SKIPPED == 0:
+                self._take_over()
+        if self._log is not None:
+            report = self.report
+            assert report is not None
+            self._log.iteration(report)
+
+    @property
+    def report(self) -> IterationReport | None:
+        """Of the iteration under way or, if none is, of the last one."""
+        with self._books:
+            if self._report is None and self.iteration > 0:
+                assert self._ordinary is not None
+                iteration, ordinary = self.iteration, self._ordinary
+                self._report = IterationReport.of_record(iteration, lambda: ordinary.record(iteration))
+                if not self._under_way:
+                    self._close(self._report)
+            return self._report
+
+    def _close(self, report: IterationReport) -> None:
+        """Have the report of an ordinary iteration keep what there is to say."""
+        ordinary, ended = self._ordinary, self._ended
+        assert ordinary is not None
+        record = None if ended is None else ordinary.record(report.iteration, at_once=False)
+        if ended is None or record is None:
+            report.leave_record()
+            return
+        report.elapsed_s, report.complete = ended.elapsed_s, ordinary.done
+        report.close_record(record)
+
+    def _take_over(self) -> None:
+        """Add what the compiled core has counted to the accounts."""
+        if self._ordinary is None:
+            return
+        with self._books:
+            ended = self._ordinary.take_ended()
+            if ended is None:
+                return
+            self._delivered += ended.delivered.sum(axis=0)
+            self._abandoned += np.maximum(self._walk_length - ended.delivered, 0).sum(axis=0)
+            assert isinstance(self._measured, MeasuredTimes)
+            self._measured.walked(ended)
+
+    def settle(self) -> None:
+        """Ask the engine for everything that it may be asked for when it has come to its end."""
+        if self.report is not None:
+            self._take_over()
 
     # --- over all iterations --------------------------------------------------------------------------
 
     def health(self) -> Health:
         """Every worker's state, speed and history."""
+        self._take_over()
         times = self._measured.recent()
         known = times[~np.isnan(times)]
         process_ids = self.engine.process_ids()
@@ -380,6 +443,7 @@ class Master:
 
     def measured(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Cycle times (I, N), and where "longer than that" is all that is known."""
+        self._take_over()
         return self._measured.table()
 
     # --- events ---------------------------------------------------------------------------------------
@@ -392,6 +456,7 @@ class Master:
                 blocks += self._take(event)
             except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
                 error = caught
+        self._settle()
         if error is not None:
             raise error
         return blocks
@@ -401,6 +466,7 @@ class Master:
             return self._take_delivery(event)
         if isinstance(event, Summed):
             return self._take_sum(event)
+        self._settle()
         if isinstance(event, Lost):
             logger.warning("worker %d is gone, exit code %s", event.worker, event.exit_code)
             self._losses[event.worker] = event
@@ -482,27 +548,35 @@ class Master:
             plain_sum([total[:-1]], self._gradient, True)
             if self._with_value:
                 self.loss += float(total[-1])
-        instructions: list[Instruction] = []
-        for cell, visit in zip(cells, visits, strict=True):
-            row = visit.slot - int(self._offsets[cell])
-            instructions += self._decoder.deliver(event.iteration, worker, cell, row)
-            report.deliveries.append(Delivery(worker, cell, row, visit.began_s, visit.ended_s, True))
+        slots = [visit.slot for visit in visits]
+        complete = self._decoder.deliver_sum(worker, slots)
+        report.deliveries += [
+            Delivery(worker, cell, visit.slot - int(self._offsets[cell]), visit.began_s, visit.ended_s, True)
+            for cell, visit in zip(cells, visits, strict=True)
+        ]
         self._unmeasured.append((worker, visits))  # at the end, when nobody waits
         self._delivered[worker] += len(cells)
         self._delivered_now[worker] += len(cells)
-        self._decoder.give_up(worker)  # until it is ordered to visit more
-        for cell, _ in self._decoder.short_cells():  # what it left because another has it
-            owner = self.engine.committed_by(event.iteration, cell)
-            if owner is not None:
-                self._decoder.expect(owner, cell, 0)
+        self._answered.append(worker)
         now_s = self.engine.elapsed_s()
         report.decoded_s.update(dict.fromkeys(cells, now_s))
         self.engine.announce(event.iteration, cells)
-        return [
-            self._block(instruction.block, instruction.workers, now_s)
-            for instruction in instructions
-            if isinstance(instruction, BlockComplete)
-        ]
+        return [self._block(block.block, block.workers, now_s) for block in complete]
+
+    def _settle(self) -> None:
+        """Expect nothing more of the workers that have answered with a sum, unless they are ordered to.
+
+        After all sums that are there: at the end, when everybody waits, there is nothing to settle.
+        """
+        answered, self._answered = self._answered, []
+        if not answered or self.done:
+            return
+        for worker in answered:
+            self._decoder.give_up(worker)
+        for cell, _ in self._decoder.short_cells():  # what they left because another has it
+            owner = self.engine.committed_by(self.iteration, cell)
+            if owner is not None:
+                self._decoder.expect(owner, cell, 0)
 
     def _visit_of(self, slot: int) -> Visit:
         visit = self._visits.get(slot)
@@ -645,3 +719,9 @@ class Master:
             f"{what}; worker(s) {', '.join(map(str, failure.silent))} never answer in this iteration "
             "(infinite cycle time). A plan with min_redundancy survives more."
         )
+
+
+def _check_finite(theta: NDArray[np.float64]) -> None:
+    if not all_finite(theta):
+        bad = int(np.flatnonzero(~np.isfinite(theta))[0])
+        raise ArgumentValueError(f"theta: expected finite values, got {theta[bad]} at coordinate {bad}")

@@ -19,11 +19,11 @@ from cgc_fast import supervisor
 from cgc_fast.codes import RepetitionCode
 from cgc_fast.engines import CellOutline, Collecting, Event
 from cgc_fast.errors import DecodeError, NumericalError
-from cgc_fast.reports import Record
+from cgc_fast.reports import EndedIterations, Record
 from cgc_fast.schedule import Schedule
 from cgc_fast.supervisor import SignOfLife
 
-__all__ = ["CompleteBlock", "Finished", "Left", "OrdinaryIterations"]
+__all__ = ["CompleteBlock", "Ended", "Left", "OrdinaryIterations"]
 
 
 def _short_s() -> float:
@@ -66,16 +66,11 @@ class Left:
     loss: float = 0.0
 
 
-class Finished(NamedTuple):
-    """An iteration that ended as it began.
+class Ended(NamedTuple):
+    """An iteration that ended as it began: when it did, how long it took, the loss if that was asked for."""
 
-    `delivered`: payloads of each worker (N,); `last_ended_ns`: when it completed the last; `loss`: of the
-    decoded cells, if it was asked for.
-    """
-
-    record: Record
-    delivered: NDArray[np.int64]
-    last_ended_ns: NDArray[np.int64]
+    began_s: float
+    elapsed_s: float
     loss: float
 
 
@@ -109,15 +104,37 @@ class OrdinaryIterations:
                     self._cells_of_block[block].append(index)
         engine.lay_out_collector(outlines, np.array(schedule.blocks, dtype=np.int64).reshape(-1, 2))
         self._told = 0
-        self.done = False
+        self._why: str | None = None  # the core came back, and nobody has looked after it yet
 
     def begin(
-        self, iteration: int, theta: NDArray[np.float64], gradient: NDArray[np.float64], with_value: bool
+        self,
+        iteration: int,
+        theta: NDArray[np.float64],
+        gradient: NDArray[np.float64],
+        with_value: bool,
+        *,
+        to_the_end: bool = False,
     ) -> bool:
-        """Publish theta; False, and nothing has happened, if a worker is missing or silent."""
+        """Publish theta, and with `to_the_end` go on until that, or until `step` has something to do.
+
+        False, and nothing has happened, if a worker is missing or silent, or theta is not finite.
+        """
         self._told = 0
-        self.done = False
-        return self._engine.start_collecting(iteration, theta, gradient, with_value, _short_s())
+        self._why = None
+        longest_s = _short_s()
+        why = self._engine.start_collecting(
+            iteration, theta, gradient, with_value, longest_s, longest_s if to_the_end else None
+        )
+        if why is None:
+            return False
+        if to_the_end:
+            self._why = why
+        return True
+
+    @property
+    def done(self) -> bool:
+        """Whether every cell is decoded."""
+        return self._why == "done"
 
     def step(self, until_s: float | None, each_block: bool) -> list[CompleteBlock] | None:
         """Go on until the end, a moment of the iteration or, with `each_block`, new blocks; these.
@@ -127,9 +144,12 @@ class OrdinaryIterations:
         longest_s = _short_s()
         moment_s = longest_s if until_s is None else min(until_s, longest_s)
         while True:
-            why = self._engine.collect(moment_s, each_block)
+            why = self._why  # `begin` came back with it
+            if why is None or why == "done":
+                why = self._engine.collect(moment_s, each_block)
+            self._why = None
             if why == "done":
-                self.done = True
+                self._why = why
                 return self._new_blocks() if each_block else []
             if why == "vector":
                 if not self._decode_pending():
@@ -156,7 +176,7 @@ class OrdinaryIterations:
         new, self._told = completed[self._told :], len(completed)
         if not new:
             return []
-        record = self.record(at_once=False)
+        record = self.record(collector.iteration, at_once=False)
         assert record is not None
         return [
             CompleteBlock(block, record.seconds(int(record.blocks_ns[block])), self._contributors(block))
@@ -171,31 +191,37 @@ class OrdinaryIterations:
     def leave(self) -> tuple[Left, list[CompleteBlock]]:
         """What whoever goes on has to know, and the blocks that nobody was told of."""
         engine = self._engine
+        collector = engine.running_collector()
+        collector.leave()
         new = self._new_blocks()
-        record = self.record(at_once=False)
+        record = self.record(collector.iteration, at_once=False)
         assert record is not None
         decoded_s = record.decoded_s()
         left = Left(
             events=engine.collected_events(),
             signs=engine.signs_at_start(),
-            contributors={cell: tuple(engine.running_collector().contributors(cell)) for cell in decoded_s},
+            contributors={cell: tuple(collector.contributors(cell)) for cell in decoded_s},
             decoded_s=decoded_s,
             blocks_s=record.blocks_s(),
-            loss=engine.running_collector().loss,
+            loss=collector.loss,
         )
         return left, new
 
-    def finish(self, iteration: int) -> Finished | None:
+    def end(self, iteration: int) -> Ended | None:
         """End it, complete or not; None if it did not begin, or the engine is at its end."""
-        record = self.record(at_once=False)
-        if record is None:
+        if not self._engine.end_collecting(iteration):
             return None
         collector = self._engine.running_collector()
-        if collector.iteration != iteration:
-            return None
-        return Finished(record, *collector.tally(), collector.loss)
+        return Ended(1e-9 * collector.began_ns, 1e-9 * collector.elapsed_ns, collector.loss)
 
-    def record(self, *, at_once: bool = True) -> Record | None:
-        """What happened so far; None while, with `at_once`, another thread waits for more."""
+    def take_ended(self) -> EndedIterations | None:
+        """What ended iterations came to since the last call; None after the end of the engine."""
+        rows = self._engine.take_ended()
+        return None if rows is None else EndedIterations.of(rows)
+
+    def record(self, iteration: int, *, at_once: bool = True) -> Record | None:
+        """What happened so far; None if it did not begin or, with `at_once`, while another thread waits."""
         found = self._engine.record(at_once=at_once)
-        return None if found is None else Record(*found, row_offsets=self._offsets)
+        if found is None or self._engine.running_collector().iteration != iteration:
+            return None
+        return Record(*found, row_offsets=self._offsets)

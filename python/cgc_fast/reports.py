@@ -248,13 +248,28 @@ class Health:
 _Row = tuple[Sequence[float] | NDArray[np.float64], Sequence[bool] | NDArray[np.bool_]]
 
 
-class _Walked(NamedTuple):
-    """What `MeasuredTimes.walked` was told: cycle times for whoever asks for them."""
+class EndedIterations(NamedTuple):
+    """Iterations that the compiled core carried out, in their order; moments of CLOCK_MONOTONIC.
 
+    Attributes
+    ----------
+    began_ns, elapsed_ns : ndarray of int64 (E,)
+    delivered : ndarray of int64 (E, N)
+        So many visits of its walk each worker has delivered.
+    last_ended_ns : ndarray of int64 (E, N)
+        When the last of them was complete.
+    """
+
+    began_ns: NDArray[np.int64]
+    elapsed_ns: NDArray[np.int64]
     delivered: NDArray[np.int64]
     last_ended_ns: NDArray[np.int64]
-    began_ns: int
-    elapsed_s: float
+
+    @classmethod
+    def of(cls, rows: NDArray[np.int64]) -> EndedIterations:
+        """Name the columns of `Collector.take_ended`."""
+        workers = (rows.shape[1] - 2) // 2
+        return cls(rows[:, 0], rows[:, 1], rows[:, 2 : 2 + workers], rows[:, 2 + workers :])
 
 
 class MeasuredTimes:
@@ -278,8 +293,7 @@ class MeasuredTimes:
             min((c for c in mine.values() if c > 0), default=math.inf) for mine in arrival_cycles
         ]
         self._first = np.array(self._first_cycles)
-        # As they ended: they do so while somebody waits.
-        self._rows: deque[_Row | _Walked] = deque(maxlen=_MOST_ITERATIONS)
+        self._rows: deque[_Row] = deque(maxlen=_MOST_ITERATIONS)
         self._now: list[float | None] = [None] * len(arrival_cycles)
         # What a worker was ordered to visit besides, slot -> cycles; and the cycles of what it did of that.
         self._orders: list[dict[int, float]] = [{} for _ in arrival_cycles]
@@ -287,7 +301,7 @@ class MeasuredTimes:
 
     def go_on_from(self, other: MeasuredTimes) -> None:
         """Take over the rows of another schedule: seconds per cycle mean the same under every one."""
-        self._rows.extend(other._finished(row) for row in other._rows)
+        self._rows.extend(other._rows)
 
     def begin(self) -> None:
         """Begin a new row."""
@@ -322,36 +336,16 @@ class MeasuredTimes:
         # A worker without any work took longer than nothing.
         self._rows.append((tuple(times), tuple([now is None for now in self._now])))
 
-    def walked(
-        self,
-        delivered: NDArray[np.int64],
-        last_ended_ns: NDArray[np.int64],
-        began_ns: int,
-        elapsed_s: float,
-    ) -> None:
-        """Add a row of workers that did their walks and nothing else.
-
-        Parameters
-        ----------
-        delivered : ndarray of int64 (N,)
-            So many visits of its walk each has delivered.
-        last_ended_ns : ndarray of int64 (N,)
-            When the last of them was complete.
-        began_ns : int
-            When the iteration began.
-        elapsed_s : float
-            As in `finish`.
-        """
-        self._rows.append(_Walked(delivered, last_ended_ns, began_ns, elapsed_s))
-
-    def _finished(self, row: _Row | _Walked) -> _Row:
-        if not isinstance(row, _Walked):
-            return row
-        cycles = self._cycles_done[self._everybody, np.minimum(row.delivered, self._most)]
+    def walked(self, ended: EndedIterations) -> None:
+        """Add a row for each iteration in which workers did their walks and nothing else."""
+        known = ended.delivered.any(axis=1)
+        delivered = ended.delivered[known]
+        cycles = self._cycles_done[self._everybody, np.minimum(delivered, self._most)]
         unknown = cycles == 0
-        times = row.elapsed_s / self._first
-        np.divide(1e-9 * (row.last_ended_ns - row.began_ns), cycles, out=times, where=~unknown)
-        return times, unknown
+        times = 1e-9 * ended.elapsed_ns[known, None] / self._first
+        taken_s = 1e-9 * (ended.last_ended_ns - ended.began_ns[:, None])[known]
+        np.divide(taken_s, cycles, out=times, where=~unknown)
+        self._rows.extend(zip(times, unknown, strict=True))
 
     def _tried_s(self, worker: int, elapsed_s: float) -> float:
         """For how long a worker that delivered nothing was at its first visit."""
@@ -359,7 +353,7 @@ class MeasuredTimes:
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Times (I, N) in seconds per cycle, and where "longer than that" is all that is known."""
-        rows = [self._finished(row) for row in list(self._rows)]  # another thread may add to them
+        rows = list(self._rows)  # another thread may add to them
         if not rows:
             raise ArgumentValueError("trace: no iteration has been measured yet; compute a gradient first")
         return np.array([times for times, _ in rows]), np.array([marks for _, marks in rows])
@@ -368,9 +362,7 @@ class MeasuredTimes:
         """Median of the last iterations (N,), NaN where nothing was measured."""
         rows = [
             np.where(censored, np.nan, times)
-            for times, censored in (
-                self._finished(self._rows[i]) for i in range(-min(_RECENT, len(self._rows)), 0)
-            )
+            for times, censored in (self._rows[i] for i in range(-min(_RECENT, len(self._rows)), 0))
         ]
         medians = np.full(len(self._now), np.nan)
         if rows:

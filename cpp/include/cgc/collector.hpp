@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "cgc/signal.hpp"
@@ -33,6 +34,10 @@ struct CollectorLayout {
     std::vector<const double*> payloads;     // of each worker
     double* thetas[2] = {nullptr, nullptr};  // of even and of odd iterations
     Index coordinates = 0;
+    double forget = 1.0;  // by which factor a silence of before counts for less, an iteration later
+    // Read at every call, so that the caller may change them in between: see Signal::publish and
+    // Signal::wait.
+    View<const int> wake_fds, fds;
 };
 
 struct CollectedArrival {
@@ -60,19 +65,23 @@ class Collector {
   public:
     Collector(Signal& signal, CollectorLayout layout);
 
-    // Whether all workers answered the last call, or have been seen less than `within_ns` ago. Takes down
-    // their signs of life; the longest silence before is forgotten by the factor `forget`.
-    bool all_well(std::uint64_t last, std::int64_t within_ns, double forget);
+    // Whether all workers took up iteration `last`, or have been seen less than `within_ns` ago. Takes down
+    // their signs of life.
+    bool all_well(std::uint64_t last, std::int64_t within_ns);
     // As all_well found them, with the longest silence of the iterations since `drop_signs`.
     const std::vector<Progress>& signs() const { return signs_; }
     void drop_signs();
 
-    // Opens all cells and publishes the iteration at theta (L); `gradient` (L) is zeroed and then filled.
-    // Returns when that was.
-    std::int64_t begin(std::uint64_t iteration, View<const double> theta, View<double> gradient,
-                       bool with_value, View<const int> wake_fds);
-    // Works until one of the reasons above; each_block: return for complete blocks too. fds as Signal::wait.
-    Collected collect(View<const int> fds, std::int64_t until_ns, bool each_block);
+    // Opens all cells and publishes the iteration at theta (L); `gradient` (L) is filled. False, and nothing
+    // has happened, if theta is not finite.
+    bool begin(std::uint64_t iteration, View<const double> theta, View<double> gradient, bool with_value);
+    // Works until one of the reasons above; each_block: return for complete blocks too. The moment is counted
+    // from the beginning of the iteration; the largest number: there is none.
+    Collected collect(std::int64_t until_ns, bool each_block);
+    // Zeroes what nothing was added to yet, for whoever goes on without the collector.
+    void leave();
+    // Ends the iteration, complete or not: workers abandon it, and it is counted.
+    void end();
     // Makes `collect` in another thread return.
     void interrupt() { interrupted_.store(true); }
     // The cell that waits for its vector; the caller decodes it before anything else is received, or goes on
@@ -86,15 +95,22 @@ class Collector {
     const std::vector<std::int64_t>& blocks_ns() const { return blocks_ns_; }
     const std::vector<Index>& completed() const { return completed_; }  // blocks, in their order
     const std::vector<Index>& contributors(Index cell) const;           // workers whose payloads were used
-    const std::vector<std::int64_t>& delivered() const { return delivered_; }  // payloads, of each worker
-    const std::vector<std::int64_t>& last_ended_ns() const { return last_ended_ns_; }
     std::uint64_t iteration() const { return iteration_; }
+    std::int64_t began_ns() const { return began_ns_; }
+    std::int64_t elapsed_ns() const { return elapsed_ns_; }  // until `end`
     double loss() const { return loss_; }
+
+    // --- all iterations that were ended, since this was last asked
+    // ------------------------------------------ Of each, in a row: when it began, how long it took,
+    // `delivered` and `last_ended_ns` of every worker.
+    std::vector<std::int64_t> take_ended();
 
   private:
     void take(Index worker, const Arrival& arrival);
     void add(Index cell, View<const double* const> rows, View<const double> coefficients);
     const double* payload(Index worker, Index slot) const;
+    bool is_first(const CollectorCell& cell);
+    View<double> block(Index index) const;
 
     Signal& signal_;
     CollectorLayout layout_;
@@ -103,9 +119,11 @@ class Collector {
     std::vector<Index> cells_over_;  // of each block
     std::vector<Progress> signs_;
     std::vector<double> not_emulated_;  // cycle times
+    std::unique_ptr<bool[]> ready_;     // which of the descriptors fired
     std::atomic<bool> interrupted_{false};
     // The iteration under way.
     std::uint64_t iteration_ = 0;
+    std::int64_t began_ns_ = 0, elapsed_ns_ = 0;
     View<double> gradient_;
     bool with_value_ = false, unusual_ = false, is_pending_ = false;
     Index open_count_ = 0, told_ = 0;
@@ -114,6 +132,7 @@ class Collector {
     std::vector<Index> arrived_;       // of each slot: whose payload counts; -1: none
     std::vector<Index> rows_here_;     // of each cell
     std::vector<Index> open_in_block_;
+    std::vector<unsigned char> filled_;  // of each block: whether something was written to it
     Pending pending_;
     std::vector<CollectedArrival> arrivals_;
     std::vector<std::int64_t> decoded_ns_, blocks_ns_, delivered_, last_ended_ns_;
@@ -121,6 +140,7 @@ class Collector {
     std::vector<std::vector<Index>> contributors_;
     std::vector<const double*> rows_;
     std::vector<double> coefficients_;
+    std::vector<std::int64_t> ended_;
 };
 
 }  // namespace cgc

@@ -82,7 +82,7 @@ def _train(
     from scipy import stats
 
     from cgc_fast.datasets import digits_with_random_features
-    from cgc_fast.experiment import COMPARED, Run, comparable, train_by_schemes, train_without_workers
+    from cgc_fast.experiment import COMPARED, Run, train_by_schemes, train_without_workers
     from cgc_fast.problems import SoftmaxRegression
     from cgc_fast.training import softmax_accuracy
 
@@ -114,9 +114,6 @@ def _train(
         f"{iterations} iterations; cycle times: shifted exponential, slowest / fastest mean "
         f"{slowest / (shift + 1.0 / workers):.0f}"
     )
-    names = comparable(engine)
-    if left_out := [name for name in COMPARED if name not in names]:
-        console.print(f"Left out, as the engine {engine} gives workers no feedback: {', '.join(left_out)}")
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -126,7 +123,7 @@ def _train(
     )
     with Live(console=console, refresh_per_second=4) as live:
         for title, forward_cycles in clocks.items():
-            task = progress.add_task("", total=len(names) * iterations)
+            task = progress.add_task("", total=len(COMPARED) * iterations)
 
             def on_iteration(run: Run, done: int, title: str = title, task: Any = task) -> None:
                 finished = len(groups[title])
@@ -151,7 +148,6 @@ def _train(
                 forward_cycles=forward_cycles,
                 engine=engine,
                 seed=seed,
-                names=names,
                 on_iteration=on_iteration,
                 events=folder,
             ):

@@ -21,7 +21,7 @@ from cgc_fast.engines.base import (
     Summed,
     Visited,
 )
-from cgc_fast.errors import ArgumentValueError, unknown_name
+from cgc_fast.errors import ArgumentValueError
 
 __all__ = [
     "ENGINES",
@@ -38,7 +38,6 @@ __all__ = [
     "Visited",
     "lead",
     "make_engine",
-    "runs_feedback",
 ]
 
 
@@ -46,7 +45,7 @@ class _Home(NamedTuple):
     """Where an engine is found: "module.class", also for schedules with feedback; what it needs and takes."""
 
     plain: str
-    feedback: str | None
+    feedback: str
     packages: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
@@ -54,17 +53,15 @@ class _Home(NamedTuple):
 _HOMES = {
     "processes": _Home("processes.ProcessEngine", "process_feedback.ProcessFeedbackEngine"),
     "serial": _Home("serial.SerialEngine", "serial_feedback.SerialFeedbackEngine"),
-    "mpi": _Home("mpi.MpiEngine", None, ("mpi4py",)),
-    "ray": _Home("ray.RayEngine", None, ("ray",), ("num_cpus", "num_gpus", "resources", "runtime_env")),
+    "mpi": _Home("mpi.MpiEngine", "mpi_feedback.MpiFeedbackEngine", ("mpi4py",)),
+    "ray": _Home(
+        "ray.RayEngine",
+        "ray_feedback.RayFeedbackEngine",
+        ("ray",),
+        ("num_cpus", "num_gpus", "resources", "runtime_env"),
+    ),
 }
 ENGINES = tuple(_HOMES)
-
-
-def runs_feedback(name: str) -> bool:
-    """Whether an engine, one of `ENGINES`, can run schedules with feedback."""
-    if name not in _HOMES:
-        raise unknown_name("engine", name, ENGINES)
-    return _HOMES[name].feedback is not None
 
 
 def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -> Engine:
@@ -75,7 +72,7 @@ def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -
     ImportError
         What it needs is not installed; the message says how to get it.
     ArgumentValueError
-        An option that this engine does not have, or a schedule with feedback that it cannot run.
+        An option that this engine does not have.
     """
     home = _HOMES[name]
     for option in options or {}:
@@ -83,12 +80,6 @@ def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -
             known = f"one of {', '.join(home.options)}" if home.options else "none"
             raise ArgumentValueError(f"engine_options: expected {known} for engine {name!r}; got {option!r}")
     where = home.plain if job.feedback == "none" else home.feedback
-    if where is None:
-        able = [other for other in ENGINES if runs_feedback(other)]
-        raise ArgumentValueError(
-            f"schedule: expected feedback 'none' for engine {name!r}, got {job.feedback!r}; "
-            f"the engines {', '.join(able)} run it"
-        )
     module, class_name = where.split(".")
     engine: Engine = getattr(_module(name, module), class_name)(job, **(options or {}))
     return engine

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import Collector
+from cgc_fast.errors import WorkerDied
 from cgc_fast.problems import Problem
 from cgc_fast.schedule import Feedback
 from cgc_fast.supervisor import SignOfLife
@@ -49,6 +50,7 @@ __all__ = [
     "Summed",
     "Visited",
     "WithoutFeedback",
+    "wait_until_ready",
 ]
 
 
@@ -267,6 +269,22 @@ class Engine(Protocol):
         """Release every process, descriptor and segment; may be called twice."""
 
 
+def wait_until_ready(engine: Engine, workers: int) -> None:
+    """Wait for all workers of an engine that starts; raises `WorkerDied` if one fails before it is ready."""
+    waiting = set(range(workers))
+    while waiting:
+        for event in engine.wait():
+            if isinstance(event, Lost):
+                raise WorkerDied(
+                    f"worker {event.worker} failed before it was ready:\n{event.traceback}",
+                    event.worker,
+                    event.exit_code,
+                    event.traceback,
+                )
+            if isinstance(event, Ready):
+                waiting.discard(event.worker)
+
+
 class CellOutline(NamedTuple):
     """What the compiled core knows of a cell.
 
@@ -304,15 +322,26 @@ class Collecting(Protocol):
         gradient: NDArray[np.float64],
         with_value: bool,
         seen_within_s: float,
-    ) -> bool:
-        """Begin an iteration as `start` does, and open the accounts for its `gradient` (L,).
+        until_s: float | None,
+    ) -> str | None:
+        """Begin an iteration as `start` does, and with a moment of it collect until then, as `collect`.
 
-        False, and nothing has happened, if a worker is missing, or has neither taken up the last iteration
-        nor been seen so recently.
+        The reason to come back, "begun" without a moment. None, and nothing has happened, if a worker is
+        missing, or has neither taken up the last iteration nor been seen so recently, or if theta is not
+        finite.
         """
 
     def collect(self, until_s: float, each_block: bool) -> str:
         """Work until a moment of the iteration, or a reason to come back: see `Collector.collect`."""
+
+    def end_collecting(self, iteration: int) -> bool:
+        """End the iteration as `finish` does, and have it counted.
+
+        False if it did not begin, or the engine is at its end.
+        """
+
+    def take_ended(self) -> NDArray[np.int64] | None:
+        """What was counted since the last call: `Collector.take_ended`; None after the end of the engine."""
 
     def collected_events(self) -> list[Event]:
         """Everything that arrived in the iteration so far, in its order."""

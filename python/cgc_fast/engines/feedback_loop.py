@@ -8,9 +8,15 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import Board, all_finite, monotonic_ns
+from cgc_fast._core import Board, all_finite, monotonic_ns, sleep_precisely
 from cgc_fast.claims import WorkerBoard
-from cgc_fast.engines.worker_process import FeedbackConfiguration, Loop, NewPlan, WorkerConfiguration
+from cgc_fast.engines.worker_process import (
+    FOREVER_NS,
+    FeedbackConfiguration,
+    Loop,
+    NewPlan,
+    WorkerConfiguration,
+)
 from cgc_fast.feedback_worker import AnnounceWorker, ClaimWorker, FeedbackWorker
 from cgc_fast.memory import Segment
 from cgc_fast.worker import SLICE_S, Deliver, SendSum, Visit
@@ -27,11 +33,6 @@ def sum_widths(coordinates: int, cells: int) -> NDArray[np.int64]:
     return np.array([coordinates + 1, 1 + 3 * cells], dtype=np.int64)
 
 
-_SLICE_NS = int(SLICE_S * 1e9)
-# How long it takes to notice what another has done is added to the iteration where all wait for it.
-_CONTESTED_NS = _SLICE_NS // 4
-
-
 class FeedbackLoop(Loop):
     """Serve iterations of a schedule with feedback until told to stop."""
 
@@ -42,13 +43,14 @@ class FeedbackLoop(Loop):
         self._last_sum: tuple[int, int, int] | None = None  # iteration, generation, one of its cells
         self._map_board(feedback.board_size, feedback.board_descriptor)
         super().__init__(configuration)
+        sleep_precisely()
         self._scratch = np.empty(self._coordinates + 1)
         self._map_sum()
 
     def _map_board(self, size: int, descriptor: int) -> None:
         self._board_memory = Segment(size, descriptor=descriptor)
-        table = Board(self._board_memory.memory, self._workers, self._feedback.cells)
-        self._board = WorkerBoard(table, self._index)
+        self._table = Board(self._board_memory.memory, self._workers, self._feedback.cells)
+        self._board = WorkerBoard(self._table, self._index)
 
     def _map_sum(self) -> None:
         if self._feedback.claims:
@@ -90,7 +92,7 @@ class FeedbackLoop(Loop):
         visit = instruction.visit
         width = self._add_value(visit)
         if instruction.due_s > 0:
-            why = self._sleep_until(instruction.due_s)
+            why = self._sleep_until(instruction.due_s, visit.cell)
             if why != "due":
                 return why != "stopped"
         machine = self._machine
@@ -113,15 +115,19 @@ class FeedbackLoop(Loop):
             width += 1
         return width
 
-    def _sleep_until(self, due_s: float) -> str:
-        """Wait for the moment: "due", or "stopped", or "dropped" if the visit is not wanted any more."""
-        due_ns = self._began_ns + int(due_s * 1e9) if math.isfinite(due_s) else None
+    def _sleep_until(self, due_s: float, cell: int) -> str:
+        """Wait for the moment: "due", or "stopped", or "dropped" if the visit to the cell is not wanted."""
+        due_ns = self._began_ns + int(due_s * 1e9) if math.isfinite(due_s) else FOREVER_NS
         while True:
-            until_ns = monotonic_ns() + (_CONTESTED_NS if self._is_contested() else _SLICE_NS)
-            if due_ns is not None:
-                until_ns = min(until_ns, due_ns)
-            why = self._channel.sleep_until(
-                self._index, self._begun, until_ns, self._wake, self._inbox.descriptor
+            why = self._channel.sleep_while_wanted(
+                self._table,
+                self._index,
+                self._begun,
+                self._machine.generation,
+                cell,
+                due_ns,
+                self._wake,
+                self._inbox.descriptor,
             )
             if why == "stopped":
                 return why
@@ -132,11 +138,8 @@ class FeedbackLoop(Loop):
                 self._take_orders()
             if not self._look_at_board():
                 return "dropped"
-            if due_ns is not None and monotonic_ns() >= due_ns:
+            if monotonic_ns() >= due_ns:
                 return "due"
-
-    def _is_contested(self) -> bool:
-        return isinstance(self._machine, ClaimWorker) and self._machine.is_contested
 
     def _add(self, visit: Visit, size: int) -> None:
         """Add the payload to the sum as its visit number `size`, from 1."""

@@ -49,27 +49,39 @@ class MessageCollector:
         self._signal = Signal(mmap.mmap(-1, Signal.bytes(workers, capacity)), workers, capacity)
         self._wake_fds = np.full(workers, _NOBODY, dtype=np.int32)
         self._fds = np.array([_NOBODY], dtype=np.int32)
-        self._began_ns = 0
-        self.collector = Collector(self._signal, list(cells), blocks, offsets, list(payloads), *thetas)
+        even_theta, odd_theta = thetas
+        self.collector = Collector(
+            self._signal,
+            list(cells),
+            blocks,
+            offsets,
+            list(payloads),
+            even_theta,
+            odd_theta,
+            self._wake_fds,
+            self._fds,
+            1.0,
+        )
 
     def begin(
         self, iteration: int, theta: NDArray[np.float64], gradient: NDArray[np.float64], with_value: bool
-    ) -> int:
-        """Open the accounts and put theta into its place: when that was, in nanoseconds."""
-        self._began_ns = self.collector.begin(iteration, theta, gradient, with_value, self._wake_fds)
-        return self._began_ns
+    ) -> bool:
+        """Open the accounts and put theta into its place; False if theta is not finite."""
+        # Whether all workers are well is known elsewhere: here, no iteration is too late to have taken up.
+        return self.collector.run(0, 0, iteration, theta, gradient, with_value, None) is not None
 
     def arrived(
         self, worker: int, iteration: int, slot: int, finite: bool, began_s: float, ended_s: float
     ) -> None:
         """Take down a message; seconds since the iteration began."""
-        began_ns, ended_ns = self._began_ns + int(1e9 * began_s), self._began_ns + int(1e9 * ended_s)
+        start_ns = self.collector.began_ns
+        began_ns, ended_ns = start_ns + int(1e9 * began_s), start_ns + int(1e9 * ended_s)
         if not self._signal.push(worker, iteration, slot, finite, began_ns, ended_ns, False, _NOBODY):
             raise RuntimeError(f"worker {worker}: more messages than it can have sent")
 
     def collect(self, each_block: bool) -> str:
         """Go through what has arrived: a reason to come back, "late" if there is none."""
-        return self.collector.collect(self._fds, 0, each_block)
+        return self.collector.collect(0, each_block)
 
     def events(self) -> list[Event]:
         """Everything that arrived in the iteration so far, in its order."""
@@ -78,11 +90,13 @@ class MessageCollector:
             (iteration, worker, slot, bool(finite), self._seconds(began_ns), self._seconds(ended_ns))
             for iteration, worker, slot, finite, began_ns, ended_ns in arrivals.tolist()
         ]
-        return [Delivered._make(arrival) for arrival in [*taken, *self._signal.pop_all(self._began_ns)]]
+        return [
+            Delivered._make(arrival) for arrival in [*taken, *self._signal.pop_all(self.collector.began_ns)]
+        ]
 
     def record(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int]:
         """As `Collecting.record`."""
-        return (*self.collector.record(), self._began_ns)
+        return (*self.collector.record(), self.collector.began_ns)
 
     def _seconds(self, moment_ns: int) -> float:
-        return 1e-9 * (moment_ns - self._began_ns)
+        return 1e-9 * (moment_ns - self.collector.began_ns)

@@ -17,7 +17,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,17 +33,19 @@ from cgc_fast.engines.base import (
     Presence,
     Ready,
     WithoutFeedback,
+    wait_until_ready,
 )
 from cgc_fast.engines.launch import pickled_for_worker
 from cgc_fast.engines.message_collector import MessageCollector
+from cgc_fast.engines.mpi_session import LEAVE_S, Ranks
 from cgc_fast.engines.mpi_worker import (
     HEADER,
     PREFIX,
     TEXT_BYTES,
     WORD_VALUES,
+    Assignment,
     Backoff,
     Notice,
-    Session,
     Tag,
     Task,
     Word,
@@ -53,90 +54,28 @@ from cgc_fast.engines.mpi_worker import (
     serve_session,
 )
 from cgc_fast.engines.signs import Hearing
-from cgc_fast.errors import ArgumentValueError, CgcError, ClusterClosed, WorkerDied
+from cgc_fast.errors import ArgumentValueError, CgcError, ClusterClosed
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
-__all__ = ["MpiEngine", "run"]
+__all__ = ["Incoming", "MpiEngine", "run"]
 
 logger = logging.getLogger(__name__)
 
-_LEAVE_S = 2.0  # how long a worker may take to leave when asked before nobody waits for it any longer
 # Iterations sent to a worker that it has not answered. It keeps one theta and receives the next; more would
 # pile up at a worker that hangs.
 _MOST_UNANSWERED = 2
 
 # What a buffer begins with before anything has arrived: since it was last listened to, or at all.
-_NOTHING, _NEVER = -1.0, -2.0
+_NOTHING, _NEVER = -1, -2
+
+_EMPTY: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 _Result = TypeVar("_Result")
 
 
-# --- the session: all ranks, from the beginning to the end of `run` -----------------------------------------
-
-
-class _Session:
-    """The ranks that wait to be hired, seen from rank 0."""
-
-    def __init__(self, comm: MPI.Intracomm) -> None:
-        self.comm = comm
-
-    def hire(self, workers: int) -> MPI.Intracomm:
-        """Make a communicator of this rank and the first `workers` others."""
-        if workers >= self.comm.size:
-            raise ArgumentValueError(
-                f"schedule: expected at most {self.comm.size - 1} workers, one a rank beside the master, got "
-                f"{workers}: start mpiexec -n {workers + 1}"
-            )
-        hired = range(1, workers + 1)
-        try:
-            self._tell(hired, Session.HIRE)
-            _, gone = self._hear(hired, Session.HERE)
-            if gone:
-                raise WorkerDied(f"rank {min(gone)} is gone, and MPI starts no other", min(gone) - 1, None)
-        except BaseException:  # Ctrl-C: they are told before they wait for one another
-            self._tell(hired, Session.CANCEL)
-            raise
-        with interrupts_postponed():
-            self._tell(hired, Session.GO, workers)
-            return self.comm.Create_group(self.comm.Get_group().Range_incl([(0, workers, 1)]))
-
-    def dismiss(self) -> bool:
-        """Let all ranks return from their service; whether all that are left did."""
-        everybody = range(1, self.comm.size)
-        self._tell(everybody, Session.DISMISS)
-        missing, _ = self._hear(everybody, Session.GONE, _LEAVE_S)
-        return not missing
-
-    def _tell(self, ranks: Sequence[int], kind: int, workers: int = 0) -> None:
-        message = np.array([kind, workers], dtype=np.int64)
-        for rank in ranks:
-            with suppress(MPI.Exception):  # it is gone
-                # A few bytes, which MPI keeps for a rank that does not listen.
-                self.comm.Send(message, dest=rank, tag=Session.TAG)
-
-    def _hear(self, ranks: Sequence[int], kind: int, within_s: float = math.inf) -> tuple[set[int], set[int]]:
-        """Wait until all have given this answer; ranks that did not, and ranks that are gone."""
-        missing, gone, backoff = set(ranks), set[int](), Backoff()
-        answer = np.zeros(2, dtype=np.int64)
-        until_s = time.monotonic() + within_s
-        while missing and time.monotonic() < until_s:
-            for rank in list(missing):
-                try:
-                    while rank in missing and self.comm.Iprobe(rank, Session.TAG):
-                        backoff.reset()
-                        self.comm.Recv(answer, source=rank, tag=Session.TAG)
-                        if answer[0] == kind:  # else it is late
-                            missing.discard(rank)
-                except MPI.Exception:
-                    missing.discard(rank)
-                    gone.add(rank)
-            backoff.pause()
-        return missing, gone
-
-
-_session: _Session | None = None
+_session: Ranks | None = None
 
 
 def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Result | None:
@@ -162,7 +101,7 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
     MPI_Abort when its program ends, with exit code 0 only if `main` returned.
     """
     global _session
-    session = _Session((MPI.COMM_WORLD if comm is None else comm).Dup())
+    session = Ranks((MPI.COMM_WORLD if comm is None else comm).Dup())
     if session.comm.rank > 0:
         serve_session(session.comm)
         return None
@@ -187,10 +126,10 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
 # --- the engine ---------------------------------------------------------------------------------------------
 
 
-class _Incoming:
+class Incoming:
     """Where a message of one worker arrives, again and again; `slot` is None for its words."""
 
-    def __init__(self, request: MPI.Prequest, buffer: NDArray[np.float64], worker: int, slot: int | None):
+    def __init__(self, request: MPI.Prequest, buffer: NDArray[Any], worker: int, slot: int | None):
         self.request, self.buffer, self.worker, self.slot = request, buffer, worker, slot
         self.header = buffer[: HEADER if slot is not None else WORD_VALUES]
         self.bytes = self.header.view(np.uint8).data
@@ -237,6 +176,8 @@ class _Rank:
 class MpiEngine(WithoutFeedback):
     """Hire ranks; the constructor returns when all of them have loaded their samples."""
 
+    _longest_sleep_s = 1e-3
+
     def __init__(self, job: Job) -> None:
         if _session is None:
             raise CgcError(
@@ -252,13 +193,8 @@ class MpiEngine(WithoutFeedback):
         self._job = job
         self._workers = len(job.walks)
         self._coordinates = int(job.problem.coordinates)
-        slots = len(job.slot_widths)
-        most = int(MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) or 0)
-        if Tag.PAYLOAD + slots > most:
-            raise ArgumentValueError(
-                f"schedule: expected at most {most - Tag.PAYLOAD} rows of all cells together, each of which "
-                f"has a tag of MPI, got {slots}"
-            )
+        self._first_tag = int(Tag.PAYLOAD)
+        self._check_tags(job)
         began_s = time.monotonic()
         first = pickled_for_worker(job, 0)  # refused before anybody is hired
         self._closed = False
@@ -268,14 +204,16 @@ class MpiEngine(WithoutFeedback):
         self._waiting = threading.RLock()  # held while a thread waits for events
         self._broken = False  # a wait was left by an exception
         self._taken = 0  # messages
+        self._outdated: set[int] = set()  # workers that have not taken up the plan yet
         self._iteration = 0
         self._began_s = began_s
         self._ranks = [_Rank() for _ in range(self._workers)]
-        self._incoming: list[_Incoming] = []
+        self._incoming: list[Incoming] = []
         self._requests: list[MPI.Request] = []
         self._idle: list[int] = []  # of these, whose receive is to be started again
         self._index: dict[tuple[int, int], int] = {}  # (worker, slot) -> incoming
         self._outgoing: list[tuple[MPI.Request, object]] = []  # with what they send from
+        self._not_sent = 0  # of these, at the last look
         # Of even and of odd ordinary iterations, and more if a worker hangs.
         self._thetas = [_Theta(self._workers, self._coordinates) for _ in range(2)]
         self._theta = self._thetas[0]  # the one in use
@@ -289,18 +227,24 @@ class MpiEngine(WithoutFeedback):
         try:
             for worker in range(self._workers):
                 word = np.empty(WORD_VALUES + TEXT_BYTES // 8)
-                self._expect(word, worker, None)
-            for worker, walk in enumerate(job.walks):
-                for visit in walk:
-                    self._expect_payload(worker, visit.slot)
+                self._expect(word, worker, None, Tag.WORD)
+            self._expect_deliveries()
             self._restart()
             for worker in range(self._workers):
                 self._load(worker, first if worker == 0 else pickled_for_worker(job, worker))
-            self._wait_until_ready()
+            wait_until_ready(self, self._workers)
         except BaseException:
             self.close()
             raise
         self.start_s = time.monotonic() - began_s
+
+    def _check_tags(self, job: Job) -> None:
+        most = int(MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) or 0) - self._first_tag
+        if len(job.slot_widths) > most:
+            raise ArgumentValueError(
+                f"schedule: expected at most {most} rows of all cells together, each of which has a tag of "
+                f"MPI of its own, got {len(job.slot_widths)}"
+            )
 
     def _lay_out(self, job: Job) -> None:
         """Set room aside for every row from every worker; pages that nothing arrives in take no memory."""
@@ -308,18 +252,24 @@ class MpiEngine(WithoutFeedback):
         self._offsets = np.concatenate([[0], np.cumsum(widths)]).tolist()
         self._memories = [np.empty(self._offsets[-1]) for _ in range(self._workers)]
 
-    def _expect(self, buffer: NDArray[np.float64], worker: int, slot: int | None) -> None:
-        tag = Tag.WORD if slot is None else Tag.PAYLOAD + slot
+    def _expect_deliveries(self) -> None:
+        """Listen for what the walks deliver."""
+        for worker, walk in enumerate(self._job.walks):
+            for visit in walk:
+                self._expect_payload(worker, visit.slot)
+
+    def _expect(self, buffer: NDArray[Any], worker: int, slot: int | None, tag: int) -> None:
         request = self._comm.Recv_init(buffer, source=worker + 1, tag=tag)
         self._idle.append(len(self._requests))
         self._requests.append(request)
         buffer[0] = _NEVER
-        self._incoming.append(_Incoming(request, buffer, worker, slot))
+        self._incoming.append(Incoming(request, buffer, worker, slot))
 
     def _expect_payload(self, worker: int, slot: int) -> None:
         if (worker, slot) not in self._index:
             self._index[worker, slot] = len(self._requests)
-            self._expect(self._memories[worker][self._offsets[slot] : self._offsets[slot + 1]], worker, slot)
+            memory = self._memories[worker][self._offsets[slot] : self._offsets[slot + 1]]
+            self._expect(memory, worker, slot, self._first_tag + slot)
 
     def _restart(self) -> None:
         """Listen again where something has come that is not needed any more."""
@@ -332,31 +282,25 @@ class MpiEngine(WithoutFeedback):
         rank = self._ranks[worker]
         rank.presence = "starting"
         rank.loads += 1
-        job = self._job
         task = Task(
             worker,
             self._workers,
             self._coordinates,
-            job.walks[worker],
-            job.slot_widths,
-            job.payload,
+            self._assignment(worker),
             problem,
             self._iteration,
+            self._generation(worker),
         )
-        self._notify(worker, Notice.LOAD, task)
+        self._notify(worker, Notice.LOAD, pack(task))
 
-    def _wait_until_ready(self) -> None:
-        waiting = set(range(self._workers))
-        while waiting:
-            for event in self.wait():
-                if isinstance(event, Lost):
-                    raise WorkerDied(
-                        f"worker {event.worker} failed before it was ready:\n{event.traceback}",
-                        event.worker,
-                        event.exit_code,
-                        event.traceback,
-                    )
-                waiting.discard(event.worker)
+    def _assignment(self, worker: int) -> Assignment:
+        job = self._job
+        return Assignment(
+            job.walks[worker], job.slot_widths, job.payload, job.feedback, job.cells, self._first_tag
+        )
+
+    def _generation(self, worker: int) -> int:
+        return 0
 
     # --- an iteration ---------------------------------------------------------------------------------
 
@@ -395,7 +339,11 @@ class MpiEngine(WithoutFeedback):
         for worker, rank in enumerate(self._ranks):
             rank.owed = 0
             if rank.presence == "there":
-                self._publish(worker, len(self._job.walks[worker]))
+                self._publish(worker, self._answers_to_walk(worker))
+
+    def _answers_to_walk(self, worker: int) -> int:
+        """How many messages say that a worker is done with its walk."""
+        return len(self._job.walks[worker])
 
     def _publish(self, worker: int, owed: int) -> None:
         """Send the iteration under way, unless too much is unanswered: then as soon as it is not."""
@@ -415,13 +363,18 @@ class MpiEngine(WithoutFeedback):
         except MPI.Exception:
             return []
 
-    def _notify(self, worker: int, kind: int, what: object = None) -> None:
-        content = np.empty(0, dtype=np.int64) if what is None else pack(what)
+    def _notify(self, worker: int, kind: int, content: NDArray[np.int64] = _EMPTY) -> None:
         notice = np.array([kind, self._iteration, len(content)], dtype=np.int64)
-        self._outgoing = [sent for sent in self._outgoing if not _is_done(sent[0])]
-        self._outgoing += [(sent, notice) for sent in self._send(notice, worker, Tag.NOTICE)]
-        if what is not None:
-            self._outgoing += [(sent, content) for sent in self._send(content, worker, Tag.CONTENT)]
+        self._keep([(sent, notice) for sent in self._send(notice, worker, Tag.NOTICE)])
+        if len(content):
+            self._keep([(sent, content) for sent in self._send(content, worker, Tag.CONTENT)])
+
+    def _keep(self, sent: list[tuple[MPI.Request, object]]) -> None:
+        """Keep what is being sent, with its buffers, until it has been; look for that now and then."""
+        self._outgoing += sent
+        if len(self._outgoing) > 2 * self._not_sent + 16:
+            self._outgoing = [sent for sent in self._outgoing if not _is_done(sent[0])]
+            self._not_sent = len(self._outgoing)
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
         """Look for messages, less and less often while none comes."""
@@ -429,14 +382,17 @@ class MpiEngine(WithoutFeedback):
             events, self._early = self._early, []
             return events
         until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        backoff = Backoff()
+        backoff = Backoff(self._longest_sleep_s)
         with self._waiting, self._hearing.listening():
             while True:
                 if self._closed:  # by another thread, or by a signal handler
                     raise ClusterClosed("the cluster was closed while an iteration was under way")
+                before = self._taken
                 self._broken = True
                 events = self._take_in()
                 self._broken = False
+                if self._taken > before:
+                    backoff.reset()
                 left_s = until_s - time.monotonic()
                 if events or self._interrupted or left_s <= 0:
                     self._interrupted = False
@@ -476,9 +432,9 @@ class MpiEngine(WithoutFeedback):
         incoming = self._incoming[index]
         worker, rank = incoming.worker, self._ranks[incoming.worker]
         if incoming.slot is None:
-            event = self._take_word(incoming)
+            events = self._take_word(incoming)
             self._listen(incoming)
-            return event
+            return events
         first, good, began_s, ended_s = read_header(incoming.bytes)
         iteration, finite = int(first), bool(good)
         self._hear(worker, iteration)
@@ -493,7 +449,7 @@ class MpiEngine(WithoutFeedback):
             return []
         return [Delivered(iteration, worker, incoming.slot, finite, began_s, ended_s)]
 
-    def _listen(self, incoming: _Incoming) -> None:
+    def _listen(self, incoming: Incoming) -> None:
         incoming.header[0] = _NOTHING
         incoming.request.Start()
 
@@ -503,9 +459,9 @@ class MpiEngine(WithoutFeedback):
         if rank.unanswered and rank.unanswered[0] <= iteration:
             rank.unanswered = [sent for sent in rank.unanswered if sent > iteration]
             if rank.behind and self._running and rank.presence == "there":
-                self._publish(worker, len(self._job.walks[worker]))
+                self._publish(worker, self._answers_to_walk(worker))
 
-    def _take_word(self, incoming: _Incoming) -> list[Event]:
+    def _take_word(self, incoming: Incoming) -> list[Event]:
         worker, rank = incoming.worker, self._ranks[incoming.worker]
         kind, iteration, value = map(int, incoming.header.tolist())
         self._hear(worker, iteration)
@@ -516,6 +472,8 @@ class MpiEngine(WithoutFeedback):
             if rank.loads == 0:
                 rank.presence, rank.process_id, rank.unanswered = "there", value, []
                 return [Ready(worker)]
+        elif kind == Word.REPLANNED:
+            self._outdated.discard(worker)
         elif kind == Word.FAILED:
             loading = iteration < 0
             rank.loads -= loading
@@ -559,24 +517,27 @@ class MpiEngine(WithoutFeedback):
         gradient: NDArray[np.float64],
         with_value: bool,
         seen_within_s: float,
-    ) -> bool:
+        until_s: float | None,
+    ) -> str | None:
         """Begin an iteration if every rank is there, was heard a moment ago, and has taken what was sent."""
         with self._waiting, interrupts_postponed():
             collector = self._running_collector()
             if self._early or self._broken or not self._thetas[iteration % 2].is_free():
-                return False
+                return None
             for worker, rank in enumerate(self._ranks):
                 if rank.presence != "there" or len(rank.unanswered) >= _MOST_UNANSWERED:
-                    return False
+                    return None
                 if not self._hearing.is_known(worker, self._iteration, seen_within_s):
-                    return False
+                    return None
+            if not collector.begin(iteration, theta, gradient, with_value):
+                return None
             self._signs_at_start = self._hearing.begin_ordinary()
             self._restart()
             self._theta = self._thetas[iteration % 2]
-            self._began_s = 1e-9 * collector.begin(iteration, theta, gradient, with_value)
+            self._began_s = 1e-9 * collector.collector.began_ns
             self._iteration, self._running, self._is_collecting = iteration, True, True
             self._send_theta(None, with_value)
-        return True
+        return "begun" if until_s is None else self.collect(until_s, False)
 
     def collect(self, until_s: float, each_block: bool) -> str:
         """Take in messages and count them until something else is to be done."""
@@ -605,6 +566,18 @@ class MpiEngine(WithoutFeedback):
                 if left_s <= 0:
                     return "late"
                 backoff.pause(left_s)
+
+    def end_collecting(self, iteration: int) -> bool:
+        """End the iteration, and have it counted."""
+        self.finish(iteration)
+        if self._closed or self._collector is None or self._collector.collector.iteration != iteration:
+            return False
+        self._collector.collector.end()
+        return True
+
+    def take_ended(self) -> NDArray[np.int64] | None:
+        """Rows of the iterations that were ended."""
+        return None if self._collector is None else self._collector.collector.take_ended()
 
     def collected_events(self) -> list[Event]:
         """Arrivals of the iteration so far; from here on they are told by `wait`."""
@@ -635,18 +608,22 @@ class MpiEngine(WithoutFeedback):
         if rank.presence != "there":  # its loss is noticed at the next wait
             return
         with interrupts_postponed():
-            for visit in visits:
-                self._expect_payload(worker, visit.slot)
-                index = self._index[worker, visit.slot]
-                if self._incoming[index].header[0] == _NEVER:
-                    self._idle.remove(index)
-                    self._listen(self._incoming[index])
+            rank.owed += self._expect_orders(worker, visits)
             if (
                 rank.iteration < self._iteration and not rank.behind
             ):  # its walk it does not do: `Task.iteration`
                 self._publish(worker, 0)
-            rank.owed += len(visits)
-            self._notify(worker, Notice.ORDER, list(visits))
+            self._notify(worker, Notice.ORDER, pack(list(visits)))
+
+    def _expect_orders(self, worker: int, visits: Sequence[Visit]) -> int:
+        """Listen for what is ordered: how many messages that is."""
+        for visit in visits:
+            self._expect_payload(worker, visit.slot)
+            index = self._index[worker, visit.slot]
+            if self._incoming[index].header[0] == _NEVER:
+                self._idle.remove(index)
+                self._listen(self._incoming[index])
+        return len(visits)
 
     def replace(self, worker: int) -> None:
         """Let the rank load its samples again, which it does when it comes to it."""
@@ -657,6 +634,47 @@ class MpiEngine(WithoutFeedback):
         rank.presence = "starting"
         if rank.loads == 0:  # else it has not even answered the last time
             self._load(worker, pickled_for_worker(self._job, worker))
+
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Send the ranks their new walks, and listen for the new payloads when no old one can come."""
+        with interrupts_postponed(), self._waiting, self._hearing.listening():
+            self._check_tags_after(job)
+            self._restart()  # the last payloads of the old plan may be on their way
+            old, self._job = self._job, job
+            self._first_tag += len(old.slot_widths)
+            self._outdated = {w for w, rank in enumerate(self._ranks) if rank.presence == "there"}
+            for worker, rank in enumerate(self._ranks):
+                if rank.presence != "gone":
+                    self._notify(worker, Notice.REPLAN, pack(self._assignment(worker)))
+            began_s, backoff = time.monotonic(), Backoff()
+            while self._outdated:
+                self._early += self._take_in()
+                self._outdated -= {event.worker for event in self._early if isinstance(event, Lost)}
+                for worker in list(self._outdated):
+                    if time.monotonic() > began_s + patience_s[worker]:
+                        self.kill(worker)
+                backoff.pause()
+            self._early = [event for event in self._early if isinstance(event, Lost | Ready)]
+            self._forget_deliveries()
+            self._lay_out(job)
+            self._expect_deliveries()
+            self._restart()
+
+    def _check_tags_after(self, job: Job) -> None:
+        self._first_tag += len(self._job.slot_widths)
+        try:
+            self._check_tags(job)
+        finally:
+            self._first_tag -= len(self._job.slot_widths)
+
+    def _forget_deliveries(self) -> None:
+        """Listen for nothing but words."""
+        for incoming in self._incoming[self._workers :]:
+            if not self._ranks[incoming.worker].is_buried:
+                _release(incoming.request)
+        del self._incoming[self._workers :], self._requests[self._workers :]
+        self._idle = [index for index in self._idle if index < self._workers]
+        self._index.clear()
 
     def kill(self, worker: int) -> None:
         """Write the rank off: MPI cannot end it."""
@@ -734,7 +752,7 @@ class MpiEngine(WithoutFeedback):
             for worker in hired:
                 self._ranks[worker].presence = "starting"
                 self._notify(worker, Notice.STOP)
-            until_s, backoff = time.monotonic() + _LEAVE_S, Backoff()
+            until_s, backoff = time.monotonic() + LEAVE_S, Backoff()
             while any(self._ranks[w].presence != "gone" for w in hired) and time.monotonic() < until_s:
                 self._idle, idle = [], self._idle
                 for index in idle:
@@ -753,15 +771,20 @@ class MpiEngine(WithoutFeedback):
 
     def _release(self) -> None:
         for incoming in self._incoming:
-            if not incoming.request.Test():
-                incoming.request.Cancel()
-                incoming.request.Wait()
-            incoming.request.Free()
+            _release(incoming.request)
         for request, _ in self._outgoing:
             request.Wait()
         for theta in self._thetas:
             MPI.Request.Waitall(theta.requests)
         self._comm.Free()
+
+
+def _release(request: MPI.Prequest) -> None:
+    """Give up a receive that is listening, or not."""
+    if not request.Test():
+        request.Cancel()
+        request.Wait()
+    request.Free()
 
 
 def _is_done(request: MPI.Request) -> bool:

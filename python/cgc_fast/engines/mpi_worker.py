@@ -7,6 +7,9 @@
     NOTICE load, CONTENT its samples ---->   <---- WORD ready, or failed with a traceback
     THETA of an iteration            ---->   <---- PAYLOAD of a row; WORD alive, if there is nothing else
     NOTICE finish, orders + CONTENT  ---->
+    NOTICE announce, CONTENT cells   ---->   under announce
+    BOARD, a reply                   ---->   <---- BOARD, a question, under claim; SUM instead of payloads
+    NOTICE replan, CONTENT a plan    ---->   <---- WORD replanned
     NOTICE stop                      ---->   <---- WORD bye
     NOTICE end                       ---->   the communicator is released, if everybody said bye
 
@@ -32,8 +35,13 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from cgc_fast.engines.remote_worker import Delivery, RemoteWorker
+from cgc_fast.claims import ClaimTable, WorkerBoard
+from cgc_fast.engines.board_messages import REPLY, AskingBoard
+from cgc_fast.engines.remote_feedback import AnnounceRemoteWorker, ClaimRemoteWorker
+from cgc_fast.engines.remote_worker import Delivery, RemoteWorker, Sum
 from cgc_fast.engines.worker_process import load_problem
+from cgc_fast.problems import Problem
+from cgc_fast.schedule import Feedback
 from cgc_fast.worker import Visit
 
 __all__ = [
@@ -41,6 +49,7 @@ __all__ = [
     "PREFIX",
     "TEXT_BYTES",
     "WORD_VALUES",
+    "Assignment",
     "Backoff",
     "Notice",
     "Session",
@@ -67,21 +76,21 @@ _SHORTEST_SLEEP_S, _LONGEST_SLEEP_S = 2e-5, 1e-3
 
 
 class Tag:
-    """Of messages in a cluster's communicator; payloads have that of their slot behind `PAYLOAD`."""
+    """Of messages in a cluster's communicator; see `Assignment.first_tag` for those of payloads."""
 
-    THETA, NOTICE, CONTENT, WORD, PAYLOAD = range(5)
+    THETA, NOTICE, CONTENT, WORD, BOARD, SUM, PAYLOAD = range(7)
 
 
 class Notice:
     """Kinds of notices: (kind, iteration, length of the content that follows in 8 bytes)."""
 
-    LOAD, ORDER, FINISH, STOP, END, END_SILENTLY = range(6)
+    LOAD, ORDER, FINISH, ANNOUNCE, REPLAN, STOP, END, END_SILENTLY = range(8)
 
 
 class Word:
-    """Kinds of a worker's words: (kind, iteration, process id or exit code)."""
+    """Kinds of a worker's words: (kind, iteration, process id, exit code or slot)."""
 
-    ALIVE, READY, FAILED, BYE = range(4)
+    ALIVE, READY, FAILED, NOT_FINITE, REPLANNED, BYE = range(6)
 
 
 class Session:
@@ -92,17 +101,34 @@ class Session:
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """What a worker does by one plan; the payload of a slot has the tag `first_tag` + slot.
+
+    Every plan of a cluster has tags of its own, so that no late payload is taken for one of another plan.
+    """
+
+    walk: Sequence[Visit]
+    slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any]
+    feedback: Feedback
+    cells: int
+    first_tag: int
+
+
+@dataclass(frozen=True)
 class Task:
-    """Everything a worker is told at its start; `iteration`: the one under way, whose walk is not its."""
+    """Everything a worker is told at its start.
+
+    `iteration`: the one under way, whose walk is not its. `generation`: under claim, see `claims`.
+    """
 
     worker: int
     workers: int
     coordinates: int
-    walk: Sequence[Visit]
-    slot_widths: NDArray[np.int64]
-    payload: np.dtype[Any]
+    assignment: Assignment
     problem: bytes  # pickled: a shard, or (factory, sample ranges)
     iteration: int
+    generation: int
 
 
 def pack(what: object) -> NDArray[np.int64]:
@@ -114,7 +140,8 @@ def pack(what: object) -> NDArray[np.int64]:
 class Backoff:
     """Wait without MPI, which would keep the core busy: yield for a moment, then sleep longer and longer."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float = _LONGEST_SLEEP_S) -> None:
+        self._longest_s = longest_s
         self._since_s = time.monotonic()
         self._sleep_s = _SHORTEST_SLEEP_S
 
@@ -129,7 +156,7 @@ class Backoff:
             os.sched_yield()
             return
         time.sleep(max(0.0, min(self._sleep_s, at_most_s)))
-        self._sleep_s = min(2 * self._sleep_s, _LONGEST_SLEEP_S)
+        self._sleep_s = min(2 * self._sleep_s, self._longest_s)
 
 
 def serve_session(comm: MPI.Intracomm) -> None:
@@ -167,13 +194,13 @@ def _await(request: MPI.Request) -> None:
 
 
 class _Outgoing:
-    """The buffer of a row's payload, header first, and the request that sends it."""
+    """The buffer of a payload or a sum, header first, and the request that sends it."""
 
-    def __init__(self, comm: MPI.Intracomm, visit: Visit, width: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, comm: MPI.Intracomm, tag: int, width: int, dtype: np.dtype[Any]) -> None:
         buffer = np.empty(HEADER + -(-width * dtype.itemsize // 8))
         self.payload: NDArray[Any] = buffer[HEADER:].view(dtype)[:width]
         self.bytes = buffer.view(np.uint8).data
-        self.request = comm.Send_init(buffer, dest=0, tag=Tag.PAYLOAD + visit.slot)
+        self.request = comm.Send_init(buffer, dest=0, tag=tag)
 
 
 class _Rank:
@@ -194,8 +221,16 @@ class _Rank:
         self._finished = 0
         self._orders: list[tuple[int, list[Visit]]] = []
         self._ending: int | None = None  # kind of the notice that ends it
-        self._slots: dict[int, _Outgoing] = {}
-        self._started: set[int] = set()  # slots whose payload may be on its way
+        self._slots: dict[int, _Outgoing] = {}  # by tag
+        self._started: set[int] = set()  # tags of what may be on its way
+        self._assignment: Assignment | None = None
+        self._next_assignment: Assignment | None = None
+        # Under announce: what is announced; under claim: number of the last question, and replies.
+        self._table: ClaimTable | None = None
+        self._asked = 0
+        self._reply = np.zeros(1 + REPLY, dtype=np.int64)
+        self._replies = comm.Recv_init(self._reply, source=0, tag=Tag.BOARD)
+        self._replies.Start()
         self._under_way: list[tuple[MPI.Request, object]] = []  # with the buffers that they send from
         self._backoff = Backoff()
 
@@ -204,6 +239,8 @@ class _Rank:
         while self._ending is None:
             if self._task is not None:
                 self._guarded(self._load)
+            elif self._next_assignment is not None and self._loop is not None:
+                self._guarded(self._replan)
             elif self._theta_came and self._loop is not None:
                 self._guarded(self._take_up)
             elif self._loop is not None and (orders := self.take_orders(self._loop.iteration)):
@@ -233,8 +270,33 @@ class _Rank:
                 self._thetas.append(buffer)
                 self._receives.append(self._comm.Recv_init(buffer, source=0, tag=Tag.THETA))
             self._receives[0].Start()
-        self._loop = RemoteWorker(load_problem(task.problem), task.walk, self._place, self)
+        self._assignment = task.assignment
+        problem = load_problem(task.problem)
+        self._loop = self._make_loop(problem, task.generation)
         self._say(Word.READY, os.getpid())
+
+    def _make_loop(self, problem: Problem, generation: int) -> RemoteWorker:
+        assignment = self._assignment
+        assert assignment is not None
+        walk = assignment.walk
+        self._table = None
+        if assignment.feedback == "none":
+            return RemoteWorker(problem, walk, self._place, self)
+        if assignment.feedback == "claim":
+            return ClaimRemoteWorker(problem, walk, self, AskingBoard(self._ask, generation))
+        self._table = ClaimTable(1, assignment.cells)
+        return AnnounceRemoteWorker(problem, walk, self._place, self, WorkerBoard(self._table, 0))
+
+    def _replan(self) -> None:
+        """Do as another plan says, when everything sent by the one before has arrived."""
+        assert self._loop is not None
+        self._retire()
+        while self._under_way and self._ending is None:
+            self._forget_arrived()
+            self.wait(1.0)
+        self._assignment, self._next_assignment = self._next_assignment, None
+        self._loop = self._make_loop(self._loop.problem, 0)
+        self._say(Word.REPLANNED)
 
     def _take_up(self) -> None:
         task, loop = self._loaded, self._loop
@@ -246,7 +308,7 @@ class _Rank:
         theta = buffer[PREFIX + task.workers :]
         theta.flags.writeable = False
         self._theta_came = False
-        if MPI.Request.Testall([self._slots[slot].request for slot in self._started]):
+        if MPI.Request.Testall([self._slots[tag].request for tag in self._started]):
             self._started.clear()
         try:
             loop.begin(
@@ -263,33 +325,72 @@ class _Rank:
 
     def _send_all(self, orders: Sequence[Visit]) -> None:
         assert self._loop is not None
-        for delivery in self._loop.run(orders):
-            if delivery is None:
+        for what in self._loop.run(orders):
+            if what is None:
                 self._say(Word.ALIVE)
+            elif isinstance(what, Sum):
+                self._send_sum(what)
+            elif self._assignment is not None and self._assignment.feedback == "claim":
+                self._say(Word.NOT_FINITE, what.visit.slot)
             else:
-                self._send(delivery)
+                self._send(what)
         self._backoff.reset()  # the next may come soon
 
     def _place(self, visit: Visit) -> NDArray[Any]:
-        outgoing = self._slots.get(visit.slot)
-        if outgoing is None or (visit.slot in self._started and not outgoing.request.Test()):
-            if outgoing is not None:  # it is on its way yet
+        assignment = self._assignment
+        assert assignment is not None
+        tag = assignment.first_tag + visit.slot
+        return self._outgoing(tag, int(assignment.slot_widths[visit.slot]), assignment.payload).payload
+
+    def _outgoing(self, tag: int, width: int, dtype: np.dtype[Any]) -> _Outgoing:
+        """Find the buffer of a message, or make another one if it is on its way yet."""
+        outgoing = self._slots.get(tag)
+        if outgoing is None or (tag in self._started and not outgoing.request.Test()):
+            if outgoing is not None:
                 self._under_way.append((outgoing.request, outgoing))
-            assert self._loaded is not None
-            width = int(self._loaded.slot_widths[visit.slot])
-            outgoing = _Outgoing(self._comm, visit, width, self._loaded.payload)
-            self._slots[visit.slot] = outgoing
-        return outgoing.payload
+            outgoing = self._slots[tag] = _Outgoing(self._comm, tag, width, dtype)
+        return outgoing
 
     def _send(self, delivery: Delivery) -> None:
-        slot = delivery.visit.slot
-        outgoing = self._slots[slot]
         assert self._loop is not None
+        assert self._assignment is not None
+        tag = self._assignment.first_tag + delivery.visit.slot
+        outgoing = self._slots[tag]
         write_header(
             outgoing.bytes, 0, self._loop.iteration, delivery.finite, delivery.began_s, delivery.ended_s
         )
         outgoing.request.Start()
-        self._started.add(slot)
+        self._started.add(tag)
+
+    def _send_sum(self, what: Sum) -> None:
+        assert self._loop is not None
+        assert self._assignment is not None
+        records = 3 * self._assignment.cells
+        outgoing = self._outgoing(Tag.SUM, records + len(what.total), np.dtype(np.float64))
+        write_header(outgoing.bytes, 0, self._loop.iteration, what.generation, len(what.visits), 0.0)
+        if what.visits:
+            outgoing.payload[: 3 * len(what.visits)] = np.ravel(what.visits)
+            outgoing.payload[records:] = what.total
+        outgoing.request.Start()
+        self._started.add(Tag.SUM)
+
+    def _ask(self, question: NDArray[np.int64]) -> list[int] | None:
+        """Ask the board; None if the iteration ends before there is a reply."""
+        assert self._loop is not None
+        self._asked += 1
+        message = np.concatenate([[self._asked, len(question)], question])
+        self._forget_arrived()
+        self._under_way.append((self._comm.Isend(message, dest=0, tag=Tag.BOARD), message))
+        backoff = Backoff()
+        while True:
+            while self._replies.Test():
+                reply: list[int] = self._reply.tolist()
+                self._replies.Start()
+                if reply[0] == self._asked:  # else it came too late
+                    return reply[1:]
+            if self.is_over(self._loop.iteration):
+                return None
+            backoff.pause()
 
     def _say(self, kind: int, value: int = 0, text: bytes = b"") -> None:
         word = np.empty(WORD_VALUES + -(-len(text) // 8))
@@ -308,6 +409,12 @@ class _Rank:
             elif isinstance(request, MPI.Prequest):
                 request.Free()
         self._under_way = kept
+
+    def _retire(self) -> None:
+        """Use no buffer again."""
+        self._under_way += [(outgoing.request, outgoing) for outgoing in self._slots.values()]
+        self._slots.clear()
+        self._started.clear()
 
     # --- the mailbox ----------------------------------------------------------------------------------
 
@@ -344,6 +451,12 @@ class _Rank:
                 self._task = pickle.loads(words.tobytes())
             elif kind == Notice.ORDER:
                 self._orders.append((iteration, pickle.loads(words.tobytes())))
+            elif kind == Notice.ANNOUNCE:
+                if self._table is not None:
+                    for cell in words.tolist():
+                        self._table.announce(iteration, cell)
+            elif kind == Notice.REPLAN:
+                self._next_assignment = pickle.loads(words.tobytes())
             elif kind == Notice.FINISH:
                 self._finished = max(self._finished, iteration)
             else:
@@ -359,8 +472,7 @@ class _Rank:
 
     def _leave(self) -> None:
         """Say goodbye when everything sent has arrived, and release the communicator if all did."""
-        self._under_way += [(outgoing.request, outgoing) for outgoing in self._slots.values()]
-        self._slots.clear()
+        self._retire()
         said_bye = False
         while self._ending == Notice.STOP:
             self._forget_arrived()
@@ -371,7 +483,7 @@ class _Rank:
         if self._ending == Notice.END_SILENTLY:
             _kept.append(self)  # what is under way still refers to its buffers
             return
-        for request in [*self._receives, self._notices]:
+        for request in [*self._receives, self._notices, self._replies]:
             if not request.Test():
                 request.Cancel()
                 request.Wait()

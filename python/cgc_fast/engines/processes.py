@@ -388,6 +388,9 @@ class ProcessEngine(WithoutFeedback):
             [segment.array(values) for segment in self._read_only],
             self._thetas[0],
             self._thetas[1],
+            self._wake_fds,
+            self._poll_fds,
+            FORGET,
         )
 
     def running_collector(self) -> Collector:
@@ -403,27 +406,49 @@ class ProcessEngine(WithoutFeedback):
         gradient: NDArray[np.float64],
         with_value: bool,
         seen_within_s: float,
-    ) -> bool:
+        until_s: float | None,
+    ) -> str | None:
         """Begin an iteration if every process is there and was seen a moment ago."""
+        until_ns = None if until_s is None else int(1e9 * until_s)
+        within_ns = int(1e9 * seen_within_s)
         with self._waiting:
             collector = self.running_collector()
             if self._early or self._started or self._starting:
-                return False
-            if not collector.all_well(self._iteration, int(1e9 * seen_within_s), FORGET):
-                return False
-            self._iteration = iteration
-            self._began_ns = collector.begin(iteration, theta, gradient, with_value, self._wake_fds)
-        return True
+                return None
+            try:
+                why = collector.run(
+                    self._iteration, within_ns, iteration, theta, gradient, with_value, until_ns
+                )
+            finally:  # Ctrl-C comes out of it too
+                if collector.iteration == iteration:
+                    self._iteration = iteration
+                    self._began_ns = collector.began_ns
+            if self._closed:  # by another thread, or by a signal handler
+                raise ClusterClosed("the cluster was closed while an iteration was under way")
+        return why
 
     def collect(self, until_s: float, each_block: bool) -> str:
         """Work, without the interpreter, until something is to be done in it."""
         with self._waiting:
-            why = self.running_collector().collect(
-                self._poll_fds, self._began_ns + int(until_s * 1e9), each_block
-            )
+            why = self.running_collector().collect(int(until_s * 1e9), each_block)
             if self._closed:  # by another thread, or by a signal handler
                 raise ClusterClosed("the cluster was closed while an iteration was under way")
         return why
+
+    def end_collecting(self, iteration: int) -> bool:
+        """Let late workers abandon the iteration."""
+        collector = self._collector
+        if self._closed or collector is None:  # the workers may be another process's, of which this is a fork
+            return False
+        if collector.iteration != iteration:
+            return False
+        collector.end()
+        return True
+
+    def take_ended(self) -> NDArray[np.int64] | None:
+        """Rows of the iterations that were ended."""
+        collector = self._collector
+        return None if collector is None else collector.take_ended()
 
     def collected_events(self) -> list[Event]:
         """Arrivals of the iteration so far."""

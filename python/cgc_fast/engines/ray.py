@@ -27,11 +27,21 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from cgc_fast.engines.base import Delivered, Event, Job, Lost, Presence, Ready, WithoutFeedback
+from cgc_fast.engines.base import (
+    Delivered,
+    Event,
+    Job,
+    Lost,
+    Presence,
+    Ready,
+    WithoutFeedback,
+    wait_until_ready,
+)
 from cgc_fast.engines.launch import pickled_for_worker
-from cgc_fast.engines.ray_worker import RayWorker, Task
+from cgc_fast.engines.ray_worker import Assignment, RayWorker, Task
+from cgc_fast.engines.remote_worker import Sum
 from cgc_fast.engines.signs import Hearing
-from cgc_fast.errors import CgcError, ClusterClosed, WorkerDied
+from cgc_fast.errors import CgcError, ClusterClosed
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
@@ -157,36 +167,33 @@ class RayEngine(WithoutFeedback):
         self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
         self._workers = [_Worker() for _ in job.walks]
         self._hearing = Hearing(len(job.walks))
+        self._board: Any = None
         self._finalizer = weakref.finalize(self, _kill_all, self._workers)
+        self._replanning: dict[Any, int] = {}  # ref -> worker
         try:
+            self._lay_out(job)
             for worker in range(len(job.walks)):
                 self._launch(worker, first if worker == 0 else pickled_for_worker(job, worker))
-            self._wait_until_ready()
+            wait_until_ready(self, len(job.walks))
         except BaseException:
             self.close()
             raise
         self.start_s = time.monotonic() - began_s
 
     def _launch(self, worker: int, problem: bytes) -> None:
-        task = pickle.dumps(Task(self._job.walks[worker], self._job.slot_widths, self._job.payload, problem))
+        task = pickle.dumps(Task(worker, self._assignment(worker), problem))
         with interrupts_postponed():
             record = self._workers[worker]
-            record.actor = _Actor.options(**self._options).remote(task)
+            record.actor = _Actor.options(**self._options).remote(task, self._board)
             record.presence = "starting"
             self._identifying[record.actor.identify.remote()] = worker
 
-    def _wait_until_ready(self) -> None:
-        waiting = set(range(len(self._workers)))
-        while waiting:
-            for event in self.wait():
-                if isinstance(event, Lost):
-                    raise WorkerDied(
-                        f"worker {event.worker} failed before it was ready:\n{event.traceback}",
-                        event.worker,
-                        event.exit_code,
-                        event.traceback,
-                    )
-                waiting.discard(event.worker)
+    def _assignment(self, worker: int) -> Assignment:
+        job = self._job
+        return Assignment(job.walks[worker], job.slot_widths, job.payload, job.feedback, job.cells)
+
+    def _lay_out(self, job: Job) -> None:
+        """Make what goes with a plan."""
 
     # --- an iteration ---------------------------------------------------------------------------------
 
@@ -244,14 +251,23 @@ class RayEngine(WithoutFeedback):
                     return events
 
     def _take_in(self, timeout_s: float) -> list[Event]:
-        waited = [*self._streams, *self._identifying]
+        waited = [*self._streams, *self._identifying, *self._replanning]
         if not waited:
             time.sleep(timeout_s)
             return []
         ready, _ = ray.wait(waited, num_returns=1, timeout=timeout_s)
         if not ready:
             return []
-        return self._take_item(ready[0]) if ready[0] in self._streams else self._take_identity(ready[0])
+        if ready[0] in self._streams:
+            return self._take_item(ready[0])
+        if ready[0] in self._identifying:
+            return self._take_identity(ready[0])
+        worker = self._replanning.pop(ready[0])
+        try:
+            ray.get(ready[0])
+        except ray.exceptions.RayError as error:
+            return [self._lose(worker, _text_of(error))]
+        return []
 
     def _take_identity(self, reference: Any) -> list[Event]:
         worker = self._identifying.pop(reference)
@@ -282,12 +298,17 @@ class RayEngine(WithoutFeedback):
         self._hearing.heard(worker, stream.iteration)
         if item is None:
             return []
+        if isinstance(item, Sum):
+            return [self._take_sum(worker, stream.iteration, item)]
         slot, finite, began_s, ended_s, payload = item
         if stream.iteration == self._iteration:
             self._workers[worker].owed -= 1
             if finite:
                 self._payloads[worker, slot] = payload
         return [Delivered(stream.iteration, worker, slot, finite, began_s, ended_s)]
+
+    def _take_sum(self, worker: int, iteration: int, found: Sum) -> Event:
+        raise RuntimeError("the schedule has no claims, so no worker sends sums")
 
     def finish(self, iteration: int) -> None:
         """Tell the workers that are late."""
@@ -317,6 +338,28 @@ class RayEngine(WithoutFeedback):
         self._workers[worker].presence = "starting"
         self._launch(worker, pickled_for_worker(self._job, worker))
 
+    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+        """Call every actor, which takes its new walk up when it is done with its last run."""
+        with interrupts_postponed(), self._waiting, self._hearing.listening():
+            self._job = job
+            self._lay_out(job)
+            self._streams.clear()  # what comes late belongs to the old plan
+            for worker, record in enumerate(self._workers):
+                record.runs, record.behind = 0, False
+                if record.presence != "gone":
+                    plan = pickle.dumps(self._assignment(worker))
+                    self._replanning[record.actor.replan.remote(plan, self._board)] = worker
+            began_s = time.monotonic()
+            while self._replanning:
+                self._early += self._take_in(_LOOK_S)
+                for worker in list(self._replanning.values()):
+                    starting = self._workers[worker].presence == "starting"
+                    if not starting and time.monotonic() > began_s + patience_s[worker]:
+                        self.kill(worker)
+                if all(self._workers[w].presence == "starting" for w in self._replanning.values()):
+                    return
+            self._early = [event for event in self._early if isinstance(event, Lost | Ready)]
+
     def kill(self, worker: int) -> None:
         """End an actor that hangs, or cannot be reached."""
         self._early.append(self._lose(worker, "its actor did not answer"))
@@ -326,7 +369,7 @@ class RayEngine(WithoutFeedback):
         with interrupts_postponed():
             record = self._workers[worker]
             record.presence, record.runs, record.behind, record.process_id = "gone", 0, False, None
-            for table in (self._streams, self._identifying):
+            for table in (self._streams, self._identifying, self._replanning):
                 for what, of in list(table.items()):
                     if (of.worker if isinstance(of, _Stream) else of) == worker:
                         del table[what]
@@ -378,6 +421,7 @@ class RayEngine(WithoutFeedback):
                 pass
             self._streams.clear()
             self._identifying.clear()
+            self._replanning.clear()
             self._payloads.clear()
             self._theta = None
             self._finalizer()

@@ -13,38 +13,95 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from cgc_fast.engines.remote_worker import RemoteWorker
+from cgc_fast.claims import ClaimTable, WorkerBoard
+from cgc_fast.engines.board_messages import AskingBoard, answer, make_table
+from cgc_fast.engines.remote_feedback import AnnounceRemoteWorker, ClaimRemoteWorker
+from cgc_fast.engines.remote_worker import RemoteWorker, Sum
 from cgc_fast.engines.worker_process import load_problem
+from cgc_fast.problems import Problem
+from cgc_fast.schedule import Feedback
 from cgc_fast.worker import Visit
 
-__all__ = ["Item", "RayWorker", "Task"]
+__all__ = ["Assignment", "BoardActor", "Item", "RayWorker", "Task"]
 
-# Slot, whether it is finite, began and ended in seconds, the payload; or a mere sign of life.
-Item = tuple[int, bool, float, float, NDArray[Any]] | None
+# Slot, whether it is finite, began and ended in seconds, the payload (under claim: none); or a sum; or a mere
+# sign of life.
+Item = tuple[int, bool, float, float, NDArray[Any] | None] | Sum | None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker does by one plan."""
+
+    walk: Sequence[Visit]
+    slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any]
+    feedback: Feedback
+    cells: int
 
 
 @dataclass(frozen=True)
 class Task:
     """Everything a worker is told at its start."""
 
-    walk: Sequence[Visit]
-    slot_widths: NDArray[np.int64]
-    payload: np.dtype[Any]
+    worker: int
+    assignment: Assignment
     problem: bytes  # pickled: a shard, or (factory, sample ranges)
+
+
+class BoardActor:
+    """The board of a `claim` schedule; calls of the master are answered in its order."""
+
+    def __init__(self, workers: int, cells: int) -> None:
+        self._table = make_table(workers, cells)
+
+    def ask(self, worker: int, question: NDArray[np.int64]) -> tuple[int, int, int, int]:
+        """Answer a worker; see `board_messages`."""
+        return answer(self._table, worker, question)
+
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Say that cells are decoded."""
+        for cell in cells:
+            self._table.announce(iteration, cell)
+
+    def withdraw(self, worker: int) -> int:
+        """End the worker's generation: the new one's number."""
+        self._table.withdraw(worker)
+        return self._table.generation(worker)
+
+    def committed_by(self, iteration: int, cell: int) -> int:
+        """Whose commitment of a cell holds: a worker, or -1."""
+        return self._table.committed_by(iteration, cell)
 
 
 class RayWorker:
     """A worker; `run` is called in one thread, the rest in another. It is its own `Mailbox`."""
 
-    def __init__(self, task: bytes) -> None:
+    def __init__(self, task: bytes, board: Any) -> None:
         content: Task = pickle.loads(task)
-        self._widths = content.slot_widths
-        self._payload_type = content.payload
-        self._buffers: dict[int, NDArray[Any]] = {}
+        self._worker = content.worker
         self._finished = 0
         self._orders: list[tuple[int, Sequence[Visit]]] = []
         self._changed = threading.Condition()
-        self._loop = RemoteWorker(load_problem(content.problem), content.walk, self._place, self)
+        self._take_up(load_problem(content.problem), content.assignment, board)
+
+    def _take_up(self, problem: Problem, assignment: Assignment, board: Any) -> None:
+        self._assignment, self._board = assignment, board
+        self._buffers: dict[int, NDArray[Any]] = {}
+        self._table: ClaimTable | None = None  # under announce: what is announced
+        walk = assignment.walk
+        self._loop: RemoteWorker
+        if assignment.feedback == "none":
+            self._loop = RemoteWorker(problem, walk, self._place, self)
+        elif assignment.feedback == "claim":
+            self._loop = ClaimRemoteWorker(problem, walk, self, AskingBoard(self._ask))
+        else:
+            self._table = ClaimTable(1, assignment.cells)
+            self._loop = AnnounceRemoteWorker(problem, walk, self._place, self, WorkerBoard(self._table, 0))
+
+    def _ask(self, question: NDArray[np.int64]) -> Sequence[int]:
+        reply: Sequence[int] = ray.get(self._board.ask.remote(self._worker, question))
+        return reply
 
     def run(
         self,
@@ -61,12 +118,16 @@ class RayWorker:
             return
         if iteration > loop.iteration:
             loop.begin(iteration, theta, cycle_time=cycle_time, with_value=with_value, walk=orders is None)
-        for delivery in loop.run(orders or ()):
-            if delivery is None:
-                yield None
+        for made in loop.run(orders or ()):
+            if made is None or isinstance(made, Sum):
+                yield made
             else:
-                slot = delivery.visit.slot
-                yield slot, delivery.finite, delivery.began_s, delivery.ended_s, self._buffers[slot]
+                slot = made.visit.slot
+                yield slot, made.finite, made.began_s, made.ended_s, self._buffers.get(slot)
+
+    def replan(self, assignment: bytes, board: Any) -> None:
+        """Do as another plan says from now on."""
+        self._take_up(self._loop.problem, pickle.loads(assignment), board)
 
     def identify(self) -> int:
         """Answer when the samples are loaded: the process id."""
@@ -86,10 +147,19 @@ class RayWorker:
             self._orders.append((iteration, visits))
             self._changed.notify()
 
+    @ray.method(concurrency_group="control")
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Hear which cells are decoded."""
+        table = self._table
+        if table is not None:
+            for cell in cells:
+                table.announce(iteration, cell)
+
     def _place(self, visit: Visit) -> NDArray[Any]:
         buffer = self._buffers.get(visit.slot)
         if buffer is None:
-            buffer = self._buffers[visit.slot] = np.empty(int(self._widths[visit.slot]), self._payload_type)
+            width, kind = int(self._assignment.slot_widths[visit.slot]), self._assignment.payload
+            buffer = self._buffers[visit.slot] = np.empty(width, kind)
         return buffer
 
     # --- the mailbox ----------------------------------------------------------------------------------

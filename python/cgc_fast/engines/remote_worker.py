@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite
+from cgc_fast.engines.base import Visited
 from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, check_problem
-from cgc_fast.worker import Deliver, Derive, Forward, Idle, Stride, Visit, Worker
+from cgc_fast.worker import Deliver, Derive, Forward, Idle, SendSum, Stride, Visit, Worker
 
-__all__ = ["ALIVE_S", "Delivery", "Mailbox", "RemoteWorker"]
+__all__ = ["ALIVE_S", "Delivery", "Mailbox", "RemoteWorker", "Sum"]
 
 ALIVE_S = 0.1  # a worker that delivers nothing for so long says that it is alive
 
@@ -48,6 +49,14 @@ class Delivery(NamedTuple):
     ended_s: float
 
 
+class Sum(NamedTuple):
+    """Under claim: the sum (L + 1,) of these visits, maybe none; it may change when the generator goes on."""
+
+    generation: int
+    visits: Sequence[Visited]
+    total: NDArray[np.float64]
+
+
 class RemoteWorker:
     """Serve iterations.
 
@@ -69,13 +78,16 @@ class RemoteWorker:
         mailbox: Mailbox,
     ) -> None:
         traits = check_problem(problem)  # a factory may return anything
-        self._problem = problem
+        self.problem = problem
         self._forward = getattr(problem, "forward", None)
         self._value = getattr(problem, "value", None)
-        self._worker = Worker(walk, sliceable=traits.sliceable, forward=traits.has_forward)
+        self._worker = self._machine(walk, sliceable=traits.sliceable, forward=traits.has_forward)
         self._place = place
         self._mailbox = mailbox
         self.iteration = 0
+
+    def _machine(self, walk: Sequence[Visit], *, sliceable: bool, forward: bool) -> Worker:
+        return Worker(walk, sliceable=sliceable, forward=forward)
 
     def begin(
         self,
@@ -92,14 +104,14 @@ class RemoteWorker:
         self._began_s = self._spoke_s = time.monotonic()
         self._visit_began_s = 0.0
         self._answered = False
-        self._problem.begin(theta, iteration)
+        self.problem.begin(theta, iteration)
         self._worker.begin(iteration, cycle_time, walk=walk)
 
-    def run(self, orders: Sequence[Visit] = ()) -> Iterator[Delivery | None]:
+    def run(self, orders: Sequence[Visit] = ()) -> Iterator[Delivery | Sum | None]:
         """Go on until there is nothing to do, or the iteration is over.
 
-        Yields deliveries, and None as a mere sign of life: now and then, and in the end if nothing else was
-        said, so that every iteration that was taken up is answered.
+        Yields deliveries and sums, and None as a mere sign of life: now and then, and in the end if nothing
+        else was said, so that every iteration that was taken up is answered.
         """
         worker = self._worker
         payload = values = np.empty(0)  # of the visit under way
@@ -115,12 +127,10 @@ class RemoteWorker:
                 break
             if isinstance(instruction, Deliver):
                 visit = instruction.visit
-                finite = self._complete(visit, values, payload)
-                while not self._is_due(instruction.due_s):
-                    yield from self._sign_of_life()
-                    self._mailbox.wait(min(ALIVE_S, self._began_s + instruction.due_s - time.monotonic()))
-                if worker.is_active:
-                    yield self._delivery(visit, finite)
+                yield from self._hand_over(visit, instruction.due_s, self._complete(visit, values, payload))
+                continue
+            if isinstance(instruction, SendSum):
+                yield from self._sum_of(instruction)
                 continue
             began_s = time.monotonic()
             if isinstance(instruction, Forward):
@@ -133,7 +143,7 @@ class RemoteWorker:
                     payload = self._place(visit)
                     values = place_for_values(payload, visit.stop - start)
                 out = values[start - visit.start : stop - visit.start]
-                self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
+                self.problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
             ended_s = time.monotonic()
             worker.completed(ended_s - began_s)
             if ended_s - self._spoke_s > ALIVE_S:
@@ -142,9 +152,20 @@ class RemoteWorker:
             self._answered = True
             yield None
 
+    def _hand_over(self, visit: Visit, due_s: float, finite: bool) -> Iterator[Delivery | None]:
+        """Deliver a complete payload when it is due, if somebody wants it then."""
+        while not self._is_due(due_s):
+            yield from self._sign_of_life()
+            self._mailbox.wait(min(ALIVE_S, self._began_s + due_s - time.monotonic()))
+        if self._worker.is_active:
+            yield self._delivery(visit, finite)
+
+    def _sum_of(self, instruction: SendSum) -> Iterator[Sum]:
+        raise RuntimeError("a worker whose schedule has no claims sends no sums")
+
     def _make(self, stride: Stride) -> Iterator[Delivery]:
         """Make visits that are over in a moment, one after the other."""
-        clock, derivatives = time.monotonic, self._problem.derivatives
+        clock, derivatives = time.monotonic, self.problem.derivatives
         forward_s = derive_s = 0.0
         made = 0
         for visit, new in zip(stride.visits, stride.forwards, strict=True):
