@@ -412,8 +412,11 @@ class MpiEngine(WithoutFeedback):
             if not arrived:
                 return events
             self._taken += len(arrived)
-            for index in arrived:
-                events += self._arrived(index)
+            if self._is_collecting:
+                events += self._count(arrived)
+            else:
+                for index in arrived:
+                    events += self._arrived(index)
 
     def _find_out(self) -> list[Event]:
         """Take in what arrived without our knowing: an exception came between MPI and its caller."""
@@ -444,10 +447,32 @@ class MpiEngine(WithoutFeedback):
             self._listen(incoming)
         if iteration == rank.iteration:
             rank.owed -= 1
-        if self._is_collecting and self._collector is not None:
-            self._collector.arrived(worker, iteration, incoming.slot, finite, began_s, ended_s)
-            return []
         return [Delivered(iteration, worker, incoming.slot, finite, began_s, ended_s)]
+
+    def _count(self, arrived: Sequence[int]) -> list[Event]:
+        """As `_arrived`, but payloads are handed to the collector; events of the words."""
+        events: list[Event] = []
+        heard: dict[int, int] = {}  # worker -> iteration
+        collector = self._running_collector()
+        for index in arrived:
+            incoming = self._incoming[index]
+            worker, slot = incoming.worker, incoming.slot
+            if slot is None:
+                events += self._arrived(index)
+                continue
+            first, good, began_s, ended_s = read_header(incoming.bytes)
+            iteration = int(first)
+            heard[worker] = max(iteration, heard.get(worker, 0))
+            if iteration == self._iteration and good:
+                self._idle.append(index)
+            else:
+                self._listen(incoming)
+            if iteration == self._ranks[worker].iteration:
+                self._ranks[worker].owed -= 1
+            collector.arrived(worker, iteration, slot, bool(good), began_s, ended_s)
+        for worker, iteration in heard.items():
+            self._hear(worker, iteration)
+        return events
 
     def _listen(self, incoming: Incoming) -> None:
         incoming.header[0] = _NOTHING

@@ -71,7 +71,9 @@ TEXT_BYTES = 32_000
 
 _LOADING = -1  # in the place of an iteration: the worker has not loaded its samples
 
-_SPIN_S = 2e-4
+# A look lets MPI work, which hands the core to another rank where there are more ranks than cores.
+_LOOK_S = 5e-4
+_SPIN_S = 1e-3
 _SHORTEST_SLEEP_S, _LONGEST_SLEEP_S = 2e-5, 1e-3
 
 
@@ -219,6 +221,7 @@ class _Rank:
         self._loaded: Task | None = None
         self._theta_came = False
         self._finished = 0
+        self._looked_s = 0.0
         self._orders: list[tuple[int, list[Visit]]] = []
         self._ending: int | None = None  # kind of the notice that ends it
         self._slots: dict[int, _Outgoing] = {}  # by tag
@@ -420,7 +423,8 @@ class _Rank:
 
     def is_over(self, iteration: int) -> bool:
         """Whether the iteration was finished, another has begun, or the cluster is about to end."""
-        self._look()
+        if time.monotonic() - self._looked_s > _LOOK_S:
+            self._look()
         return self._finished >= iteration or self._theta_came or self._ending is not None
 
     def take_orders(self, iteration: int) -> Sequence[Visit]:
@@ -440,6 +444,7 @@ class _Rank:
 
     def _look(self) -> bool:
         """Take in what has come."""
+        self._looked_s = time.monotonic()
         came = False
         while self._notices.Test():
             came = True
