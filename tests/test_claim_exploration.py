@@ -11,7 +11,7 @@ in between. Checked besides what is checked there:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -21,7 +21,7 @@ from cgc_fast.decoder import DecodeCell
 from cgc_fast.feedback_worker import AnnounceWorker, ClaimWorker
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.worker import Deliver, Derive, Idle, SendSum
-from test_exploration import CONSTANT, Budgets, Message, Process, World, explore, twin
+from test_exploration import CONSTANT, Budgets, Message, Process, World, altered, explore, twin
 
 CONSTANT[AnnounceWorker] = CONSTANT[ClaimWorker] = {"visits", "_board", "_touched", "_rate", "_last"}
 CONSTANT[ClaimTable] = set()
@@ -69,11 +69,11 @@ class BoardWorld(World):
             if process.machine is not None:
                 machine = twin(process.machine)
                 machine._board = WorkerBoard(self.table, w)
-                self.processes[w] = replace(process, machine=machine)
+                self.processes[w] = altered(process, machine=machine)
 
     def after(self, kind, what):
         """The state after an event."""
-        world = replace(self, processes=list(self.processes))
+        world = altered(self, processes=list(self.processes))
         world._own_table()
         getattr(world, "_" + kind.replace(" ", "_"))(what)
         return world
@@ -85,7 +85,7 @@ class BoardWorld(World):
 
     def _take_up(self, worker):
         """Look for iterations and orders, as the loop of a worker does."""
-        process = self.processes[worker] = replace(self.processes[worker])
+        process = self.processes[worker] = altered(self.processes[worker])
         machine = process.machine
         if process.last < self.iteration:
             process.last = self.iteration

@@ -101,19 +101,28 @@ def shared_row():
 # --- the model ----------------------------------------------------------------------------------------
 
 
+def altered(record, **changes):
+    """What `dataclasses.replace` gives of one with the same fields, in a third of its time."""
+    other = object.__new__(type(record))
+    other.__dict__.update(record.__dict__, **changes)
+    return other
+
+
+# Containers, arrays and records are copied, to the bottom; everything else is immutable.
+_COPY = {
+    dict: lambda value: {k: copied(v) for k, v in value.items()},
+    list: lambda value: [copied(v) for v in value],
+    set: set,  # of what can be hashed
+    deque: lambda value: deque(map(copied, value)),
+    np.ndarray: np.copy,
+    bytearray: bytearray,
+    WorkerRecord: altered,
+}
+
+
 def copied(value):
-    """Copy containers, arrays and records; everything else is immutable."""
-    if type(value) in (int, bool, float, tuple, frozenset):
-        return value
-    if isinstance(value, dict):
-        return {k: copied(v) for k, v in value.items()}
-    if isinstance(value, list | set | deque):
-        return type(value)(map(copied, value))
-    if isinstance(value, np.ndarray | bytearray):
-        return value.copy()
-    if isinstance(value, WorkerRecord):
-        return replace(value)
-    return value
+    copy = _COPY.get(type(value))
+    return value if copy is None else copy(value)
 
 
 # Set when a machine is made and never changed.
@@ -323,7 +332,7 @@ class World:
 
     def after(self, kind, what):
         """The state after an event."""
-        world = replace(self, processes=list(self.processes))
+        world = altered(self, processes=list(self.processes))
         getattr(world, "_" + kind.replace(" ", "_"))(what)
         return world
 
@@ -341,7 +350,7 @@ class World:
             if process.machine is not None:
                 machine = twin(process.machine)
                 machine.abandon()
-                world.processes[w] = replace(process, machine=machine)
+                world.processes[w] = altered(process, machine=machine)
         world._begin_iteration()
         return world
 
@@ -352,7 +361,7 @@ class World:
 
     def _step(self, worker, finite=True):
         """Look for iterations and orders, as the loop of a worker does, and make one visit."""
-        process = replace(self.processes[worker], machine=twin(self.processes[worker].machine))
+        process = altered(self.processes[worker], machine=twin(self.processes[worker].machine))
         self.processes[worker] = process
         machine = process.machine
         if process.last < self.iteration:
@@ -396,7 +405,7 @@ class World:
 
     def _hang(self, worker):
         self._spend("hangs")
-        self.processes[worker] = replace(self.processes[worker], hung=True)
+        self.processes[worker] = altered(self.processes[worker], hung=True)
 
     def _up(self, worker):
         """The successor is there: it has looked at the iteration under way, and walks from the next on."""
@@ -439,7 +448,7 @@ class World:
                     if process.status == "up":  # else it is on its way to nobody
                         visits = [self.facts.visits[key] for key in action.rows]
                         inbox = (*process.inbox, (self.iteration, visits))
-                        self.processes[action.worker] = replace(process, inbox=inbox)
+                        self.processes[action.worker] = altered(process, inbox=inbox)
                 elif isinstance(action, Replace):
                     assert process.status == "gone"
                     self.processes[action.worker] = self._ended(action.worker, "starting")

@@ -17,8 +17,8 @@ std::unique_ptr<CoverTimes> make(const Array<Index>& groups, const Array<double>
 
 using Arrays = py::typing::Tuple<Array<double>, Array<double>, Array<double>>;
 
-Arrays run(const CoverTimes& self, const Array<double>& times, const Array<double>& begin,
-           const Array<double>& around, bool slopes) {
+Arrays cover_times(const CoverTimes& self, const Array<double>& times, const Array<double>& begin,
+                   const Array<double>& around, bool slopes) {
     const auto draws = matrix(times, "times");
     const auto begins = matrix(begin, "begin");
     const auto arounds = matrix(around, "around");
@@ -49,7 +49,7 @@ void bind_circular_walks(py::module_& module) {
         .def(py::init(&make), py::kw_only(), py::arg("groups").noconvert(), py::arg("starts").noconvert(),
              py::arg("backward").noconvert(),
              "Group, start in [0, 1) and direction (not 0: backward) of every worker at every level (K, N).")
-        .def("run", &run, py::arg("times").noconvert(), py::arg("begin").noconvert(),
+        .def("run", &cover_times, py::arg("times").noconvert(), py::arg("begin").noconvert(),
              py::arg("around").noconvert(), py::arg("slopes"),
              "Runtime (S,) of times (S, N) when workers set out after `begin` (K, N) cycles and go around in "
              "`around` (K, N) more; sums over the draws of its derivatives by these two (K, N), without rows "

@@ -49,7 +49,8 @@ Array<double> grouped(const Array<double>& times, const Array<Index>& groups, co
     return out;
 }
 
-Array<double> run(SubgradientIterations& self, const Array<double>& times, Index batch, bool averaging) {
+Array<double> run_batches(SubgradientIterations& self, const Array<double>& times, Index batch,
+                          bool averaging) {
     const auto statistics = matrix(times, "times");
     if (batch < 1) throw std::invalid_argument("batch: expected at least 1, got " + std::to_string(batch));
     Array<double> history(statistics.rows / batch);
@@ -84,7 +85,7 @@ void bind_partition(py::module_& module) {
                  return SubgradientIterations(vector(work, "work"), vector(start, "start"), step, power);
              }),
              py::arg("work").noconvert(), py::arg("start").noconvert(), py::arg("step"), py::arg("power"))
-        .def("run", &run, py::arg("times").noconvert(), py::arg("batch"), py::arg("averaging"),
+        .def("run", &run_batches, py::arg("times").noconvert(), py::arg("batch"), py::arg("averaging"),
              "One pass over times (D, K) in batches; returns the batch means of the runtime (D // batch,).")
         .def_property_readonly(
             "iterate", [](const SubgradientIterations& self) { return copy(self.iterate()); },
