@@ -49,6 +49,7 @@ from cgc_fast.engines.mpi_worker import (
     Tag,
     Task,
     Word,
+    leave_without_mpi,
     pack,
     read_header,
     serve_session,
@@ -98,7 +99,8 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
     Notes
     -----
     If a rank does not answer in the end, MPI itself would wait for it for ever: rank 0 then ends the job with
-    MPI_Abort when its program ends, with exit code 0 only if `main` returned.
+    MPI_Abort when its program ends, with exit code 0 only if `main` returned. If one was lost and MPI went
+    on, all ranks end without MPI_Finalize when their programs do: there, Open MPI may wait for the lost one.
     """
     global _session
     session = Ranks((MPI.COMM_WORLD if comm is None else comm).Dup())
@@ -118,9 +120,12 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
         with interrupts_postponed():
             for engine in list(_open):
                 engine.close()
-            if not session.dismiss():
+            all_left, lost = session.dismiss()
+            if not all_left:
                 logger.warning("a rank does not answer: the job will be ended by MPI_Abort")
                 atexit.register(session.comm.Abort, exit_code)
+            elif lost:
+                atexit.register(leave_without_mpi, exit_code)
 
 
 # --- the engine ---------------------------------------------------------------------------------------------

@@ -45,12 +45,13 @@ class Ranks:
             self._tell(hired, Session.GO, workers)
             return self.comm.Create_group(self.comm.Get_group().Range_incl([(0, workers, 1)]))
 
-    def dismiss(self) -> bool:
-        """Let all ranks return from their service; whether all that are left did."""
+    def dismiss(self) -> tuple[bool, bool]:
+        """Let all ranks return from their service; whether all that are left did, and whether one is lost."""
         everybody = range(1, self.comm.size)
         self._tell(everybody, Session.DISMISS)
-        missing, _ = self._hear(everybody, Session.GONE, LEAVE_S)
-        return not missing
+        missing, lost = self._hear(everybody, Session.GONE, LEAVE_S)
+        self._tell(everybody, Session.PART, len(lost))
+        return not missing, bool(lost)
 
     def _tell(self, ranks: Sequence[int], kind: int, workers: int = 0) -> None:
         message = np.array([kind, workers], dtype=np.int64)

@@ -19,10 +19,12 @@ and longer, up to a millisecond, instead of keeping a core busy.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import signal
 import struct
+import sys
 import threading
 import time
 import traceback
@@ -96,10 +98,10 @@ class Word:
 
 
 class Session:
-    """Kinds of messages before and after a cluster: (kind, number of workers)."""
+    """Kinds of messages before and after a cluster: (kind, number of workers; PART: of lost ranks)."""
 
     TAG = 0
-    HIRE, GO, CANCEL, DISMISS, HERE, GONE = range(6)
+    HIRE, GO, CANCEL, DISMISS, HERE, GONE, PART = range(7)
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,11 @@ def serve_session(comm: MPI.Intracomm) -> None:
             if kind == Session.DISMISS:
                 answer[0] = Session.GONE
                 _await(comm.Isend(answer, dest=0, tag=Session.TAG))
+            elif kind == Session.PART:
+                if workers > 0:
+                    atexit.register(leave_without_mpi, 0)
                 return
-            if kind == Session.HIRE:
+            elif kind == Session.HIRE:
                 answer[0] = Session.HERE
                 _await(comm.Isend(answer, dest=0, tag=Session.TAG))
             elif kind == Session.GO:
@@ -187,6 +192,13 @@ def serve_session(comm: MPI.Intracomm) -> None:
     finally:
         if mine:
             signal.signal(signal.SIGINT, before)
+
+
+def leave_without_mpi(exit_code: int) -> None:
+    """End this process without MPI_Finalize, in which Open MPI may wait for ever for ranks that are lost."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _await(request: MPI.Request) -> None:
