@@ -3,12 +3,14 @@
 Cycle times are emulated (shifted exponential), for c = 0 and for the problem's own forward pass. The problem
 is small, so that real computation stays below a tenth of each lane (`busy`, the workers' processor time as a
 share of their lanes): what is left over 1 is the overhead of signal, wake-ups and decoding and, with
-feedback, of noticing what others have done. Prints one line a scheme and clock; exits non-zero above the
-budget.
+feedback, of noticing what others have done. That is a matter of milliseconds an iteration at most, so the
+ratio depends on how long iterations take (``--uncoded-seconds``). Prints one line a scheme and clock; exits
+non-zero above the budget.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Iterator
@@ -26,7 +28,6 @@ from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.walked import walked_schedule
 
 WORKERS, ITERATIONS, BUDGET = 8, 30, 1.05
-UNCODED_S = 0.25
 PLANS = {
     "uncoded": {"method": "uncoded"},
     "best single level": {"method": "single_level"},
@@ -66,12 +67,18 @@ def processor_seconds(pids: list[int]) -> float:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--uncoded-seconds", type=float, default=0.25, help="mean of an uncoded iteration, c = 0"
+    )
+    parser.add_argument("--only", default="", help="schemes whose name begins so")
+    options = parser.parse_args()
     generator = np.random.default_rng(0)
     problem = SoftmaxRegression(generator.normal(size=(301, 500)), generator.integers(0, 10, 301), classes=10)
     theta = generator.normal(size=problem.coordinates) / 100
     expected = problem.gradient(theta)
     slowest = 0.05 + sum(1.0 / k for k in range(1, WORKERS + 1))
-    scale = UNCODED_S / (problem.samples / WORKERS * problem.coordinates * slowest)
+    scale = options.uncoded_seconds / (problem.samples / WORKERS * problem.coordinates * slowest)
     law = stats.expon(loc=0.05 * scale, scale=scale)
     draws = law.rvs(size=(ITERATIONS, WORKERS), random_state=generator)
 
@@ -80,6 +87,8 @@ def main() -> int:
     print(f"{'c':>6} {'scheme':<30} {'simulated ms':>12} {'measured ms':>12} {'ratio':>7} {'busy':>6}")
     for forward_cycles in (0.0, problem.forward_cycles):
         for name, schedule in schedules(law, problem, forward_cycles):
+            if not name.startswith(options.only):
+                continue
             simulated = cgc.simulate(schedule, draws, samples=problem.samples, forward_cycles=forward_cycles)
             measured = []
             with cgc.Cluster(schedule, problem, cycle_times=draws, forward_cycles=forward_cycles) as cluster:
