@@ -29,7 +29,8 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import Collector
+from cgc_fast._core import Board, Collector
+from cgc_fast.claims import ClaimTable
 from cgc_fast.errors import WorkerDied
 from cgc_fast.problems import Problem
 from cgc_fast.schedule import Feedback
@@ -44,6 +45,7 @@ __all__ = [
     "Event",
     "Job",
     "Lost",
+    "OwnBoard",
     "Presence",
     "Ready",
     "Replanning",
@@ -159,6 +161,27 @@ class WithoutFeedback:
     def sum_of(self, worker: int) -> NDArray[np.float64]:
         """Never asked for."""
         raise NotImplementedError("the schedule has no feedback")
+
+
+class OwnBoard:
+    """What masters of schedules with feedback ask for, where whoever has it has the board itself."""
+
+    _board: Board | ClaimTable
+
+    def announce(self, iteration: int, cells: Sequence[int]) -> None:
+        """Put the cells on the board."""
+        for cell in cells:
+            self._board.announce(iteration, cell)
+
+    def withdraw(self, worker: int) -> int:
+        """Count the worker's generation up."""
+        self._board.withdraw(worker)
+        return self._board.generation(worker)
+
+    def committed_by(self, iteration: int, cell: int) -> int | None:
+        """As the board has it at this moment."""
+        worker = self._board.committed_by(iteration, cell)
+        return None if worker < 0 else worker
 
 
 Presence = Literal["there", "starting", "gone"]

@@ -125,15 +125,8 @@ class AskingBoard:
     def claim_free(self, iteration: int, cells: NDArray[np.int64], begin: int) -> int:
         """See `Board`."""
         index = begin
-        if (
-            self._claimed is not None
-            and cells is self._cells
-            and (self._of_iteration, self._next)
-            == (
-                iteration,
-                begin,
-            )
-        ):
+        asked_already = (self._of_iteration, self._next) == (iteration, begin) and cells is self._cells
+        if asked_already and self._claimed is not None:
             index = self._claimed
         else:
             index = self._first_free(iteration, cells, begin)

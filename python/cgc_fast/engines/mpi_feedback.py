@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast.engines.base import Delivered, Event, Job, Summed, Visited
+from cgc_fast._core import Board
+from cgc_fast.engines.base import Delivered, Event, Job, OwnBoard, Summed, Visited
 from cgc_fast.engines.board_messages import QUESTION, answer, make_table
 from cgc_fast.engines.mpi import Incoming, MpiEngine
 from cgc_fast.engines.mpi_worker import HEADER, Notice, Tag, Word, read_header
@@ -60,13 +61,14 @@ class MpiAnnounceEngine(MpiEngine):
         super().finish(iteration)
 
 
-class MpiClaimEngine(MpiEngine):
+class MpiClaimEngine(OwnBoard, MpiEngine):
     """Answer questions, and receive sums."""
 
+    _board: Board
     _longest_sleep_s = 2e-4  # a worker may wait for an answer
 
     def _lay_out(self, job: Job) -> None:
-        self._table = make_table(self._workers, job.cells)
+        self._board = make_table(self._workers, job.cells)
 
     def _expect_deliveries(self) -> None:
         cells = self._job.cells
@@ -78,7 +80,7 @@ class MpiClaimEngine(MpiEngine):
             self._expect(question, worker, _QUESTION, Tag.BOARD)
 
     def _generation(self, worker: int) -> int:
-        return self._table.generation(worker)
+        return self._board.generation(worker)
 
     def _answers_to_walk(self, worker: int) -> int:
         return 1
@@ -110,7 +112,7 @@ class MpiClaimEngine(MpiEngine):
         if iteration == self._ranks[worker].iteration:
             self._ranks[worker].owed -= 1
         visits: list[Visited] = []
-        if iteration == self._iteration and generation == self._table.generation(worker):
+        if iteration == self._iteration and generation == self._board.generation(worker):
             records = incoming.buffer[HEADER : HEADER + 3 * count].reshape(-1, 3).tolist()
             visits = [Visited(int(slot), began_s, ended_s) for slot, began_s, ended_s in records]
         return Summed(iteration, worker, generation, visits)
@@ -120,7 +122,7 @@ class MpiClaimEngine(MpiEngine):
         question = incoming.buffer[_ASKED : _ASKED + length]
         worker = incoming.worker
         self._hear(worker, int(question[1]))
-        reply = np.array([number, *answer(self._table, worker, question)], dtype=np.int64)
+        reply = np.array([number, *answer(self._board, worker, question)], dtype=np.int64)
         self._keep([(sent, reply) for sent in self._send(reply, worker, Tag.BOARD)])
 
     def _take_word(self, incoming: Incoming) -> list[Event]:
@@ -130,21 +132,6 @@ class MpiClaimEngine(MpiEngine):
         self._hear(incoming.worker, iteration)
         now_s = self.elapsed_s()
         return [Delivered(iteration, incoming.worker, slot, False, now_s, now_s)]
-
-    def announce(self, iteration: int, cells: Sequence[int]) -> None:
-        """Put the cells on the board."""
-        for cell in cells:
-            self._table.announce(iteration, cell)
-
-    def withdraw(self, worker: int) -> int:
-        """Count the worker's generation up."""
-        self._table.withdraw(worker)
-        return self._table.generation(worker)
-
-    def committed_by(self, iteration: int, cell: int) -> int | None:
-        """As the board has it."""
-        worker = self._table.committed_by(iteration, cell)
-        return None if worker < 0 else worker
 
     def sum_of(self, worker: int) -> NDArray[Any]:
         """View of the buffer that it arrived in."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import Board
-from cgc_fast.engines.base import Delivered, Event, Job, Summed, Visited
+from cgc_fast.engines.base import Delivered, Event, Job, OwnBoard, Summed, Visited
 from cgc_fast.engines.feedback_loop import SUM, VISITS, sum_widths
 from cgc_fast.engines.processes import ProcessEngine
 from cgc_fast.engines.worker_process import FeedbackConfiguration, WorkerConfiguration
@@ -27,7 +27,7 @@ from cgc_fast.memory import Segment
 __all__ = ["ProcessFeedbackEngine"]
 
 
-class ProcessFeedbackEngine(ProcessEngine):
+class ProcessFeedbackEngine(OwnBoard, ProcessEngine):
     """Start the workers of an `announce` or `claim` schedule."""
 
     def __init__(self, job: Job) -> None:
@@ -87,21 +87,6 @@ class ProcessFeedbackEngine(ProcessEngine):
                 for slot, began_ns, ended_ns in entries
             ]
         return [Summed(arrival.iteration, worker, generation, visits)]
-
-    def announce(self, iteration: int, cells: Sequence[int]) -> None:
-        """Put them on the board."""
-        for cell in cells:
-            self._board.announce(iteration, cell)
-
-    def withdraw(self, worker: int) -> int:
-        """Count the worker's generation up."""
-        self._board.withdraw(worker)
-        return self._board.generation(worker)
-
-    def committed_by(self, iteration: int, cell: int) -> int | None:
-        """As the board has it at this moment."""
-        worker = self._board.committed_by(iteration, cell)
-        return None if worker < 0 else worker
 
     def sum_of(self, worker: int) -> NDArray[np.float64]:
         """Read-only view into the memory that the worker wrote."""

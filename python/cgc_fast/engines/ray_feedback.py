@@ -71,8 +71,8 @@ class RayClaimEngine(RayEngine):
 
     def committed_by(self, iteration: int, cell: int) -> int | None:
         """As the board has it."""
-        worker: int = ray.get(self._board.committed_by.remote(iteration, cell))
-        return None if worker < 0 else worker
+        worker: int | None = ray.get(self._board.committed_by.remote(iteration, cell))
+        return worker
 
     def sum_of(self, worker: int) -> NDArray[np.float64]:
         """View into the object store."""

@@ -13,7 +13,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from cgc_fast._core import Board
 from cgc_fast.claims import ClaimTable, WorkerBoard
+from cgc_fast.engines.base import OwnBoard
 from cgc_fast.engines.board_messages import AskingBoard, answer, make_table
 from cgc_fast.engines.remote_feedback import AnnounceRemoteWorker, ClaimRemoteWorker
 from cgc_fast.engines.remote_worker import RemoteWorker, Sum
@@ -49,29 +51,17 @@ class Task:
     problem: bytes  # pickled: a shard, or (factory, sample ranges)
 
 
-class BoardActor:
+class BoardActor(OwnBoard):
     """The board of a `claim` schedule; calls of the master are answered in its order."""
 
+    _board: Board
+
     def __init__(self, workers: int, cells: int) -> None:
-        self._table = make_table(workers, cells)
+        self._board = make_table(workers, cells)
 
     def ask(self, worker: int, question: NDArray[np.int64]) -> tuple[int, int, int, int]:
         """Answer a worker; see `board_messages`."""
-        return answer(self._table, worker, question)
-
-    def announce(self, iteration: int, cells: Sequence[int]) -> None:
-        """Say that cells are decoded."""
-        for cell in cells:
-            self._table.announce(iteration, cell)
-
-    def withdraw(self, worker: int) -> int:
-        """End the worker's generation: the new one's number."""
-        self._table.withdraw(worker)
-        return self._table.generation(worker)
-
-    def committed_by(self, iteration: int, cell: int) -> int:
-        """Whose commitment of a cell holds: a worker, or -1."""
-        return self._table.committed_by(iteration, cell)
+        return answer(self._board, worker, question)
 
 
 class RayWorker:

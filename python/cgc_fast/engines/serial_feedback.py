@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.claims import ClaimTable, WorkerBoard
-from cgc_fast.engines.base import Delivered, Event, Job, Summed, Visited
+from cgc_fast.engines.base import Delivered, Event, Job, OwnBoard, Summed, Visited
 from cgc_fast.engines.serial import SerialEngine
 from cgc_fast.feedback_worker import AnnounceWorker, ClaimWorker, FeedbackWorker
 from cgc_fast.worker import Deliver, Idle, Instruction, SendSum, Visit
@@ -18,7 +18,7 @@ from cgc_fast.worker import Deliver, Idle, Instruction, SendSum, Visit
 __all__ = ["SerialFeedbackEngine"]
 
 
-class SerialFeedbackEngine(SerialEngine):
+class SerialFeedbackEngine(OwnBoard, SerialEngine):
     """Run the workers of an `announce` or `claim` schedule in the order of virtual time.
 
     A worker has at most one entry among what is due: the end of the visit that it is in. Whatever is put on
@@ -26,7 +26,7 @@ class SerialFeedbackEngine(SerialEngine):
     """
 
     def __init__(self, job: Job) -> None:
-        self._table = ClaimTable(len(job.walks), job.cells)
+        self._board = ClaimTable(len(job.walks), job.cells)
         self._sums = np.zeros((len(job.walks), job.problem.coordinates + 1))
         self._visits: list[list[Visited]] = [[] for _ in job.walks]  # of each worker's sum
         self._current = [0] * len(job.walks)  # number of each worker's entry; others are void
@@ -37,7 +37,7 @@ class SerialFeedbackEngine(SerialEngine):
         kind = ClaimWorker if job.feedback == "claim" else AnnounceWorker
         has_forward = self._forward is not None
         self._feedback_workers = [
-            kind(walk, WorkerBoard(self._table, worker), forward=has_forward)
+            kind(walk, WorkerBoard(self._board, worker), forward=has_forward)
             for worker, walk in enumerate(job.walks)
         ]
         return self._feedback_workers
@@ -132,24 +132,13 @@ class SerialFeedbackEngine(SerialEngine):
 
     def replan(self, job: Job, patience_s: Sequence[float]) -> None:
         """Take other walks, and a board for other cells."""
-        self._table = ClaimTable(len(job.walks), job.cells)
+        self._board = ClaimTable(len(job.walks), job.cells)
         super().replan(job, patience_s)
 
     def announce(self, iteration: int, cells: Sequence[int]) -> None:
         """Put the cells on the board; visits to them are dropped."""
-        for cell in cells:
-            self._table.announce(iteration, cell)
+        super().announce(iteration, cells)
         self._go_on(set())
-
-    def withdraw(self, worker: int) -> int:
-        """Count the worker's generation up."""
-        self._table.withdraw(worker)
-        return self._table.generation(worker)
-
-    def committed_by(self, iteration: int, cell: int) -> int | None:
-        """As the table has it."""
-        worker = self._table.committed_by(iteration, cell)
-        return None if worker < 0 else worker
 
     def sum_of(self, worker: int) -> NDArray[np.float64]:
         """View of the worker's sum."""
