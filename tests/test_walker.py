@@ -42,10 +42,11 @@ class Lane:
         for read, _ in self.pipes:
             os.set_blocking(read, False)
         (wake, self.wake), (orders, self.orders), (_, master) = self.pipes
-        items = [(v.slot, v.start, v.stop, v.ranges, v.coefficients, self.payloads[v.slot]) for v in visits]
+        items = [(v.slot, v.start, v.stop, v.ranges, v.coefficients) for v in visits]
+        payloads = [self.payloads[v.slot] for v in visits]
         kernel = problem.compiled_kernel()
         self.walker = Walker(
-            self.signal, kernel, 0, *self.thetas, items, slice_s, SOON_S, wake, orders, master
+            self.signal, kernel, 0, *self.thetas, items, payloads, slice_s, SOON_S, wake, orders, master
         )
         os.write(self.orders, b"!")
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from cgc_fast.supervisor import FORGET, SignOfLife
 
@@ -28,14 +27,15 @@ class Hearing:
         self._listened_s = 0.0
         self._listening_since_s = now_s
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """The master waits for messages."""
+    def listening(self) -> Hearing:
+        """Enter this where the master waits for messages."""
+        return self
+
+    def __enter__(self) -> None:
         self._listening_since_s = time.monotonic()
-        try:
-            yield
-        finally:
-            self._listened_s += time.monotonic() - self._listening_since_s
+
+    def __exit__(self, *_: object) -> None:
+        self._listened_s += time.monotonic() - self._listening_since_s
 
     def begin(self) -> None:
         """An iteration begins."""
