@@ -131,11 +131,12 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
 class Message:
     """A message that was found, where it goes, and the request that receives it; `size`: in 8 bytes."""
 
-    __slots__ = ("buffer", "in_place", "matched", "request", "size", "tag", "worker")
+    __slots__ = ("buffer", "in_place", "matched", "request", "size", "slots", "tag", "worker")
 
     def __init__(self, worker: int, tag: int, size: int, matched: MPI.Message) -> None:
         self.worker, self.tag, self.size, self.matched = worker, tag, size, matched
         self.buffer: NDArray[Any] = _EMPTY
+        self.slots = _EMPTY  # of its payloads
         self.in_place = False
         self.request: MPI.Request | None = None
 
@@ -235,7 +236,6 @@ class MpiEngine(WithoutFeedback):
         self._theta = self._thetas[0]  # the one in use
         self._collector: MessageCollector | None = None
         self._is_collecting = False
-        self._signs_at_start: Sequence[SignOfLife] = ()
         self._lay_out(job)
         self._hearing = Hearing(self._workers)
         self._comm = _session.hire(self._workers)
@@ -336,22 +336,26 @@ class MpiEngine(WithoutFeedback):
         rank.iteration = self._iteration
         rank.owed += owed
         rank.unanswered.append(self._iteration)
-        self._theta.requests += self._send(self._theta.message, worker, Tag.THETA)
+        if (request := self._send(self._theta.message, worker, Tag.THETA)) is not None:
+            self._theta.requests.append(request)
 
-    def _send(self, buffer: NDArray[Any], worker: int, tag: int) -> list[MPI.Request]:
-        """Begin to send; nothing if the rank is known to be gone, which the next look for messages tells."""
+    def _send(self, buffer: NDArray[Any], worker: int, tag: int) -> MPI.Request | None:
+        """Begin to send; None if the rank is known to be gone, which the next look for messages tells."""
         try:
-            return [self._comm.Isend(buffer, dest=worker + 1, tag=tag)]
+            return self._comm.Isend(buffer, worker + 1, tag)
         except MPI.Exception:
-            return []
+            return None
 
     def _notify(self, worker: int, kind: int, content: NDArray[np.int64] = _EMPTY) -> None:
         notice = np.concatenate([[kind, self._iteration], content])
-        self._keep([(sent, notice) for sent in self._send(notice, worker, Tag.NOTICE)])
+        self._send_small(notice, worker, Tag.NOTICE)
 
-    def _keep(self, sent: list[tuple[MPI.Request, object]]) -> None:
-        """Keep what is being sent, with its buffers, until it has been; look for that now and then."""
-        self._outgoing += sent
+    def _send_small(self, message: NDArray[np.int64], worker: int, tag: int) -> None:
+        """Send, and keep the message until it has been sent; look for that now and then."""
+        request = self._send(message, worker, tag)
+        if request is None:
+            return
+        self._outgoing.append((request, message))
         if len(self._outgoing) > 2 * self._not_sent + 16:
             self._outgoing = [sent for sent in self._outgoing if not _is_done(sent[0])]
             self._not_sent = len(self._outgoing)
@@ -433,16 +437,18 @@ class MpiEngine(WithoutFeedback):
 
     def _place(self, found: Message) -> None:
         """Say where a message goes: into the walk's memory, unless the master may be reading there."""
-        if found.tag >= self._first_tag:
+        slot = found.tag - self._first_tag
+        if slot >= 0:
             rank = self._ranks[found.worker]
-            layout = rank.layout
-            position = layout.position.get(found.tag - self._first_tag)
-            if position is not None:
-                first = layout.bounds[position]
-                if not rank.held or rank.held.isdisjoint(
-                    layout.slots[position : layout.end_of_run(position, found.size)].tolist()
-                ):
-                    found.buffer, found.in_place = rank.memory[first : first + found.size], True
+            layout, size = rank.layout, found.size
+            position = layout.position.get(slot)
+            if position is None:
+                found.slots = np.array([slot])
+            else:
+                found.slots = layout.slots[position : layout.end_of_run(position, size)]
+                if not rank.held or rank.held.isdisjoint(found.slots.tolist()):
+                    first = layout.bounds[position]
+                    found.buffer, found.in_place = rank.memory[first : first + size], True
                     return
         found.buffer = np.empty(found.size)
 
@@ -462,14 +468,8 @@ class MpiEngine(WithoutFeedback):
         raise RuntimeError(f"worker {found.worker}: a message with tag {found.tag}, which nobody sends")
 
     def _take_payloads(self, found: Message) -> None:
-        worker, rank, layout = found.worker, self._ranks[found.worker], self._ranks[found.worker].layout
+        worker, rank, slots = found.worker, self._ranks[found.worker], found.slots
         iteration = int(found.buffer[0])
-        slot = found.tag - self._first_tag
-        position = layout.position.get(slot)
-        if position is None:
-            slots = np.array([slot])
-        else:
-            slots = layout.slots[position : layout.end_of_run(position, found.size)]
         self._hear(worker, iteration)
         if iteration == rank.iteration:
             rank.owed -= len(slots)
@@ -591,7 +591,7 @@ class MpiEngine(WithoutFeedback):
             self._theta = theta_message
             self._began_s = 1e-9 * collector.collector.began_ns
             self._begin(iteration, None, with_value)
-            self._signs_at_start = self._hearing.begin_ordinary()
+            self._hearing.begin_ordinary()
             self._is_collecting = True
             return "begun" if until_s is None else self._collect(until_s, False, ctrl_c)
 
@@ -602,12 +602,9 @@ class MpiEngine(WithoutFeedback):
 
     def _collect(self, until_s: float, each_block: bool, ctrl_c: Sequence[object]) -> str:
         collector = self._running_collector()
-        backoff = Backoff()
         with self._hearing.listening():
-            while True:
-                why = collector.collect(each_block)
-                if why != "late":
-                    return why
+            while (why := collector.collect(each_block)) == "late":
+                backoff = Backoff()
                 while not self._take_in():
                     if self._closed:  # by another thread, or by a signal handler
                         raise ClusterClosed("the cluster was closed while an iteration was under way")
@@ -620,7 +617,7 @@ class MpiEngine(WithoutFeedback):
                     backoff.pause(left_s)
                 if self._early:
                     return "unusual"
-                backoff.reset()
+        return why
 
     def end_collecting(self, iteration: int) -> bool:
         """End the iteration, and have it counted."""
@@ -642,7 +639,7 @@ class MpiEngine(WithoutFeedback):
     def signs_at_start(self) -> Sequence[SignOfLife]:
         """As they were when `start_collecting` looked."""
         self._hearing.drop_longest()
-        return self._signs_at_start
+        return self._hearing.signs_at_start()
 
     def record(
         self, *, at_once: bool

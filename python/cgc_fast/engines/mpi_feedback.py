@@ -112,7 +112,7 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
         question = message[1:]
         self._hear(worker, int(question[1]))
         reply = np.array([message[0], *answer(self._board, worker, question)], dtype=np.int64)
-        self._keep([(sent, reply) for sent in self._send(reply, worker, Tag.BOARD)])
+        self._send_small(reply, worker, Tag.BOARD)
 
     def _take_word(self, worker: int, word: NDArray[np.float64]) -> None:
         kind, iteration, slot = map(int, word[:WORD_VALUES].tolist())

@@ -94,6 +94,8 @@ def leave_without_mpi(exit_code: int) -> None:
 
 
 def _await(request: MPI.Request) -> None:
+    if request.Test():
+        return
     backoff = Backoff()
     while not request.Test():
         backoff.pause()
@@ -458,7 +460,7 @@ class _Rank:
             if self._status.tag == Tag.THETA:  # whatever came before and was not taken up is over
                 _await(message.Irecv(self._thetas[1].message))
                 self._theta_came = True
-                continue
+                break  # it is what everything else waits for
             words = np.empty(self._status.Get_count(MPI.INT64_T), dtype=np.int64)
             _await(message.Irecv(words))
             if self._status.tag == Tag.BOARD:
