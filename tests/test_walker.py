@@ -222,9 +222,11 @@ def test_what_does_not_fit_is_refused():
         v = visits[0]
 
         def make(*, worker=0, payload=lane.payloads[v.slot], coefficients=v.coefficients):
-            item = (v.slot, v.start, v.stop, v.ranges, coefficients, payload)
+            item = (v.slot, v.start, v.stop, v.ranges, coefficients)
             kernel = problem.compiled_kernel()
-            return Walker(lane.signal, kernel, worker, *lane.thetas, [item], 1e-3, 1e-5, -1, -1, -1)
+            return Walker(
+                lane.signal, kernel, worker, *lane.thetas, [item], [payload], 1e-3, 1e-5, -1, -1, -1
+            )
 
         make()
         with pytest.raises(ValueError, match="worker: expected 0 to 0, got 1"):

@@ -371,20 +371,23 @@ class MpiEngine(WithoutFeedback):
                     return events
                 if self._closed:  # by another thread, or by a signal handler
                     raise ClusterClosed("the cluster was closed while an iteration was under way")
-                if self._take_in():
-                    backoff.reset()
-                    continue
+                came = self._take_in()
                 left_s = until_s - time.monotonic()
-                if self._interrupted or ctrl_c or left_s <= 0:
+                if not self._early and (self._interrupted or ctrl_c or left_s <= 0):
                     self._interrupted = False
                     return []
-                backoff.pause(left_s)
+                if came:
+                    backoff.reset()
+                else:
+                    backoff.pause(left_s)
 
     def _take_in(self) -> bool:
-        """Take in what has come, as far as it is to be taken before the next call; whether there was any."""
+        """Take in a few of the messages that have come; whether there were any."""
         lost: list[Event] = []
         came = False
-        while not self._is_full():
+        for _ in self._ranks:
+            if self._is_full():
+                break
             try:
                 message = self._comm.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, self._status)
             except MPI.Exception:
@@ -473,33 +476,32 @@ class MpiEngine(WithoutFeedback):
         self._hear(worker, iteration)
         if iteration == rank.iteration:
             rank.owed -= len(slots)
-        if found.in_place and self._is_collecting:
-            if self._running_collector().take_in(worker, slots):
-                rank.held.update(slots.tolist())
+        if found.in_place and self._is_collecting and self._running_collector().take_in(worker, slots):
+            rank.held.update(slots.tolist())
             return
         begin = 0
         for slot in slots.tolist():
             end = begin + size_of(int(self._job.slot_widths[slot]), self._job.payload)
-            self._take_payload(worker, slot, found.buffer[begin:end], in_place=found.in_place)
+            payload = found.buffer[begin:end]
             begin = end
+            first, good, began_s, ended_s = read_header(payload.data)
+            iteration, finite = int(first), bool(good)
+            if iteration == self._iteration and finite and slot not in rank.held:
+                self._hold(rank, slot, payload, in_place=found.in_place)
+            if not self._is_collecting:
+                self._early.append(Delivered(iteration, worker, slot, finite, began_s, ended_s))
+            elif not found.in_place:
+                self._running_collector().arrived(worker, iteration, slot, finite, began_s, ended_s)
 
-    def _take_payload(self, worker: int, slot: int, message: NDArray[np.float64], *, in_place: bool) -> None:
-        first, good, began_s, ended_s = read_header(message.data)
-        iteration, finite = int(first), bool(good)
-        rank = self._ranks[worker]
-        if iteration == self._iteration and finite and slot not in rank.held:
-            # The master may read it until the next iteration.
-            rank.held.add(slot)
-            position = rank.layout.position.get(slot)
-            if position is None:
-                rank.others[slot] = message
-            elif not in_place:
-                bounds = rank.layout.bounds
-                rank.memory[bounds[position] : bounds[position + 1]] = message
-        if self._is_collecting:
-            self._running_collector().arrived(worker, iteration, slot, finite, began_s, ended_s)
-        else:
-            self._early.append(Delivered(iteration, worker, slot, finite, began_s, ended_s))
+    @staticmethod
+    def _hold(rank: _Rank, slot: int, payload: NDArray[np.float64], *, in_place: bool) -> None:
+        """Keep a payload where the master finds it: it may read it until the next iteration."""
+        rank.held.add(slot)
+        position = rank.layout.position.get(slot)
+        if position is None:
+            rank.others[slot] = payload
+        elif not in_place:
+            rank.memory[rank.layout.bounds[position] : rank.layout.bounds[position + 1]] = payload
 
     def _hear(self, worker: int, iteration: int) -> None:
         rank = self._ranks[worker]
@@ -775,7 +777,7 @@ class MpiEngine(WithoutFeedback):
         with interrupts_postponed():
             if self._closed:
                 return
-            self._closed, self._running = True, False
+            self._closed, self._running, self._is_collecting = True, False, False
             _open.remove(self)
             self.interrupt()
             with self._waiting:  # whoever waited has left
