@@ -262,8 +262,10 @@ def test_efficient_points_are_those_that_nothing_beats(trade_off):
 def test_the_frontier_on_the_command_line(tmp_path):
     options = ("compare", "--frontier", *MODEL[:6], "--draws", 300, "--feedback", "announce")
     options = [str(option).replace("2000", "60") for option in options]
-    code, out, _ = run(*options, "--json", "--plot", tmp_path / "frontier.png")
+    limits = ("--max-values-sent", 1, "--max-values-sent", 0.4)
+    code, out, _ = run(*options, *limits, "--json", "--plot", tmp_path / "frontier.png")
     assert code == 0
+    assert {point["max_values_sent"] for point in json.loads(out)["points"]} == {1.0, 0.4}
     points = json.loads(out)["points"]
     assert {point["max_parts"] for point in points} <= {1, 2, 4, 8}
     assert "shared_samples" not in {point["scheme"] for point in points}
@@ -273,9 +275,28 @@ def test_the_frontier_on_the_command_line(tmp_path):
     assert "walked" in out
 
 
+def test_what_workers_send_is_limited():
+    law = stats.expon(loc=50, scale=1000)
+    made = frontier(6, 300, law, samples=6, max_parts=[1, 2, 6], max_values_sent=[1, 0.5, 0.25], draws=1_000)
+    own = {
+        (point.max_parts, point.max_values_sent): point.score
+        for point in made.points
+        if point.score.name == "walked"
+    }
+    assert set(own) == {(1, 1.0), (2, 1.0), (6, 1.0), (2, 0.5), (6, 0.5), (6, 0.25)}
+    sent = [own[6, most].values_sent for most in (1.0, 0.5, 0.25)]
+    runtimes = [own[6, most].runtime for most in (1.0, 0.5, 0.25)]
+    assert sent == sorted(sent, reverse=True)
+    assert sent[-1] <= 6 * 0.25
+    assert runtimes == sorted(runtimes)
+    assert {point.score.name for point in made.points if point.max_values_sent < 1} == {"walked", "pairs"}
+
+
 def test_a_frontier_without_points_is_refused():
     law = stats.expon(loc=50, scale=1000)
     with pytest.raises(ArgumentValueError, match="max_parts: expected at least one number"):
         frontier(4, 60, law, max_parts=[])
     with pytest.raises(ArgumentValueError, match="scheme auto: expected limits"):
         frontier(4, 60, law, max_parts=[2], min_redundancy=2)
+    with pytest.raises(ArgumentValueError, match="max_values_sent: expected at least one limit"):
+        frontier(4, 60, law, max_values_sent=[])

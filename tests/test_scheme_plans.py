@@ -169,7 +169,21 @@ def test_censored_rows_are_imputed():
         ({"scheme": "pairs", "feedback": "loud"}, "^feedback: expected one of announce, claim, none"),
         ({"scheme": "pairs", "sequential": True}, "^scheme pairs: expected sequential=False"),
         ({"scheme": "walked", "min_block": 2}, "^min_block: expected 1 for the method search"),
-        ({"scheme": "cyclic", "max_values_sent": 0.5}, "^max_values_sent: expected at least 1, got 0.5"),
+        (
+            {"scheme": "cyclic", "max_values_sent": 0.5},
+            "^max_values_sent: expected at least 1 for the scheme cy",
+        ),
+        (
+            {"scheme": "shared_samples", "max_values_sent": 0.9},
+            "^max_values_sent: expected at least 1, got 0.9",
+        ),
+        ({"scheme": "pairs", "max_values_sent": 0.4}, "^max_values_sent: expected more than 0.4"),
+        ({"scheme": "walked", "max_values_sent": 0.2}, "^max_values_sent: expected more than 0.2"),
+        (
+            {"scheme": "pairs", "max_values_sent": 0.9, "min_redundancy": 1},
+            "expected cells that survive 1 losses",
+        ),
+        ({"max_values_sent": 0}, "^max_values_sent: expected a finite number > 0"),
         (
             {"scheme": "load_balancing", "min_redundancy": 1},
             "^scheme load_balancing: expected min_redundancy 0",
@@ -362,6 +376,49 @@ def test_feedback_schemes_compete_only_if_allowed():
     announced = make(6, 300, scheme="auto", feedback="announce", forward_cycles=300.0)
     assert "shared_samples" not in {score.name for score in announced.scheme_report.scores}
     assert "shared_samples" not in announced.scheme_report.refused
+
+
+@pytest.mark.parametrize("feedback", ["none", "announce"])
+@pytest.mark.parametrize(
+    ("scheme", "most"), [("pairs", 0.5), ("pairs", 0.7), ("walked", 0.3), ("walked", 1 / 6)]
+)
+def test_workers_that_may_not_send_everything(scheme, most, feedback):
+    plan = make(6, 240, scheme=scheme, max_values_sent=most, feedback=feedback)
+    schedule = plan.schedule()
+    for walk in schedule.walks:
+        assert sum(schedule.cells[cell].width for cell in walk.cells) <= most * 240 + 1e-9
+    assert plan.coordinate_redundancy.min() >= 0
+    (score,) = plan.scheme_report.scores
+    free = make(6, 240, scheme=scheme, feedback=feedback)
+    assert score.values_sent <= 6 * most
+    if feedback == "none":  # else pairs send nothing twice, whatever the limit
+        assert score.values_sent < free.scheme_report.scores[0].values_sent
+    assert plan.expected_runtime > free.expected_runtime
+    problem = Quadratic.random(23, 240)
+    theta = np.random.default_rng(1).normal(size=240)
+    cycle_times = LAW.rvs((2, 6), random_state=3)
+    with cgc.Cluster(schedule, problem, engine="serial", cycle_times=cycle_times) as cluster:
+        for _ in range(2):
+            error = abs(cluster.gradient(theta) - problem.gradient(theta)).max()
+            assert error <= 1e-12 * problem.scale(theta, 6)
+
+
+def test_workers_of_different_speeds_that_may_not_send_everything():
+    laws = [stats.expon(loc=1.0 + w % 3, scale=1.0) for w in range(7)]
+    for scheme in ("pairs", "walked"):
+        plan = make(7, 210, laws, scheme=scheme, max_values_sent=0.8, min_redundancy=0)
+        schedule = plan.schedule()
+        assert max(sum(schedule.cells[c].width for c in walk.cells) for walk in schedule.walks) <= 168
+    survives = make(7, 210, laws, scheme="walked", max_values_sent=0.8, min_redundancy=2)
+    assert survives.coordinate_redundancy.min() >= 2
+
+
+def test_auto_takes_who_can_send_less():
+    plan = make(6, 240, scheme="auto", max_values_sent=0.4)
+    assert plan.scheme == "walked"
+    assert {"uncoded", "cyclic", "load_balancing", "fractional_repetition", "pairs"} == set(
+        plan.scheme_report.refused
+    )
 
 
 def test_auto_says_what_does_not_fit():

@@ -289,7 +289,7 @@ class TestLimits:
         for name in ("walked", "pairs"):
             with pytest.raises(ArgumentValueError, match="expected sequential=False"):
                 plan_scheme(name, model, 90, sequential=True, draws=10)
-        for name in SEARCHES:
+        for name in sorted({*SEARCHES} - {"walked", "pairs"}):
             with pytest.raises(ArgumentValueError, match=r"max_values_sent: expected at least 1, got 0\.5"):
                 plan_scheme(name, model, 90, max_values_sent=0.5, draws=10)
         made = plan_scheme("fractional_repetition", model, 90, sequential=True, draws=50, hold_out_draws=50)

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,9 @@ from cgc_fast.schemes import (
     single_level_schedule,
     uncoded_schedule,
 )
+from cgc_fast.schemes.circles import contiguous_groups
+from cgc_fast.schemes.pairs import pairs_schedule
+from cgc_fast.schemes.walked import walked_schedule
 
 
 @st.composite
@@ -141,6 +146,55 @@ def test_registry():
     assert same(scheme("cyclic", 3, 6, [1, 2, 3], seed=1), cyclic_schedule(3, 6, [1, 2, 3], seed=1))
     with pytest.raises(ArgumentValueError, match=r"scheme: expected one of cyclic, .*; got 'polynomial'"):
         scheme("polynomial", 3, 6)
+
+
+def values_sent(made):
+    """Most values (N,) that each worker may send."""
+    return [sum(made.cells[cell].width for cell in walk.cells) for walk in made.walks]
+
+
+class TestShortWays:
+    def test_pairs_stop_on_their_way(self):
+        made = pairs_schedule(4, 100, cells=20, max_values_sent=0.6)
+        assert values_sent(made) == [60] * 4
+        assert [made.cells[cell].start for cell in made.walks[0].cells] == list(range(0, 60, 5))
+        assert [made.cells[cell].stop for cell in made.walks[1].cells] == list(range(100, 40, -5))
+        for cell, tile in enumerate(made.cells):
+            assert made.tolerance(cell) == int(40 <= tile.start < 60)
+
+    @given(st.integers(2, 9), st.floats(0.05, 1.0), st.integers(1, 6))
+    def test_nobody_sends_more_and_nothing_is_missing(self, workers, most, cells):
+        blocks = [
+            {"size": 7, "groups": contiguous_groups(workers, min(2, workers))},
+            {"size": 53, "groups": [range(workers)], "starts": workers // 2, "cells": cells},
+        ]
+        # From both ends of an arc half of it is walked, and a cell that does not fit in may be lost, whose
+        # width is rounded up, as is the way down.
+        arcs = workers // 2
+        enough = 7 + 53 * (1 / (2 * arcs) + 1 / (arcs * cells)) + 2
+        if most * 60 < enough:
+            with contextlib.suppress(ArgumentValueError):
+                made = walked_schedule(workers, 60, blocks, max_values_sent=most)
+                assert max(values_sent(made)) <= most * 60 + 1e-9
+            return
+        made = walked_schedule(workers, 60, blocks, max_values_sent=most)
+        assert max(values_sent(made)) <= most * 60 + 1e-9
+        assert min(map(made.tolerance, range(len(made.cells)))) >= 0
+        whole = walked_schedule(workers, 60, blocks)
+        for short, full in zip(made.walks, whole.walks, strict=True):
+            kept = [(made.cells[c].start, made.cells[c].stop) for c in short.cells]
+            everything = [(whole.cells[c].start, whole.cells[c].stop) for c in full.cells]
+            assert [cut for cut in everything if cut in kept] == kept
+
+    def test_what_nobody_would_come_to_is_refused(self):
+        with pytest.raises(ArgumentValueError, match=r"nobody of the group \[0, 1\] comes to .* 40\.\.45"):
+            pairs_schedule(4, 100, cells=20, max_values_sent=0.4)
+        blocks = [{"size": 20, "groups": [[0], [1]]}, {"size": 60, "groups": [[0, 1]], "starts": 1}]
+        with pytest.raises(ArgumentValueError, match=r"expected at least 0\.25, because so many"):
+            walked_schedule(2, 80, blocks, max_values_sent=0.2)
+        for most in (0.0, 1.5, -1.0):
+            with pytest.raises(ArgumentValueError, match="max_values_sent: expected"):
+                pairs_schedule(4, 100, max_values_sent=most)
 
 
 def test_fewer_coordinates_than_workers():

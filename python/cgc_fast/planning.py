@@ -127,8 +127,9 @@ def plan(
         If the law says that workers may never answer (`Never`), the expected runtime is that given that at
         most d of them do not; the completion probability counts such iterations as late.
     max_values_sent : float, optional
-        Most values that a worker may send in an iteration, in multiples of L. Every scheme may have to send
-        1, and none sends more.
+        Most values that a worker may send in an iteration, in multiples of L. No scheme sends more than 1;
+        with less only "pairs" (at least 0.5) and "walked" (at least the inverse of a group) can do, whose
+        workers then stop on their way around, at the price of redundancy.
     min_block : int
         Least size of a block that is not empty, 1..L; 1 for schemes without block sizes.
     boundaries : sequence of int, optional
@@ -180,11 +181,6 @@ def plan(
         raise ArgumentTypeError(f"sequential: expected True or False, got {sequential!r}")
     if feedback is not None and feedback not in _FEEDBACK:
         raise unknown_name("feedback", feedback, _FEEDBACK)
-    if max_values_sent is not None and quantity("max_values_sent", max_values_sent) < 1.0:
-        raise ArgumentValueError(
-            f"max_values_sent: expected at least 1, got {max_values_sent}: in every scheme a worker may have "
-            "to send each coordinate once"
-        )
     asked = _Asked(
         coordinates=coordinates,
         objective=objective,
@@ -192,7 +188,9 @@ def plan(
         cost=Cost(samples, cycles_per_derivative, forward_cycles),
         max_parts=None if max_parts is None else integer("max_parts", max_parts, 1, workers),
         min_redundancy=integer("min_redundancy", min_redundancy, 0, workers - 1),
-        max_values_sent=None if max_values_sent is None else float(max_values_sent),
+        max_values_sent=(
+            None if max_values_sent is None else quantity("max_values_sent", max_values_sent, positive=True)
+        ),
         min_block=integer("min_block", min_block, 1, coordinates),
         boundaries=None if boundaries is None else check_boundaries(boundaries, coordinates),
         sequential=sequential,
@@ -248,6 +246,11 @@ class _Asked:
         return self._with_block_sizes(model, scheme, method)
 
     def _with_block_sizes(self, model: StragglerModel, scheme: str, method: str | None) -> Plan:
+        if self.max_values_sent is not None and self.max_values_sent < 1.0:
+            raise ArgumentValueError(
+                f"max_values_sent: expected at least 1 for the scheme {scheme}, got {self.max_values_sent}: "
+                "a worker may have to send every coordinate once; those of pairs and walked can share them"
+            )
         levels = make_levels(
             scheme, model.workers, min_redundancy=self.min_redundancy, max_parts=self.max_parts
         )

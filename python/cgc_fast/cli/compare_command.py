@@ -51,6 +51,12 @@ def compare(
             "--all-schemes", help="Also pairs, walked blocks and others without block sizes; takes longer."
         ),
     ] = False,
+    max_values_sent: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="With --frontier, most values that a worker may send, in multiples of L; may be repeated."
+        ),
+    ] = None,
     feedback: Annotated[
         str,
         typer.Option(
@@ -66,7 +72,7 @@ def compare(
     With --all-schemes the others compete, too.
 
     With --frontier every scheme is planned for at most 1, 2, 4, ... and N parts of the samples a worker, and
-    the picture shows runtime against parts stored and values sent.
+    for each --max-values-sent; the picture shows runtime against parts stored and values sent.
     """
     try:
         model = read_cycle_time(cycle_time, trace)
@@ -82,6 +88,7 @@ def compare(
                 samples=samples,
                 cycles_per_derivative=cycles_per_derivative,
                 forward_cycles=forward_cycles,
+                max_values_sent=max_values_sent or [1.0],
                 feedback=feedback,  # type: ignore[arg-type]
                 latency=latency,
                 draws=draws,
@@ -128,6 +135,7 @@ def _show_frontier(made: Frontier, plot: Path | None, as_json: bool) -> None:
                 "scheme": point.score.name,
                 "note": point.score.note,
                 "max_parts": point.max_parts,
+                "max_values_sent": point.max_values_sent,
                 "expected_runtime_s": _number(point.score.runtime),
                 "standard_error_s": _number(point.score.standard_error),
                 "parts": point.score.parts,
@@ -143,8 +151,10 @@ def _show_frontier(made: Frontier, plot: Path | None, as_json: bool) -> None:
         }
         typer.echo(json.dumps({**form, "cycle_time": repr(made.model), "points": rows}, allow_nan=False))
         return
-    table = Table("parts", "", "seconds", "±", "sent/L", "", box=SIMPLE, show_edge=False, pad_edge=False)
-    for column in (*table.columns[:1], *table.columns[2:5]):
+    table = Table(
+        "parts", "", "seconds", "±", "sent/L", "at most", "", box=SIMPLE, show_edge=False, pad_edge=False
+    )
+    for column in (*table.columns[:1], *table.columns[2:6]):
         column.justify = "right"
     for point in made.points:
         score = point.score
@@ -154,6 +164,7 @@ def _show_frontier(made: Frontier, plot: Path | None, as_json: bool) -> None:
             f"{score.runtime:.4g}",
             f"{score.standard_error / score.runtime:.1%}",
             f"{score.values_sent:.3g}",
+            f"{point.max_values_sent:g}",
             "*" if point.efficient else "",
         )
     console = Console()
@@ -161,7 +172,7 @@ def _show_frontier(made: Frontier, plot: Path | None, as_json: bool) -> None:
     console.print(table)
     console.print(
         "Parts of M/N samples that a worker stores, mean seconds of an iteration ± standard error, values "
-        "that all workers send in multiples of L; * nothing is better in all three.",
+        "that all workers send in multiples of L, the most that one may; * nothing is better in all three.",
         highlight=False,
     )
 

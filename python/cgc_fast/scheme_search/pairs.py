@@ -85,12 +85,13 @@ def plan_pairs(
             f"{limits.min_redundancy}"
         )
     composition = in_order(workers) if composition is None else composition
+    limited = limits.max_values_sent < 1.0
     everything = np.ones(1)
     best: tuple[float, Layout, str] | None = None
     for pairs, bounds, name in _candidates(composition):
         if not limits.room_for(workers * float(np.diff(bounds).max())):
             continue
-        if min(map(len, pairs)) <= limits.min_redundancy:
+        if min(map(len, pairs)) <= max(limits.min_redundancy, int(limited)):
             continue
         layout = Layout((Block(1, pairs, bounds, starts=2),))
         value = float(runtimes(layout, everything, times, coordinates, cost).mean())
@@ -107,23 +108,36 @@ def plan_pairs(
         "pairs": [list(pair) for pair in block.groups],
         "bounds": list(block.bounds),
         "feedback": "none",
+        **limits.parameters,
     }
     most = min(coordinates, max_messages)
     points, weights = _meetings(layout, times, coordinates, cost)
-    cells = 25
+    cells = 26 if limited else 25  # where both walk half of the way they meet at a cut
     found: Score | None = None
     chosen: dict[str, Any] = {}
+    refusal: ArgumentValueError | None = None
     while True:
         cells = min(cells, most)
+        before = found
         uniform: dict[str, Any] = {"cells": cells}
         for cut in (uniform, {**uniform, "cuts": _fitted_cuts(points, weights, cells)}):
-            tried = _score({**parameters, **cut}, times, coordinates, cost)
+            try:
+                tried = _score({**parameters, **cut}, times, coordinates, cost, limits)
+            except ArgumentValueError as error:  # cells that nobody comes to may be too wide, or too few
+                refusal = error
+                continue
             if found is None or tried.runtime < found.runtime:
                 found, chosen = tried, cut
-        assert found is not None
-        if found.runtime <= value * (1.0 + loss) or cells == most:
+        enough = found is not None and found.runtime <= value * (1.0 + loss)
+        if limited and found is not None and before is not None:  # `value` is of whole circles
+            enough = before.runtime <= found.runtime * (1.0 + loss)
+        if enough or cells == most:
             break
         cells = 3 * cells // 2
+        cells += cells % 2 if limited else 0
+    if found is None:
+        assert refusal is not None
+        raise refusal
     parameters.update(chosen)
     return PlannedScheme(
         "pairs",
@@ -135,8 +149,9 @@ def plan_pairs(
     )
 
 
-def _score(parameters: dict[str, Any], times: Array, coordinates: int, cost: Cost) -> Score:
+def _score(parameters: dict[str, Any], times: Array, coordinates: int, cost: Cost, limits: Limits) -> Score:
     schedule = pairs_schedule(times.shape[1], coordinates, **parameters)
+    limits.check_survival(schedule)
     return score(schedule, times, cost)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost
+from cgc_fast.errors import ArgumentValueError
 from cgc_fast.hold_out import standard_error
 from cgc_fast.schedule import Schedule
 from cgc_fast.schemes import scheme
@@ -32,11 +33,32 @@ class Limits:
         Workers that every cell survives the loss of.
     latency : float
         Seconds from a claim to its answer, or that an announcement takes.
+    max_values_sent : float
+        Most values that a worker may send, in multiples of L, in (0, 1]; only walks can be told to send less
+        than 1.
     """
 
     max_parts: int | None = None
     min_redundancy: int = 0
     latency: float = 0.0
+    max_values_sent: float = 1.0
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """What schedules of walks are told of them."""
+        return {} if self.max_values_sent == 1.0 else {"max_values_sent": self.max_values_sent}
+
+    def check_survival(self, schedule: Schedule) -> None:
+        """Raise ArgumentValueError if shortened walks leave cells that too few workers come to."""
+        if self.max_values_sent == 1.0 or self.min_redundancy == 0:
+            return
+        filled = [cell for cell, tile in enumerate(schedule.cells) if not tile.is_empty]
+        survived = min(map(schedule.tolerance, filled))
+        if survived < self.min_redundancy:
+            raise ArgumentValueError(
+                f"max_values_sent, min_redundancy: expected cells that survive {self.min_redundancy} losses, "
+                f"got {survived} where no worker sends more than {self.max_values_sent:g} L values"
+            )
 
     def room_for(self, parts: float) -> bool:
         """Whether a worker may hold so many parts; one in a billion for the rounding of fractions."""

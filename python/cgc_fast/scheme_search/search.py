@@ -128,7 +128,8 @@ def plan_scheme(
     min_redundancy : int
         Workers that every cell survives the loss of.
     max_values_sent : float, optional
-        Most values that a worker may send, in multiples of L. No scheme here sends more than 1, none less.
+        Most values that a worker may send, in multiples of L. No scheme here sends more than 1; only "pairs"
+        and "walked" can do with less, as long as every coordinate is come to.
     boundaries : sequence of int, optional
         Where cells may begin and end, besides 0 and L; cuts are moved to the nearest one.
     sequential : bool
@@ -170,6 +171,7 @@ def plan_scheme(
         None if max_parts is None else integer("max_parts", max_parts, 1, model.workers),
         integer("min_redundancy", min_redundancy, 0, model.workers - 1),
         quantity("latency", latency),
+        1.0 if max_values_sent is None else min(1.0, quantity("max_values_sent", max_values_sent)),
     )
     feedback = search.feedback[0] if feedback is None else feedback
     if feedback not in search.feedback:
@@ -181,10 +183,10 @@ def plan_scheme(
             f"scheme {name}: expected sequential=False, because half of its workers walk the coordinates "
             "backward"
         )
-    if max_values_sent is not None and quantity("max_values_sent", max_values_sent) < 1.0:
+    if limits.max_values_sent < 1.0 and not search.backward:
         raise ArgumentValueError(
             f"max_values_sent: expected at least 1, got {max_values_sent}: a worker of the scheme {name} may "
-            "have to send every coordinate once"
+            "have to send every coordinate once; those of pairs and walked can share them"
         )
     alike = isinstance(model, IdenticalLaw | AtMostNever)
     chooser, scorer = (np.random.default_rng((seed, stream)) for stream in range(2))

@@ -22,6 +22,7 @@ from cgc_fast.scheme_search.block_search import (
 from cgc_fast.scheme_search.composition import Composition, in_order
 from cgc_fast.scheme_search.planned import Limits, PlannedScheme, Score, score
 from cgc_fast.schemes.circles import Block, circle_schedule
+from cgc_fast.schemes.walked import walked_schedule
 
 __all__ = ["plan_walked"]
 
@@ -113,6 +114,10 @@ def plan_walked(
             f"max_parts: none of the layouts ({composition.name}) fits in {limits.max_parts} parts a worker"
         )
     ends.sort(key=lambda end: end.value)
+    if limits.max_values_sent < 1.0:
+        return _plan_short_ways(
+            _distinct(ends), composition, times, coordinates, cost, limits, loss, max_messages
+        )
     considered = [_describe(end) for end in _distinct(ends)]
     followed = [
         optimise_sizes(end.layout, times, coordinates, cost, end.shares)
@@ -151,6 +156,61 @@ def plan_walked(
             "families": considered,
             "max_messages": max_messages,
         },
+    )
+
+
+def _plan_short_ways(
+    ends: Sequence[Sizes],
+    composition: Composition,
+    times: Array,
+    coordinates: int,
+    cost: Cost,
+    limits: Limits,
+    loss: float,
+    max_messages: int,
+) -> PlannedScheme:
+    """The best layout if nobody may send all coordinates; sizes are as without this limit.
+
+    What a layout is worth is known by simulation only: infinitely narrow cells are those of whole circles.
+    """
+    best: tuple[Score, dict[str, Any], Sizes] | None = None
+    refusal: ArgumentValueError | None = None
+    for end in ends:
+        sizes = shares_to_sizes(end.shares, coordinates)
+        before: Score | None = None
+        for cells in itertools.takewhile(
+            lambda cells: cells <= coordinates, (2**k for k in itertools.count(1))
+        ):
+            parameters: dict[str, Any] = {
+                "blocks": [block.to_dict() for block in end.layout.sized(sizes, cells)],
+                "feedback": "none",
+                **limits.parameters,
+            }
+            try:
+                schedule = walked_schedule(composition.workers, coordinates, **parameters)
+                limits.check_survival(schedule)
+            except ArgumentValueError as error:  # narrower cells may be come to
+                refusal = error
+                continue
+            if max(map(len, schedule.walks)) > max_messages:
+                break
+            found = score(schedule, times, cost)
+            if best is None or found.runtime < best[0].runtime:
+                best = found, parameters, end
+            if before is not None and before.runtime <= found.runtime * (1.0 + loss):
+                break
+            before = found
+    if best is None:
+        assert refusal is not None
+        raise refusal
+    found, parameters, end = best
+    return PlannedScheme(
+        "walked",
+        composition.workers,
+        coordinates,
+        parameters,
+        found,
+        {"composition": composition.name, "families": [_describe(end)], "max_messages": max_messages},
     )
 
 

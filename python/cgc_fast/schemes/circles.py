@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast.arguments import integer
+from cgc_fast.arguments import integer, quantity
 from cgc_fast.codes import RepetitionCode
 from cgc_fast.errors import ArgumentValueError
 from cgc_fast.schedule import Cell, Feedback, Schedule, Walk
@@ -139,11 +139,13 @@ def circle_schedule(
     blocks: Sequence[Block | Mapping[str, Any]],
     feedback: Feedback = "none",
     boundaries: Sequence[int] | None = None,
+    max_values_sent: float = 1.0,
 ) -> Schedule:
     """Blocks one after the other, each walked around by groups of workers.
 
-    Every cell has a RepetitionCode of its group: no coefficients, any member delivers it, and the loss of all
-    members but one is survived. A worker visits every coordinate once, so it sends at most L values.
+    Every cell has a RepetitionCode of those members of its group that come by: no coefficients, any of them
+    delivers it, and the loss of all but one is survived. A worker visits every coordinate once at most, so it
+    sends at most L values.
 
     Parameters
     ----------
@@ -155,11 +157,15 @@ def circle_schedule(
         Whether workers learn which cells are decoded.
     boundaries : sequence of int, optional
         Where cells may begin and end, besides 0 and L; every cut is moved to the nearest one.
+    max_values_sent : float
+        Most values that a worker may send, in multiples of L, in (0, 1]. Below 1
+        nobody walks all the way around: the members of all groups stop after the same fraction of their
+        circles, before the cell that would be too much. Blocks without starts are not shortened.
 
     Raises
     ------
     ArgumentValueError
-        Sizes or workers that do not fit.
+        Sizes or workers that do not fit; coordinates that nobody would come to.
     """
     workers, coordinates = integer("workers", workers, 1), integer("coordinates", coordinates, 1)
     made = [Block.of(block) for block in blocks]
@@ -177,28 +183,60 @@ def circle_schedule(
         raise ArgumentValueError(
             f"boundaries: expected coordinates in 0..{coordinates}, got {allowed[0]} to {allowed[-1]}"
         )
+    edges = [0, *itertools.accumulate(block.size for block in made)]
+    moved = edges if allowed is None else [_nearest(allowed, edge) for edge in edges]
+    circles = [after - before for before, after in itertools.pairwise(moved)]
+    on_circles = sum(circle for circle, block in zip(circles, made, strict=True) if block.starts > 0)
+    way_around = _way_around(on_circles, coordinates, max_values_sent)
     cells: list[Cell] = []
     visits: list[list[NDArray[np.int64]]] = [[] for _ in range(workers)]
     rows: list[list[NDArray[np.int64]]] = [[] for _ in range(workers)]
-    start = 0
-    for block in made:
+    for block, start, circle in zip(made, edges[:-1], circles, strict=True):
+        most = int(way_around * circle + 1e-9) if block.starts > 0 else circle
         for index, group in enumerate(block.groups):
             low, high = block.bounds[index : index + 2]
             cuts, ways = _ways(block, index, start, allowed)
             if low == high or len(cuts) < 2:
                 continue
-            code = RepetitionCode(len(group))
             first = len(cells)
-            cells += [Cell(a, b, low, high, code) for a, b in itertools.pairwise(cuts)]
-            for row, (worker, way) in enumerate(zip(group, ways, strict=True)):
-                visits[worker].append(first + way)
-                rows[worker].append(np.full(len(way), row))
-        start += block.size
+            come_by = np.zeros(len(cuts) - 1, dtype=np.int64)  # members so far, of each cell
+            for worker, way in zip(group, ways, strict=True):
+                walked = way[: int(np.searchsorted(np.cumsum(np.diff(cuts)[way]), most, side="right"))]
+                visits[worker].append(first + walked)
+                rows[worker].append(come_by[walked])
+                come_by[walked] += 1
+            if not come_by.all():
+                missed = int(np.argmin(come_by))
+                raise ArgumentValueError(
+                    f"max_values_sent: expected more than {max_values_sent:g}, or narrower cells: nobody "
+                    f"of the group {list(group)} comes to the coordinates {cuts[missed]}..{cuts[missed + 1]}"
+                )
+            codes = {members: RepetitionCode(members) for members in set(come_by.tolist())}
+            cells += [
+                Cell(a, b, low, high, codes[members])
+                for (a, b), members in zip(itertools.pairwise(cuts), come_by.tolist(), strict=True)
+            ]
     walks = [
         Walk(np.concatenate(at), np.concatenate(of)) if at else Walk([], [])
         for at, of in zip(visits, rows, strict=True)
     ]
     return Schedule(workers, coordinates, tuple(cells), tuple(walks), feedback)
+
+
+def _way_around(walked: int, coordinates: int, max_values_sent: float) -> float:
+    """Fraction of every circle that its members may walk, so that nobody sends more than allowed.
+
+    `walked`: coordinates of all circles; the rest is in blocks without starts.
+    """
+    if not 0.0 < quantity("max_values_sent", max_values_sent) <= 1.0:
+        raise ArgumentValueError(f"max_values_sent: expected a number in (0, 1], got {max_values_sent}")
+    left = max_values_sent * coordinates - (coordinates - walked)
+    if left < 0.0 or (walked == 0 and max_values_sent < 1.0):
+        raise ArgumentValueError(
+            f"max_values_sent: expected at least {1.0 - walked / coordinates:g}, because so many of the "
+            f"coordinates are in blocks without starts, got {max_values_sent:g}"
+        )
+    return min(1.0, left / walked) if walked else 1.0
 
 
 def _ways(

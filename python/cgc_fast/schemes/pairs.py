@@ -28,6 +28,7 @@ def pairs_schedule(
     cuts: Sequence[Sequence[float]] | None = None,
     feedback: Feedback = "none",
     boundaries: Sequence[int] | None = None,
+    max_values_sent: float = 1.0,
 ) -> Schedule:
     """Pairs that meet: a pair's samples in narrow cells, walked forward by one and backward by the other.
 
@@ -54,6 +55,8 @@ def pairs_schedule(
         What the workers learn.
     boundaries : sequence of int, optional
         Where cells may begin and end; every cut is moved to the nearest one.
+    max_values_sent : float
+        Most values that a worker may send, in multiples of L, see `circle_schedule`.
     """
     chosen = adjacent_pairs(workers) if pairs is None else tuple(tuple(pair) for pair in pairs)
     if any(not 1 <= len(pair) <= 3 for pair in chosen):
@@ -65,4 +68,4 @@ def pairs_schedule(
         bounds = [seat / seats[-1] for seat in seats]
     # A group of three has two arcs; as many cells around the circle.
     block = Block(coordinates, chosen, bounds, starts=2, cells=cells, cuts=cuts)
-    return circle_schedule(workers, coordinates, [block], feedback, boundaries)
+    return circle_schedule(workers, coordinates, [block], feedback, boundaries, max_values_sent)

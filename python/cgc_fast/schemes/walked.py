@@ -17,6 +17,7 @@ def walked_schedule(
     blocks: Sequence[Block | Mapping[str, Any]],
     feedback: Feedback = "none",
     boundaries: Sequence[int] | None = None,
+    max_values_sent: float = 1.0,
 ) -> Schedule:
     """Fractional repetition blocks of which some, at least the last, are walked around from several starts.
 
@@ -34,5 +35,7 @@ def walked_schedule(
         Whether workers learn which cells are decoded.
     boundaries : sequence of int, optional
         Where cells may begin and end; every cut is moved to the nearest one.
+    max_values_sent : float
+        Most values that a worker may send, in multiples of L, see `circle_schedule`.
     """
-    return circle_schedule(workers, coordinates, blocks, feedback, boundaries)
+    return circle_schedule(workers, coordinates, blocks, feedback, boundaries, max_values_sent)
