@@ -42,7 +42,7 @@ class Sender:
         self.walk = MessageWalk(problem.compiled_kernel(), items, *self.memories, slice_s, soon_s)
 
     def make(self, iteration, theta, with_value=False):
-        self.walk.begin(iteration, theta, with_value)
+        self.walk.begin(iteration, iteration % 2, theta, with_value)
         runs = []
         while not self.walk.is_over:
             runs.append(self.walk.go_on())
@@ -97,7 +97,7 @@ def test_what_follows_at_once_leaves_together_and_what_does_not_leaves_alone():
     assert Sender(problem, walk_of(), 1e3, AT_ONCE_S).make(1, theta) == alone[:3]
 
 
-def test_even_and_odd_iterations_do_not_touch_each_other():
+def test_the_two_memories_do_not_touch_each_other():
     sender = Sender(problem_of(60), walk_of())
     sender.make(1, np.ones(60))
     before = sender.memories[1].copy()
@@ -117,7 +117,7 @@ def test_a_payload_that_is_not_finite_is_the_last_of_its_run():
 def test_it_can_be_left_between_slices():
     visits = walk_of()
     sender = Sender(problem_of(60), visits, slice_s=1e-9)  # a coordinate or a sample a slice
-    sender.walk.begin(1, np.ones(60), False)
+    sender.walk.begin(1, 0, np.ones(60), False)
     seen = set()
     while not sender.walk.is_over:
         first, stop, _ = sender.walk.go_on()
@@ -132,4 +132,6 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="memory: expected length"):
         MessageWalk(problem.compiled_kernel(), items, np.empty(3), np.empty(3), SLICE_S, SOON_S)
     with pytest.raises(ValueError, match="theta: expected length 60, got 3"):
-        Sender(problem, visits).walk.begin(1, np.ones(3), False)
+        Sender(problem, visits).walk.begin(1, 0, np.ones(3), False)
+    with pytest.raises(ValueError, match="memory: expected 0 or 1, got 2"):
+        Sender(problem, visits).walk.begin(1, 2, np.ones(60), False)

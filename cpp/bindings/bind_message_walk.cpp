@@ -1,6 +1,7 @@
 #include <pybind11/typing.h>
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -36,13 +37,14 @@ SlicedWalk laid_out(BoundLinearModel& model, std::vector<Stop> stops, Array<doub
 
 std::unique_ptr<BoundMessageWalk> make_walk(BoundLinearModel& model,
                                             const py::typing::List<VisitTuple>& visits,
-                                            const Array<double>& even_memory, const Array<double>& odd_memory,
-                                            double slice_s, double soon_s) {
+                                            const Array<double>& first_memory,
+                                            const Array<double>& second_memory, double slice_s,
+                                            double soon_s) {
     const std::vector<Stop> stops = stops_of(visits);
-    MessageWalk walk(laid_out(model, stops, even_memory, {slice_s, soon_s}),
-                     laid_out(model, stops, odd_memory, {slice_s, soon_s}));
+    MessageWalk walk(laid_out(model, stops, first_memory, {slice_s, soon_s}),
+                     laid_out(model, stops, second_memory, {slice_s, soon_s}));
     return std::unique_ptr<BoundMessageWalk>(
-        new BoundMessageWalk{{even_memory, odd_memory}, std::move(walk), py::none()});
+        new BoundMessageWalk{{first_memory, second_memory}, std::move(walk), py::none()});
 }
 
 }  // namespace
@@ -52,20 +54,26 @@ void bind_message_walk(py::module_& module) {
     py::class_<BoundMessageWalk>(
         module, "MessageWalk",
         "A worker's walk through an ordinary iteration of a linear model whose payloads leave in messages.")
-        .def(py::init(&make_walk), py::arg("model"), py::arg("visits"), py::arg("even_memory").noconvert(),
-             py::arg("odd_memory").noconvert(), py::arg("slice_s"), py::arg("soon_s"), py::keep_alive<1, 2>(),
-             "visits: (slot, start, stop, ranges, coefficients) each, in the order of the walk. Where "
-             "payloads go in even and\nin odd iterations: one after the other, each behind a header of "
-             "HEADER_VALUES values: iteration, whether it is\nfinite, when it was begun and ended, in "
-             "seconds since `begin`.")
+        .def(py::init(&make_walk), py::arg("model"), py::arg("visits"), py::arg("first_memory").noconvert(),
+             py::arg("second_memory").noconvert(), py::arg("slice_s"), py::arg("soon_s"),
+             py::keep_alive<1, 2>(),
+             "visits: (slot, start, stop, ranges, coefficients) each, in the order of the walk. Two memories "
+             "that "
+             "payloads go to:\none after the other, each behind a header of HEADER_VALUES values: iteration, "
+             "whether it is finite, when it was\nbegun and ended, in seconds since `begin`.")
         .def(
             "begin",
-            [](BoundMessageWalk& self, std::uint64_t iteration, Array<double> theta, bool with_value) {
-                self.walk.begin(iteration, vector(theta, "theta"), with_value);
+            [](BoundMessageWalk& self, std::uint64_t iteration, int memory, Array<double> theta,
+               bool with_value) {
+                if (memory != 0 && memory != 1)
+                    throw std::invalid_argument("memory: expected 0 or 1, got " + std::to_string(memory));
+                self.walk.begin(iteration, memory, vector(theta, "theta"), with_value);
                 self.theta = std::move(theta);
             },
-            py::arg("iteration"), py::arg("theta").noconvert(), py::arg("with_value"),
-            "Take an iteration up, at theta (L,), which is viewed until the next.")
+            py::arg("iteration"), py::arg("memory"), py::arg("theta").noconvert(), py::arg("with_value"),
+            "Take an iteration up, at theta (L,), which is viewed until the next; its payloads go to the "
+            "first "
+            "memory (0) or the\nsecond (1).")
         .def(
             "go_on",
             [](BoundMessageWalk& self) {

@@ -7,10 +7,11 @@
 
 namespace cgc {
 
-MessageWalk::MessageWalk(SlicedWalk even, SlicedWalk odd) : walks_{std::move(even), std::move(odd)} {}
+MessageWalk::MessageWalk(SlicedWalk first, SlicedWalk second) : walks_{std::move(first), std::move(second)} {}
 
-void MessageWalk::begin(std::uint64_t iteration, View<const double> theta, bool with_value) {
+void MessageWalk::begin(std::uint64_t iteration, int memory, View<const double> theta, bool with_value) {
     iteration_ = iteration;
+    memory_ = memory;
     began_ns_ = monotonic_ns();
     visit_began_s_ = 0.0;
     now().begin(theta, with_value);

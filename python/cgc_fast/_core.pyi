@@ -353,15 +353,16 @@ class MessageWalk:
     """
     A worker's walk through an ordinary iteration of a linear model whose payloads leave in messages.
     """
-    def __init__(self, model: LinearModel, visits: list[tuple[int, int, int, typing.Annotated[numpy.typing.ArrayLike, numpy.int64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64]]], even_memory: numpy.typing.NDArray[numpy.float64], odd_memory: numpy.typing.NDArray[numpy.float64], slice_s: typing.SupportsFloat | typing.SupportsIndex, soon_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
+    def __init__(self, model: LinearModel, visits: list[tuple[int, int, int, typing.Annotated[numpy.typing.ArrayLike, numpy.int64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64]]], first_memory: numpy.typing.NDArray[numpy.float64], second_memory: numpy.typing.NDArray[numpy.float64], slice_s: typing.SupportsFloat | typing.SupportsIndex, soon_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
         """
-        visits: (slot, start, stop, ranges, coefficients) each, in the order of the walk. Where payloads go in even and
-        in odd iterations: one after the other, each behind a header of HEADER_VALUES values: iteration, whether it is
-        finite, when it was begun and ended, in seconds since `begin`.
+        visits: (slot, start, stop, ranges, coefficients) each, in the order of the walk. Two memories that payloads go to:
+        one after the other, each behind a header of HEADER_VALUES values: iteration, whether it is finite, when it was
+        begun and ended, in seconds since `begin`.
         """
-    def begin(self, iteration: typing.SupportsInt | typing.SupportsIndex, theta: numpy.typing.NDArray[numpy.float64], with_value: bool) -> None:
+    def begin(self, iteration: typing.SupportsInt | typing.SupportsIndex, memory: typing.SupportsInt | typing.SupportsIndex, theta: numpy.typing.NDArray[numpy.float64], with_value: bool) -> None:
         """
-        Take an iteration up, at theta (L,), which is viewed until the next.
+        Take an iteration up, at theta (L,), which is viewed until the next; its payloads go to the first memory (0) or the
+        second (1).
         """
     def go_on(self) -> tuple[int, int, bool]:
         """

@@ -27,10 +27,10 @@ struct Run {
 
 class MessageWalk {
   public:
-    // The same stops, with payloads in the memory of even and of odd iterations.
-    MessageWalk(SlicedWalk even, SlicedWalk odd);
+    // The same stops, with payloads in two memories: one may be in use while what the other holds is sent.
+    MessageWalk(SlicedWalk first, SlicedWalk second);
 
-    void begin(std::uint64_t iteration, View<const double> theta, bool with_value);
+    void begin(std::uint64_t iteration, int memory, View<const double> theta, bool with_value);
     // Works until payloads are to be sent or about a slice is over, or nothing is left to do.
     Run go_on();
     bool is_over() const { return now().is_over(); }
@@ -41,10 +41,11 @@ class MessageWalk {
   private:
     bool complete();
 
-    const SlicedWalk& now() const { return walks_[iteration_ % 2]; }
-    SlicedWalk& now() { return walks_[iteration_ % 2]; }
+    const SlicedWalk& now() const { return walks_[memory_]; }
+    SlicedWalk& now() { return walks_[memory_]; }
 
     SlicedWalk walks_[2];
+    int memory_ = 0;
     std::uint64_t iteration_ = 0;
     std::int64_t began_ns_ = 0;
     double visit_began_s_ = 0.0;

@@ -111,16 +111,18 @@ class _Theta:
 
 
 class _Outbox:
-    """What a worker delivers by one plan: the payloads of its walk in one piece, for even and odd iterations.
+    """What a worker delivers by one plan: the payloads of its walk in one piece.
 
-    Visits that are not in its walk, or are made once more, have a message of their own.
+    There are two of them: the second is for iterations that begin while the first is still on its way. Visits
+    that are not in its walk, or are made once more, have a message of their own.
     """
 
     def __init__(self, comm: MPI.Intracomm, assignment: Assignment) -> None:
         self._comm = comm
         self._assignment = assignment
         self._layout = layout = Layout(assignment.walk, assignment.slot_widths, assignment.payload)
-        self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)]  # of even and of odd iterations
+        self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)]
+        self.memory = 0  # which is in use
         self._requests: list[list[MPI.Request]] = [[], []]  # that send from them
         self._others: dict[int, NDArray[np.float64]] = {}  # slot -> message
         self._placed: set[int] = set()  # slots that have been given their place in this iteration
@@ -128,11 +130,11 @@ class _Outbox:
 
     def begin(self, iteration: int) -> bool:
         """Whether an iteration may begin: nothing is on its way any more from where its payloads go."""
-        requests = self._requests[iteration % 2]
-        if requests:
-            if not MPI.Request.Testall(requests):
-                return False
-            requests.clear()
+        are_sent = [not requests or MPI.Request.Testall(requests) for requests in self._requests]
+        if not any(are_sent):
+            return False
+        self.memory = are_sent.index(True)
+        self._requests[self.memory].clear()
         self._iteration = iteration
         self._others.clear()
         self._placed.clear()
@@ -148,17 +150,17 @@ class _Outbox:
         position = self._layout.position.get(slot)
         if position is not None and slot not in self._placed:
             self._placed.add(slot)
-            return self._layout.payload(self.memories[self._iteration % 2], position)
+            return self._layout.payload(self.memories[self.memory], position)
         width = int(self._assignment.slot_widths[slot])
         message = self._others[slot] = np.empty(size_of(width, kind))
         return message[HEADER_VALUES:].view(kind)[:width]
 
     def send_run(self, first: int, stop: int) -> None:
         """Send the payloads of visits of the walk; their headers are written."""
-        bounds, parity = self._layout.bounds, self._iteration % 2
-        run = self.memories[parity][bounds[first] : bounds[stop]]
+        bounds = self._layout.bounds
+        run = self.memories[self.memory][bounds[first] : bounds[stop]]
         tag = self._assignment.first_tag + int(self._layout.slots[first])
-        self._requests[parity].append(self._comm.Isend(run, dest=0, tag=tag))
+        self._requests[self.memory].append(self._comm.Isend(run, dest=0, tag=tag))
 
     def send(self, delivery: Delivery) -> list[tuple[MPI.Request, NDArray[Any]]]:
         """Send the payload of a visit: the requests, if the place of it is to be kept until they are done."""
@@ -167,7 +169,7 @@ class _Outbox:
         message = self._others.get(slot)
         if message is None:
             position = self._layout.position[slot]
-            memory = self.memories[self._iteration % 2]
+            memory = self.memories[self.memory]
             write_header(memory.data, 8 * self._layout.bounds[position], *header)
             self.send_run(position, position + 1)
             return []
@@ -276,9 +278,9 @@ class _Rank:
             self._loop = RemoteWorker(problem, walk, place, self)
             kernel = compiled_kernel(problem)
             if kernel is not None and assignment.payload == np.float64:
-                even, odd = self._outbox.memories
+                first, second = self._outbox.memories
                 visits: list[Any] = [(v.slot, v.start, v.stop, v.ranges, v.coefficients) for v in walk]
-                self._compiled = MessageWalk(kernel, visits, even, odd, SLICE_S, SOON_S)
+                self._compiled = MessageWalk(kernel, visits, first, second, SLICE_S, SOON_S)
 
     def _take_up(self) -> None:
         """Take up the iteration whose theta has come."""
@@ -316,7 +318,7 @@ class _Rank:
         assert walk is not None
         assert outbox is not None
         self._began_s = spoke_s = time.monotonic()
-        walk.begin(self._iteration, theta, self._with_value)
+        walk.begin(self._iteration, outbox.memory, theta, self._with_value)
         answered = False
         while not walk.is_over:
             first, stop, finite = walk.go_on()
