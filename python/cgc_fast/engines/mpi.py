@@ -177,6 +177,7 @@ class _Rank:
         self.behind = False
         self.loads = 0  # tasks that were sent and not answered
         self.is_buried = False  # MPI says that it is gone
+        self.has_left = False  # no message of it is to come
         # Of the iteration under way, which the master may be reading: slots, and payloads out of the walk.
         self.held: set[int] = set()
         self.others: dict[int, NDArray[np.float64]] = {}
@@ -516,7 +517,7 @@ class MpiEngine(WithoutFeedback):
         kind, iteration, value = map(int, word[:WORD_VALUES].tolist())
         self._hear(worker, iteration)
         if kind == Word.BYE:
-            rank.presence = "gone"
+            rank.has_left = True
         elif kind == Word.READY:
             rank.loads -= 1
             if rank.loads == 0:
@@ -787,10 +788,10 @@ class MpiEngine(WithoutFeedback):
                 self._ranks[worker].presence = "starting"
                 self._notify(worker, Notice.STOP)
             until_s, backoff = time.monotonic() + LEAVE_S, Backoff()
-            while any(self._ranks[w].presence != "gone" for w in hired) and time.monotonic() < until_s:
+            while not all(self._ranks[w].has_left for w in hired) and time.monotonic() < until_s:
                 self._take_in()
                 backoff.pause()
-            all_left = all(self._ranks[w].presence == "gone" for w in hired) and len(hired) == self._workers
+            all_left = all(self._ranks[w].has_left for w in hired) and len(hired) == self._workers
             for worker in hired:
                 self._notify(worker, Notice.END if all_left else Notice.END_SILENTLY)
             if all_left:
