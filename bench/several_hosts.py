@@ -1,18 +1,18 @@
-"""Several hosts for real: Ray over TCP between network namespaces of this machine.
+"""Several hosts for real: Ray or MPI over TCP between network namespaces of this machine.
 
 Each host is a network namespace of its own, joined to the others by veth pairs and a switch in user space,
 which delays every frame (`delaying_switch.py`: many kernels have no netem), with the bandwidth that ``tc
-tbf`` leaves it. The master's host runs the head of a Ray cluster, each other one a node with one worker.
-Measured, with emulated cycle times:
+tbf`` leaves it. The master's host runs the head of a Ray cluster, each other one a node with one worker; or
+each runs one rank of an MPI job. Measured, with emulated cycle times:
 
 1. the delay of a message, there and back: iterations with nothing to compute;
 2. the mean iteration time against `simulate` on the same draws with that delay added: within 15 %;
 3. the same with one host slowed by its bandwidth, for a coded and the uncoded schedule;
-4. one host cut off in mid-iteration: the gradient is exact all the same.
+4. over Ray, one host cut off in mid-iteration: the gradient is exact all the same. MPI would end the job.
 
 Exits non-zero if a gradient is not exact or if 2. is missed. Needs Linux, root, iproute2, and
-``pip install 'cgc_fast[ray]'``. Nothing outside the namespaces is addressed, and they, with all processes in
-them, are gone in the end.
+``pip install 'cgc_fast[ray]'`` or ``'cgc_fast[mpi]'``. Nothing outside the namespaces is addressed, and they,
+with all processes in them, are gone in the end.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
+
+from bench_overhead import mpiexec
 
 PREFIX = f"cgc{os.getpid() % 100_000}"
 PORT = 6399
@@ -89,6 +91,11 @@ class Network:
         if self.switch is not None:
             self.switch.kill()
             self.switch.wait()
+        for host in range(self.hosts):  # whatever is left there
+            pids = subprocess.run(["ip", "netns", "pids", f"{PREFIX}-{host}"], capture_output=True, text=True)
+            for pid in map(int, pids.stdout.split()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         for name in [*range(self.hosts), "hub"]:
             sh(f"ip netns del {PREFIX}-{name}", check=False)
 
@@ -161,34 +168,55 @@ def ray_nodes(hosts, folder):
         for node in nodes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 node.wait(10)
-        # Whatever is left lives in the namespaces.
-        for host in range(hosts):
-            pids = subprocess.run(["ip", "netns", "pids", f"{PREFIX}-{host}"], capture_output=True, text=True)
-            for pid in map(int, pids.stdout.split()):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        for node in nodes:
-            node.wait()
+
+
+def on_hosts(hosts, folder):
+    """Begin a command that starts one rank a host, from the first; each host has a name of its own."""
+    agent = Path(folder) / "start_on"  # instead of ssh: an address, and what is to be run there
+    agent.write_text(
+        "#!/bin/sh\n"
+        "host=$(( ${1##*.} - 1 )); shift\n"
+        f'exec ip netns exec {PREFIX}-$host unshare --uts sh -c "hostname host$host; $*"\n'
+    )
+    agent.chmod(0o700)
+    network = f"{address(0)}/24"
+    return [
+        *inside(0),
+        *["unshare", "--uts", "sh", "-c", 'hostname host0; exec "$@"', "sh"],
+        *[mpiexec(), "--allow-run-as-root", "-n", str(hosts)],
+        *["--host", ",".join(f"{address(host)}:1" for host in range(hosts))],
+        *["--prtemca", "plm_ssh_agent", str(agent), "--prtemca", "prte_if_include", network],
+        *["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", network],
+    ]
 
 
 # --- the master, on the first host -------------------------------------------------------------------------
 
 
-def master(workers, iterations, control):
+def master_of_ray(workers, iterations):
     import ray
-
-    import cgc_fast as cgc
 
     ray.init(address=f"{address(0)}:{PORT}", log_to_driver=False, _node_ip_address=address(0))
     deadline = time.monotonic() + 120
     while ray.cluster_resources().get("place", 0) < workers:
         assert time.monotonic() < deadline, f"nodes missing: {ray.cluster_resources()}"
         time.sleep(0.5)
+    return master("ray", workers, iterations, {"num_cpus": 1, "resources": {"place": 1}})
+
+
+def master_of_mpi(workers, iterations):
+    from cgc_fast.engines import mpi
+
+    return mpi.run(lambda: master("mpi", workers, iterations, None)) or 0
+
+
+def master(engine, workers, iterations, options):
+    import cgc_fast as cgc
 
     def tell(what):
         """Let the script outside the namespaces do something, and wait until it has."""
         print(what, flush=True)
-        assert control.readline().strip() == what
+        assert sys.stdin.readline().strip() == what
 
     generator = np.random.default_rng(0)
     problem = cgc.problems.SoftmaxRegression(
@@ -201,8 +229,17 @@ def master(workers, iterations, control):
     draws = law.rvs(size=(iterations, workers), random_state=generator)
     theta = generator.normal(size=coordinates) / 100
     expected = problem.gradient(theta)
-    options = {"num_cpus": 1, "resources": {"place": 1}}
     exact = True
+
+    def cluster_of(schedule, cycle_times):
+        return cgc.Cluster(
+            schedule,
+            problem,
+            engine=engine,
+            cycle_times=cycle_times,
+            forward_cycles=0,
+            engine_options=options,
+        )
 
     def schedule_of(**how):
         return cgc.plan(workers, coordinates, law, samples=samples, **how).schedule()
@@ -213,9 +250,7 @@ def master(workers, iterations, control):
     def times_of(schedule, cycle_times):
         nonlocal exact
         taken = []
-        with cgc.Cluster(
-            schedule, problem, engine="ray", cycle_times=cycle_times, forward_cycles=0, engine_options=options
-        ) as cluster:
+        with cluster_of(schedule, cycle_times) as cluster:
             for _ in range(len(cycle_times)):
                 exact &= is_exact(cluster.gradient(theta))
                 taken.append(cluster.last_report.elapsed_s)
@@ -242,29 +277,29 @@ def master(workers, iterations, control):
         print(f"one host slowed: {name:<14} {np.median(times_of(schedule, even)):.3f} s", flush=True)
     tell("even")
 
-    cycle_times = np.full((1000, workers), 0.1 * scale)
-    cycle_times[1] = scale
-    with cgc.Cluster(
-        blocks, problem, engine="ray", cycle_times=cycle_times, forward_cycles=0, engine_options=options
-    ) as cluster:
-        exact &= is_exact(cluster.gradient(theta))
-        stream = cluster.stream(theta)
-        tell("cut")
-        gradient = np.zeros(coordinates)
-        for block in stream:
-            gradient[block.coordinates] = block.values
-        exact &= is_exact(gradient)
-        print(f"one host cut off in mid-iteration: {cluster.last_report.elapsed_s:.3f} s", flush=True)
-        for _ in range(20):
+    if engine == "ray":
+        cycle_times = np.full((1000, workers), 0.1 * scale)
+        cycle_times[1] = scale
+        with cluster_of(blocks, cycle_times) as cluster:
             exact &= is_exact(cluster.gradient(theta))
-        print(f"the next: {cluster.last_report.elapsed_s:.3f} s", flush=True)
-        print(cluster.health(), flush=True)
+            stream = cluster.stream(theta)
+            tell("cut")
+            gradient = np.zeros(coordinates)
+            for block in stream:
+                gradient[block.coordinates] = block.values
+            exact &= is_exact(gradient)
+            print(f"one host cut off in mid-iteration: {cluster.last_report.elapsed_s:.3f} s", flush=True)
+            for _ in range(20):
+                exact &= is_exact(cluster.gradient(theta))
+            print(f"the next: {cluster.last_report.elapsed_s:.3f} s", flush=True)
+            print(cluster.health(), flush=True)
     print(f"all gradients exact: {exact}; measured over simulated within 15 %: {not missed}", flush=True)
     return int(missed or not exact)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--engine", choices=["ray", "mpi"], default="ray")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=15)
     parser.add_argument("--mbit", type=int, default=200, help="bandwidth of each host")
@@ -273,9 +308,11 @@ def main() -> int:
     parser.add_argument("--master", action="store_true", help="for the process that this starts")
     options = parser.parse_args()
     if options.master:
-        return master(options.workers, options.iterations, sys.stdin)
-    if os.geteuid() != 0 or shutil.which("tc") is None or importlib.util.find_spec("ray") is None:
-        print("needs Linux, root, iproute2 and Ray: nothing done")
+        of_engine = {"ray": master_of_ray, "mpi": master_of_mpi}[options.engine]
+        return of_engine(options.workers, options.iterations)
+    package = {"ray": "ray", "mpi": "mpi4py"}[options.engine]
+    if os.geteuid() != 0 or shutil.which("tc") is None or importlib.util.find_spec(package) is None:
+        print(f"needs Linux, root, iproute2 and {package}: nothing done")
         return 2
     last = options.workers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # clean up then, too
@@ -288,8 +325,9 @@ def main() -> int:
             f"{options.delay_ms} ms each way; a byte there and back takes {round_trip_ms():.1f} ms",
             flush=True,
         )
-        with ray_nodes(hosts, folder):
-            command = [*inside(0), sys.executable, *sys.argv, "--master"]
+        with ray_nodes(hosts, folder) if options.engine == "ray" else contextlib.nullcontext():
+            start = inside(0) if options.engine == "ray" else on_hosts(hosts, folder)
+            command = [*start, sys.executable, *sys.argv, "--master"]
             with subprocess.Popen(
                 command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
             ) as process:

@@ -18,6 +18,7 @@ import pytest
 
 import cgc_fast as cgc
 import jobs
+from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
 from own_problems import Fault, Quadratic, Scripted
@@ -47,8 +48,9 @@ def iterate(cluster, problem, count):
         )
 
 
-def survive_a_death(folder):
-    cluster, problem = cluster_of(folder, script={(4, 0): Fault("kill", samples=(0,), first=True)})
+def survive_a_death(folder, schedule=None, samples=(0,)):
+    script = {(4, 0): Fault("kill", samples=samples, first=True)}
+    cluster, problem = cluster_of(folder, schedule, script)
     with cluster:
         deadline = time.monotonic() + 30
         while "given up" not in {worker.state for worker in cluster.health().workers}:
@@ -57,6 +59,11 @@ def survive_a_death(folder):
             time.sleep(0.01)
         iterate(cluster, problem, 10)
         print("states", sorted(worker.state for worker in cluster.health().workers))
+
+
+def survive_a_death_under_claim(folder):
+    # Whoever claims a cell in the fourth iteration is killed with it, and with what it has committed.
+    survive_a_death(folder, shared_samples_schedule(WORKERS, COORDINATES, [range(WORKERS)], pieces=12), ())
 
 
 def stay_stopped(folder):
@@ -114,8 +121,9 @@ def test_a_rank_that_dies_ends_the_job_unless_mpi_was_told_to_go_on(tmp_path):
     assert "states" not in output
 
 
-def test_a_rank_that_dies_is_survived_where_mpi_goes_on(tmp_path):
-    exit_code, output = run("survive_a_death", tmp_path, ("--with-ft", "ulfm"))
+@pytest.mark.parametrize("scenario", ["survive_a_death", "survive_a_death_under_claim"])
+def test_a_rank_that_dies_is_survived_where_mpi_goes_on(scenario, tmp_path):
+    exit_code, output = run(scenario, tmp_path, ("--with-ft", "ulfm"))
     assert exit_code == 0, output
     assert "states ['given up', 'ready', 'ready']" in output
 

@@ -136,7 +136,7 @@ class Collecting(Plain):
             self.signal,
             list(cells),
             blocks,
-            offsets,
+            [offsets] * len(self.memories),
             self.memories,
             *self.thetas,
             self.wake_fds,

@@ -42,10 +42,11 @@ class Lane:
         for read, _ in self.pipes:
             os.set_blocking(read, False)
         (wake, self.wake), (orders, self.orders), (_, master) = self.pipes
-        items = [(v.slot, v.start, v.stop, v.ranges, v.coefficients, self.payloads[v.slot]) for v in visits]
+        items = [(v.slot, v.start, v.stop, v.ranges, v.coefficients) for v in visits]
+        payloads = [self.payloads[v.slot] for v in visits]
         kernel = problem.compiled_kernel()
         self.walker = Walker(
-            self.signal, kernel, 0, *self.thetas, items, slice_s, SOON_S, wake, orders, master
+            self.signal, kernel, 0, *self.thetas, items, payloads, slice_s, SOON_S, wake, orders, master
         )
         os.write(self.orders, b"!")
 
@@ -221,9 +222,11 @@ def test_what_does_not_fit_is_refused():
         v = visits[0]
 
         def make(*, worker=0, payload=lane.payloads[v.slot], coefficients=v.coefficients):
-            item = (v.slot, v.start, v.stop, v.ranges, coefficients, payload)
+            item = (v.slot, v.start, v.stop, v.ranges, coefficients)
             kernel = problem.compiled_kernel()
-            return Walker(lane.signal, kernel, worker, *lane.thetas, [item], 1e-3, 1e-5, -1, -1, -1)
+            return Walker(
+                lane.signal, kernel, worker, *lane.thetas, [item], [payload], 1e-3, 1e-5, -1, -1, -1
+            )
 
         make()
         with pytest.raises(ValueError, match="worker: expected 0 to 0, got 1"):

@@ -52,7 +52,8 @@ struct BoundCollector {
 };
 
 std::unique_ptr<BoundCollector> make_collector(BoundSignal& signal, const std::vector<CellTuple>& cells,
-                                               const Array<Index>& blocks, const Array<Index>& byte_offsets,
+                                               const Array<Index>& blocks,
+                                               const py::typing::List<Array<Index>>& byte_offsets,
                                                const py::typing::List<Array<double>>& payloads,
                                                Array<double> even_theta, Array<double> odd_theta,
                                                const Array<int>& wake_fds, const Array<int>& fds,
@@ -79,19 +80,24 @@ std::unique_ptr<BoundCollector> make_collector(BoundSignal& signal, const std::v
                 throw std::invalid_argument("cells: expected blocks below " + std::to_string(bounds.rows) +
                                             ", got " + std::to_string(block));
     }
-    const auto offsets = vector(byte_offsets, "byte_offsets");
-    require_length(static_cast<Index>(offsets.size()), static_cast<Index>(widths.size()), "byte_offsets");
+    require_length(static_cast<Index>(byte_offsets.size()), layout.workers, "byte_offsets");
     std::vector<py::object> views{even_theta, odd_theta, wake_fds, fds};
-    for (const py::handle item : payloads) {
-        const Array<double> payload = in_place(item, "payloads");
+    for (std::size_t w = 0; w < payloads.size(); ++w) {
+        const Array<double> payload = in_place(payloads[w], "payloads");
+        if (!py::isinstance<Array<Index>>(byte_offsets[w]))
+            throw py::type_error("byte_offsets: expected contiguous int64 arrays");
+        const auto offsets = py::reinterpret_borrow<Array<Index>>(byte_offsets[w]);
+        const auto places = vector(offsets, "byte_offsets");
+        require_length(static_cast<Index>(places.size()), static_cast<Index>(widths.size()), "byte_offsets");
         for (std::size_t slot = 0; slot < widths.size(); ++slot)
-            if (offsets[slot] / 8 + widths[slot] > payload.size())
+            if (places[slot] >= 0 && places[slot] / 8 + widths[slot] > payload.size())
                 throw std::invalid_argument("payloads: expected room for every row, got " +
                                             std::to_string(payload.size()) + " values");
         layout.payloads.push_back(payload.data());
+        layout.byte_offsets.push_back(places);
         views.push_back(payload);
+        views.push_back(offsets);
     }
-    for (Index offset : offsets) layout.offsets.push_back(offset / 8);
     return std::unique_ptr<BoundCollector>(
         new BoundCollector{std::move(views), Collector(signal.signal, std::move(layout)), py::none()});
 }
@@ -121,12 +127,13 @@ void bind_collector(py::module_& module) {
         module, "Collector",
         "Receives and decodes an ordinary iteration on the master's side, without Python.")
         .def(py::init(&make_collector), py::arg("signal"), py::arg("cells"), py::arg("blocks").noconvert(),
-             py::arg("byte_offsets").noconvert(), py::arg("payloads"), py::arg("even_theta").noconvert(),
+             py::arg("byte_offsets"), py::arg("payloads"), py::arg("even_theta").noconvert(),
              py::arg("odd_theta").noconvert(), py::arg("wake_fds").noconvert(), py::arg("fds").noconvert(),
              py::arg("forget"), py::keep_alive<1, 2>(),
              "cells: (start, stop, rows, rows required, plain, empty, blocks that it lies over) each; plain: "
-             "any one row\ndecodes with coefficient 1. blocks (B, 2); byte_offsets of the payload of each "
-             "row (S,); payloads of each\nworker; where to put theta (L,) of even and of odd iterations. "
+             "any one row\ndecodes with coefficient 1. blocks (B, 2); of each worker: byte_offsets (S,) "
+             "of the payload of each\nrow in its memory, negative for nowhere; that memory; where to put "
+             "theta (L,) of even and of odd iterations. "
              "wake_fds, fds: as "
              "`Signal.publish`\nand `Signal.wait` take them, read anew at every call. forget: the factor by "
              "which an earlier silence counts less.")
@@ -172,6 +179,14 @@ void bind_collector(py::module_& module) {
         .def(
             "drop_signs", [](BoundCollector& self) { self.collector.drop_signs(); },
             "Forget the longest times so far.")
+        .def(
+            "take_in",
+            [](BoundCollector& self, Index worker, const Array<Index>& slots) {
+                return self.collector.take_in(worker, vector(slots, "slots"));
+            },
+            py::arg("worker"), py::arg("slots").noconvert(),
+            "Enter payloads of these slots, which came in a message of a worker, each behind its header, "
+            "into the signal;\nwhether all are of the iteration under way and finite.")
         .def(
             "collect",
             [](BoundCollector& self, std::int64_t until_ns, bool each_block) {

@@ -8,6 +8,7 @@
 #include "array.hpp"
 #include "bound_linear_model.hpp"
 #include "bound_signal.hpp"
+#include "bound_stops.hpp"
 #include "cgc/walker.hpp"
 
 namespace cgc::bindings {
@@ -15,9 +16,6 @@ namespace cgc::bindings {
 namespace {
 
 using StandingTuple = py::typing::Tuple<py::str, py::int_, py::int_, py::int_, py::int_, py::bool_, py::int_>;
-
-using VisitTuple =
-    py::typing::Tuple<py::int_, py::int_, py::int_, Array<Index>, Array<double>, Array<double>>;
 
 const char* name_of(Left left) {
     switch (left) {
@@ -43,44 +41,27 @@ struct BoundWalker {
 
 std::unique_ptr<BoundWalker> make_walker(BoundSignal& signal, BoundLinearModel& model, Index worker,
                                          const Array<double>& even_theta, const Array<double>& odd_theta,
-                                         const py::typing::List<VisitTuple>& visits, double slice_s,
+                                         const py::typing::List<VisitTuple>& visits,
+                                         const py::typing::List<Array<double>>& payloads, double slice_s,
                                          double soon_s, int wake_fd, int orders_fd, int master_fd) {
     if (worker < 0 || worker >= signal.signal.workers())
         throw std::invalid_argument("worker: expected 0 to " + std::to_string(signal.signal.workers() - 1) +
                                     ", got " + std::to_string(worker));
     std::vector<py::object> views{even_theta, odd_theta};
-    std::vector<Stop> stops;
-    for (const py::handle item : visits) {
-        const auto visit = py::cast<py::tuple>(item);
-        if (visit.size() != 6)
-            throw std::invalid_argument("visits: expected tuples of 6, got one of " +
-                                        std::to_string(visit.size()));
-        const auto slot = py::cast<std::uint32_t>(visit[0]);
-        const auto start = py::cast<Index>(visit[1]), stop = py::cast<Index>(visit[2]);
-        const auto ranges = py::cast<Array<Index>>(visit[3]);
-        const Array<double> coefficients = in_place(visit[4], "coefficients");
-        Array<double> memory = in_place(visit[5], "payload");
-        const auto pairs = matrix(ranges, "ranges");
-        const auto factors = vector(coefficients, "coefficients");
+    std::vector<Stop> stops = stops_of(visits);
+    require_length(static_cast<Index>(payloads.size()), static_cast<Index>(stops.size()), "payloads");
+    for (std::size_t i = 0; i < stops.size(); ++i) {
+        Array<double> memory = in_place(payloads[i], "payload");
         const auto values = writable_vector(memory, "payload");
-        if (pairs.columns != 2 && pairs.rows > 0)
-            throw std::invalid_argument("ranges: expected pairs (low, high), got " +
-                                        std::to_string(pairs.columns) + " columns");
-        require_length(static_cast<Index>(factors.size()), pairs.rows, "coefficients");
-        const Index room = stop - start + (stop == model.model().coordinates() ? 1 : 0);
-        require_length(static_cast<Index>(values.size()), room, "payload");
-        stops.push_back({slot,
-                         start,
-                         stop,
-                         {pairs.data, pairs.data + 2 * pairs.rows},
-                         {factors.begin(), factors.end()},
-                         values.data()});
+        require_length(static_cast<Index>(values.size()),
+                       payload_width(stops[i], model.model().coordinates()), "payload");
+        stops[i].payload = values.data();
         views.push_back(std::move(memory));
     }
+    SlicedWalk walk(model.model(), std::move(stops), {slice_s, soon_s});
     return std::unique_ptr<BoundWalker>(new BoundWalker{
-        std::move(views), Walker(signal.signal, model.model(), worker, vector(even_theta, "even_theta"),
-                                 vector(odd_theta, "odd_theta"), std::move(stops), {slice_s, soon_s}, wake_fd,
-                                 orders_fd, master_fd)});
+        std::move(views), Walker(signal.signal, std::move(walk), worker, vector(even_theta, "even_theta"),
+                                 vector(odd_theta, "odd_theta"), wake_fd, orders_fd, master_fd)});
 }
 
 }  // namespace
@@ -90,9 +71,11 @@ void bind_walker(py::module_& module) {
                             "A worker's loop over ordinary iterations of a linear model, without Python.")
         .def(py::init(&make_walker), py::arg("signal"), py::arg("model"), py::arg("worker"),
              py::arg("even_theta").noconvert(), py::arg("odd_theta").noconvert(), py::arg("visits"),
-             py::arg("slice_s"), py::arg("soon_s"), py::arg("wake_fd"), py::arg("orders_fd"),
-             py::arg("master_fd"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(),
-             "visits: (slot, start, stop, ranges, coefficients, payload) each, in the order of the walk.")
+             py::arg("payloads"), py::arg("slice_s"), py::arg("soon_s"), py::arg("wake_fd"),
+             py::arg("orders_fd"), py::arg("master_fd"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(),
+             "visits: (slot, start, stop, ranges, coefficients) each, in the order of the walk; payloads: "
+             "where the "
+             "values of each\ngo.")
         .def(
             "serve",
             [](BoundWalker& self, std::uint64_t last, std::uint64_t orders_seen) {

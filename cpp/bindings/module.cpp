@@ -9,6 +9,7 @@ void bind_board(pybind11::module_& module);
 void bind_boundary_crossing(pybind11::module_& module);
 void bind_build_info(pybind11::module_& module);
 void bind_circular_walks(pybind11::module_& module);
+void bind_message_walk(pybind11::module_& module);
 void bind_partition(pybind11::module_& module);
 void bind_sample_average(pybind11::module_& module);
 void bind_codes(pybind11::module_& module);
@@ -47,4 +48,5 @@ PYBIND11_MODULE(_core, module) {
     bind_signal(module);             // the shared-memory signal between master and workers
     bind_collector(module);          // the master's side of an ordinary iteration
     bind_walker(module);             // a worker's side of it
+    bind_message_walk(module);       // the same where payloads leave in messages
 }

@@ -1,12 +1,14 @@
 #include "cgc/collector.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "cgc/combine.hpp"
+#include "cgc/message_walk.hpp"
 
 namespace cgc {
 
@@ -20,7 +22,8 @@ std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 }  // namespace
 
 Collector::Collector(Signal& signal, CollectorLayout layout) : signal_(signal), layout_(std::move(layout)) {
-    if (layout_.workers != signal.workers() || layout_.payloads.size() != at(layout_.workers))
+    if (layout_.workers != signal.workers() || layout_.payloads.size() != at(layout_.workers) ||
+        layout_.byte_offsets.size() != at(layout_.workers))
         throw std::invalid_argument("Collector: expected one payload memory for each of " +
                                     std::to_string(signal.workers()) + " workers");
     cells_over_.assign(layout_.block_bounds.size() / 2, 0);
@@ -31,10 +34,11 @@ Collector::Collector(Signal& signal, CollectorLayout layout) : signal_(signal), 
         if (!cell.empty)
             for (Index block : cell.blocks) ++cells_over_[at(block)];
     }
-    if (layout_.offsets.size() != cell_of_slot_.size())
-        throw std::invalid_argument("Collector: expected one offset for each of " +
-                                    std::to_string(cell_of_slot_.size()) + " rows, got " +
-                                    std::to_string(layout_.offsets.size()));
+    for (const View<const Index> offsets : layout_.byte_offsets)
+        if (offsets.size() != cell_of_slot_.size())
+            throw std::invalid_argument("Collector: expected one offset for each of " +
+                                        std::to_string(cell_of_slot_.size()) + " rows, got " +
+                                        std::to_string(offsets.size()));
     if (layout_.wake_fds.size() != at(layout_.workers) || layout_.fds.empty())
         throw std::invalid_argument("Collector: expected a wake-up descriptor for each of " +
                                     std::to_string(layout_.workers) + " workers, got " +
@@ -107,6 +111,24 @@ bool Collector::begin(std::uint64_t iteration, View<const double> theta, View<do
     return true;
 }
 
+bool Collector::take_in(Index worker, View<const Index> slots) {
+    constexpr double second_ns = 1e9;
+    bool all_count = true;
+    for (Index slot : slots) {
+        PayloadHeader header;
+        std::memcpy(&header, payload(worker, slot) - header_values, sizeof header);
+        const Arrival arrival{static_cast<std::uint64_t>(header.iteration), static_cast<std::uint32_t>(slot),
+                              static_cast<std::uint32_t>(header.finite),
+                              began_ns_ + static_cast<std::int64_t>(second_ns * header.began_s),
+                              began_ns_ + static_cast<std::int64_t>(second_ns * header.ended_s)};
+        if (!signal_.push(worker, arrival, false, -1))
+            throw std::runtime_error("worker " + std::to_string(worker) +
+                                     ": more payloads than it can have sent");
+        all_count = all_count && arrival.iteration == iteration_ && arrival.finite != 0;
+    }
+    return all_count;
+}
+
 Collected Collector::collect(std::int64_t until_ns, bool each_block) {
     constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
     const View<const int> fds = layout_.fds;
@@ -173,6 +195,10 @@ void Collector::take(Index worker, const Arrival& arrival) {
         return;
     }
     if (!open_[at(c)] || arrived_[at(slot)] >= 0) return;
+    if (layout_.byte_offsets[at(worker)][at(slot)] < 0) {  // not of its walk
+        unusual_ = true;
+        return;
+    }
     arrived_[at(slot)] = worker;
     const CollectorCell& cell = layout_.cells[at(c)];
     if (++rows_here_[at(c)] < cell.required) return;
@@ -258,7 +284,8 @@ View<double> Collector::block(Index index) const {
 }
 
 const double* Collector::payload(Index worker, Index slot) const {
-    return layout_.payloads[at(worker)] + layout_.offsets[at(slot)];
+    constexpr auto size = static_cast<Index>(sizeof(double));
+    return layout_.payloads[at(worker)] + layout_.byte_offsets[at(worker)][at(slot)] / size;
 }
 
 const std::vector<Index>& Collector::contributors(Index cell) const { return contributors_.at(at(cell)); }

@@ -45,6 +45,7 @@ struct Bench {
     std::unique_ptr<Pipe> master = std::make_unique<Pipe>();
     std::vector<std::unique_ptr<Pipe>> wakes, orders;
     std::vector<int> wake_fds;
+    std::vector<Index> offsets;  // of each payload in the memory of its worker, in bytes
     void* memory;
 
     Bench() {
@@ -67,6 +68,7 @@ struct Bench {
 
     cgc::CollectorLayout layout(cgc::View<const int> fds) {
         cgc::CollectorLayout found;
+        offsets.clear();
         found.wake_fds = wake_fds;
         found.fds = fds;
         found.forget = 0.5;
@@ -76,10 +78,13 @@ struct Bench {
             found.block_bounds.insert(found.block_bounds.end(), {b * width, (b + 1) * width});
             for (Index w = 0; w < workers; ++w) {
                 found.cells.push_back({b * width, (b + 1) * width, 1, 1, true, false, {b}});
-                found.offsets.push_back((b * workers + w) * (width + 1));
+                offsets.push_back(static_cast<Index>(sizeof(double)) * (b * workers + w) * (width + 1));
             }
         }
-        for (auto& payload : payloads) found.payloads.push_back(payload.data());
+        for (auto& payload : payloads) {
+            found.payloads.push_back(payload.data());
+            found.byte_offsets.emplace_back(offsets);
+        }
         found.thetas[0] = thetas[0].data();
         found.thetas[1] = thetas[1].data();
         return found;
@@ -101,8 +106,8 @@ struct Bench {
                              payloads[w].data() + slot * (width + 1)});
         }
         const auto at = static_cast<std::size_t>(w);
-        cgc::Walker walker(signal, model, w, thetas[0], thetas[1], std::move(stops), {1e-3, 5e-5},
-                           wakes[at]->read, orders[at]->read, master->write);
+        cgc::Walker walker(signal, cgc::SlicedWalk(model, std::move(stops), {1e-3, 5e-5}), w, thetas[0],
+                           thetas[1], wakes[at]->read, orders[at]->read, master->write);
         CHECK(walker.serve(0, 0).why == cgc::Left::stopped);
     }
 

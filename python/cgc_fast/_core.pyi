@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'LinearModel', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'sleep_precisely', 'weighted_sum']
+__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'HEADER_VALUES', 'LinearModel', 'MessageWalk', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'sleep_precisely', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -249,11 +249,11 @@ class Collector:
     """
     Receives and decodes an ordinary iteration on the master's side, without Python.
     """
-    def __init__(self, signal: Signal, cells: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool, bool, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], blocks: numpy.typing.NDArray[numpy.int64], byte_offsets: numpy.typing.NDArray[numpy.int64], payloads: list[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]], even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64], wake_fds: numpy.typing.NDArray[numpy.int32], fds: numpy.typing.NDArray[numpy.int32], forget: typing.SupportsFloat | typing.SupportsIndex) -> None:
+    def __init__(self, signal: Signal, cells: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, bool, bool, collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]]], blocks: numpy.typing.NDArray[numpy.int64], byte_offsets: list[typing.Annotated[numpy.typing.ArrayLike, numpy.int64]], payloads: list[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]], even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64], wake_fds: numpy.typing.NDArray[numpy.int32], fds: numpy.typing.NDArray[numpy.int32], forget: typing.SupportsFloat | typing.SupportsIndex) -> None:
         """
         cells: (start, stop, rows, rows required, plain, empty, blocks that it lies over) each; plain: any one row
-        decodes with coefficient 1. blocks (B, 2); byte_offsets of the payload of each row (S,); payloads of each
-        worker; where to put theta (L,) of even and of odd iterations. wake_fds, fds: as `Signal.publish`
+        decodes with coefficient 1. blocks (B, 2); of each worker: byte_offsets (S,) of the payload of each
+        row in its memory, negative for nowhere; that memory; where to put theta (L,) of even and of odd iterations. wake_fds, fds: as `Signal.publish`
         and `Signal.wait` take them, read anew at every call. forget: the factor by which an earlier silence counts less.
         """
     def collect(self, until_ns: typing.SupportsInt | typing.SupportsIndex, each_block: bool) -> str:
@@ -314,6 +314,11 @@ class Collector:
         A row for each iteration ended since the last call (E, 2 + 2 N): when it began, how long it took, how many
         payloads each worker delivered, and when it completed the last.
         """
+    def take_in(self, worker: typing.SupportsInt | typing.SupportsIndex, slots: numpy.typing.NDArray[numpy.int64]) -> bool:
+        """
+        Enter payloads of these slots, which came in a message of a worker, each behind its header, into the signal;
+        whether all are of the iteration under way and finite.
+        """
     @property
     def began_ns(self) -> int:
         ...
@@ -330,9 +335,10 @@ class Walker:
     """
     A worker's loop over ordinary iterations of a linear model, without Python.
     """
-    def __init__(self, signal: Signal, model: LinearModel, worker: typing.SupportsInt | typing.SupportsIndex, even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64], visits: list[tuple[int, int, int, typing.Annotated[numpy.typing.ArrayLike, numpy.int64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64]]], slice_s: typing.SupportsFloat | typing.SupportsIndex, soon_s: typing.SupportsFloat | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex, master_fd: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, signal: Signal, model: LinearModel, worker: typing.SupportsInt | typing.SupportsIndex, even_theta: numpy.typing.NDArray[numpy.float64], odd_theta: numpy.typing.NDArray[numpy.float64], visits: list[tuple[int, int, int, typing.Annotated[numpy.typing.ArrayLike, numpy.int64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64]]], payloads: list[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]], slice_s: typing.SupportsFloat | typing.SupportsIndex, soon_s: typing.SupportsFloat | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex, master_fd: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
-        visits: (slot, start, stop, ranges, coefficients, payload) each, in the order of the walk.
+        visits: (slot, start, stop, ranges, coefficients) each, in the order of the walk; payloads: where the values of each
+        go.
         """
     def serve(self, last: typing.SupportsInt | typing.SupportsIndex, orders_seen: typing.SupportsInt | typing.SupportsIndex) -> tuple[str, int, int, int, int, bool, int]:
         """
@@ -342,6 +348,46 @@ class Walker:
         
         why: "stopped", "iteration" (one with emulated cycle times), "orders", "interrupted", or "delivery" (a
         payload is complete that is not finite, or that the ring has no room for).
+        """
+class MessageWalk:
+    """
+    A worker's walk through an ordinary iteration of a linear model whose payloads leave in messages.
+    """
+    def __init__(self, model: LinearModel, visits: list[tuple[int, int, int, typing.Annotated[numpy.typing.ArrayLike, numpy.int64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64]]], first_memory: numpy.typing.NDArray[numpy.float64], second_memory: numpy.typing.NDArray[numpy.float64], slice_s: typing.SupportsFloat | typing.SupportsIndex, soon_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        """
+        visits: (slot, start, stop, ranges, coefficients) each, in the order of the walk. Two memories that payloads go to:
+        one after the other, each behind a header of HEADER_VALUES values: iteration, whether it is finite, when it was
+        begun and ended, in seconds since `begin`.
+        """
+    def begin(self, iteration: typing.SupportsInt | typing.SupportsIndex, memory: typing.SupportsInt | typing.SupportsIndex, theta: numpy.typing.NDArray[numpy.float64], with_value: bool) -> None:
+        """
+        Take an iteration up, at theta (L,), which is viewed until the next; its payloads go to the first memory (0) or the
+        second (1).
+        """
+    def go_on(self) -> tuple[int, int, bool]:
+        """
+        Work until payloads are to be sent, or about a slice is over: those of the visits [first, stop), maybe none;
+        whether the last of them is finite, as all others are.
+        """
+    @property
+    def is_over(self) -> bool:
+        """
+        Whether every visit has been made.
+        """
+    @property
+    def made(self) -> int:
+        """
+        How many visits have been made, from the first on.
+        """
+    @property
+    def next_coordinate(self) -> int:
+        """
+        Up to where the payload of the visit under way is computed.
+        """
+    @property
+    def visit_began_s(self) -> float:
+        """
+        When that visit was begun, in seconds since `begin`.
         """
 def all_finite(values: typing.Any) -> bool:
     """
@@ -407,3 +453,4 @@ def weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, ac
     """
     out (+)= sum_i coefficients[i] * rows[i]; see cgc_fast.combine.
     """
+HEADER_VALUES: int = 4

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 __all__ = ["interrupts_blocked", "interrupts_postponed"]
 
+# The functions of `signal` are these, and look for the handler among its enumerations first, which takes ten
+# times as long as all the rest.
+_core_of_signal: Any = importlib.import_module("_signal")
+
 
 @contextlib.contextmanager
-def interrupts_postponed() -> Iterator[None]:
-    """Let Ctrl-C take effect after the block, not within it.
+def interrupts_postponed() -> Iterator[list[Any]]:
+    """Let Ctrl-C take effect after the block, not within it; the block may look whether something is there.
 
     A signal mask would not do: the system may hand the signal to another thread, of a linear algebra library
     say, and Python runs the handler in the main thread all the same. In other threads no handler ever runs.
     """
-    handler = signal.getsignal(signal.SIGINT)
+    handler = _core_of_signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
+        yield []
         return
     came: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    _core_of_signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGINT, handler)
+        _core_of_signal.signal(signal.SIGINT, handler)
         if came:
             handler(*came[-1])
 

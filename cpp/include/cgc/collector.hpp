@@ -29,9 +29,10 @@ struct CollectorCell {
 struct CollectorLayout {
     Index workers = 0;
     std::vector<CollectorCell> cells;
-    std::vector<Index> block_bounds;         // start, stop, start, stop, ...
-    std::vector<Index> offsets;              // of the payload of each slot, in doubles
-    std::vector<const double*> payloads;     // of each worker
+    std::vector<Index> block_bounds;      // start, stop, start, stop, ...
+    std::vector<const double*> payloads;  // the memory of each worker
+    // Of each worker: where in it the payload of each slot lies, in bytes; negative: nowhere.
+    std::vector<View<const Index>> byte_offsets;
     double* thetas[2] = {nullptr, nullptr};  // of even and of odd iterations
     Index coordinates = 0;
     double forget = 1.0;  // by which factor a silence of before counts for less, an iteration later
@@ -75,6 +76,9 @@ class Collector {
     // Opens all cells and publishes the iteration at theta (L); `gradient` (L) is filled. False, and nothing
     // has happened, if theta is not finite.
     bool begin(std::uint64_t iteration, View<const double> theta, View<double> gradient, bool with_value);
+    // Enters payloads that came in a message, each behind its header, into the signal: those of these slots
+    // of a worker. Whether all are of the iteration under way and finite.
+    bool take_in(Index worker, View<const Index> slots);
     // Works until one of the reasons above; each_block: return for complete blocks too. The moment is counted
     // from the beginning of the iteration; the largest number: there is none.
     Collected collect(std::int64_t until_ns, bool each_block);

@@ -5,22 +5,12 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
-#include "cgc/linear_model.hpp"
 #include "cgc/signal.hpp"
+#include "cgc/sliced_walk.hpp"
 #include "cgc/types.hpp"
 
 namespace cgc {
-
-// One row of one cell. The ranges and coefficients are those of LinearModel::derivatives.
-struct Stop {
-    std::uint32_t slot = 0;
-    Index start = 0, stop = 0;  // coordinates
-    std::vector<Index> ranges;  // low, high, low, high, ...
-    std::vector<double> coefficients;
-    double* payload = nullptr;  // stop - start values and, at the end of theta, the loss
-};
 
 // Why the loop was left.
 enum class Left {
@@ -44,14 +34,9 @@ struct Standing {
 
 class Walker {
   public:
-    // Times a slice is meant to take, and within which one payload leaves it to the next to wake the master.
-    struct Pace {
-        double slice_s, soon_s;
-    };
-    // theta of even and of odd iterations (L). Signal, model and all memory outlive the walker.
-    Walker(Signal& signal, LinearModel& model, Index worker, View<const double> even_theta,
-           View<const double> odd_theta, std::vector<Stop> stops, Pace pace, int wake_fd, int orders_fd,
-           int master_fd);
+    // theta of even and of odd iterations (L). Signal and all memory outlive the walker.
+    Walker(Signal& signal, SlicedWalk walk, Index worker, View<const double> even_theta,
+           View<const double> odd_theta, int wake_fd, int orders_fd, int master_fd);
 
     // Serves every iteration later than `last` until something else than an ordinary one comes up.
     Standing serve(std::uint64_t last, std::uint64_t orders_seen);
@@ -60,29 +45,19 @@ class Walker {
     enum class Step { go_on, over, orders, delivery };
 
     void begin(std::uint64_t iteration);
-    Step walk();
-    Step forward(const Stop& at);
-    Step derive(const Stop& at);
-    Step deliver(const Stop& at);
+    Step go_through();
+    Step deliver();
     Step look();
-    bool is_next_soon() const;
+    Standing left(Left why);
 
     Signal& signal_;
-    LinearModel& model_;
+    SlicedWalk walk_;
     Index worker_;
     View<const double> thetas_[2];
-    std::vector<Stop> stops_;
-    std::vector<Index> heights_;             // samples of each stop
-    std::vector<std::vector<Index>> pairs_;  // of each stop, the numbers of its distinct ranges
-    Pace pace_;
     int wake_fd_, orders_fd_, master_fd_;
-    double forward_rate_ = 1e4,
-           derive_rate_ = 1e7;  // learned: samples, and samples times coordinates, a second
     // The iteration under way.
     Standing standing_;
     std::uint64_t orders_seen_ = 0;
-    bool with_value_ = false;
-    std::vector<bool> passed_;  // by the number of a range
 };
 
 }  // namespace cgc

@@ -27,8 +27,8 @@ class MessageCollector:
     ----------
     cells, blocks
         As `Collecting.lay_out_collector` is told.
-    offsets : ndarray of int64 (S,)
-        Where the payload of each row lies in the memory of a worker, in bytes.
+    offsets : sequence of ndarray of int64 (S,)
+        Of each worker: where the payload of each row lies in its memory, in bytes; negative: nowhere.
     payloads : sequence of ndarray of float64
         The memory of each worker, into which its messages are received.
     thetas : sequence of ndarray of float64 (L,)
@@ -39,13 +39,13 @@ class MessageCollector:
         self,
         cells: Sequence[CellOutline],
         blocks: NDArray[np.int64],
-        offsets: NDArray[np.int64],
+        offsets: Sequence[NDArray[np.int64]],
         payloads: Sequence[NDArray[np.float64]],
         thetas: Sequence[NDArray[np.float64]],
     ) -> None:
         workers = len(payloads)
         # Between two calls of `collect` no more comes of one worker than two iterations unanswered, and this.
-        capacity = 4 * len(offsets) + 16
+        capacity = 4 * len(offsets[0]) + 16
         self._signal = Signal(mmap.mmap(-1, Signal.bytes(workers, capacity)), workers, capacity)
         self._wake_fds = np.full(workers, _NOBODY, dtype=np.int32)
         self._fds = np.array([_NOBODY], dtype=np.int32)
@@ -54,7 +54,7 @@ class MessageCollector:
             self._signal,
             list(cells),
             blocks,
-            offsets,
+            list(offsets),
             list(payloads),
             even_theta,
             odd_theta,
@@ -73,11 +73,15 @@ class MessageCollector:
     def arrived(
         self, worker: int, iteration: int, slot: int, finite: bool, began_s: float, ended_s: float
     ) -> None:
-        """Take down a message; seconds since the iteration began."""
+        """Take down a payload that is not in its place; seconds since the iteration began."""
         start_ns = self.collector.began_ns
         began_ns, ended_ns = start_ns + int(1e9 * began_s), start_ns + int(1e9 * ended_s)
         if not self._signal.push(worker, iteration, slot, finite, began_ns, ended_ns, False, _NOBODY):
             raise RuntimeError(f"worker {worker}: more messages than it can have sent")
+
+    def take_in(self, worker: int, slots: NDArray[np.int64]) -> bool:
+        """Take down payloads that are in their places, each behind its header; whether all of them count."""
+        return self.collector.take_in(worker, slots)
 
     def collect(self, each_block: bool) -> str:
         """Go through what has arrived: a reason to come back, "late" if there is none."""

@@ -6,7 +6,7 @@
 A rank that raises reports its traceback, stays, and is asked to load its samples again. A rank that hangs is
 suspected as in any engine and then written off; it cannot be killed from here, but if it comes back it is
 taken up again. What becomes of the job when a rank is gone is up to MPI: see docs/engines.md. See
-`mpi_worker` for the messages.
+`mpi_messages` for the messages.
 """
 
 from __future__ import annotations
@@ -37,39 +37,36 @@ from cgc_fast.engines.base import (
 )
 from cgc_fast.engines.launch import pickled_for_worker
 from cgc_fast.engines.message_collector import MessageCollector
-from cgc_fast.engines.mpi_session import LEAVE_S, Ranks
-from cgc_fast.engines.mpi_worker import (
-    HEADER,
+from cgc_fast.engines.mpi_messages import (
+    HEADER_VALUES,
     PREFIX,
-    TEXT_BYTES,
     WORD_VALUES,
     Assignment,
     Backoff,
+    Layout,
     Notice,
     Tag,
     Task,
     Word,
-    leave_without_mpi,
     pack,
     read_header,
-    serve_session,
+    size_of,
 )
+from cgc_fast.engines.mpi_session import LEAVE_S, Ranks
+from cgc_fast.engines.mpi_worker import leave_without_mpi, serve_session
 from cgc_fast.engines.signs import Hearing
 from cgc_fast.errors import ArgumentValueError, CgcError, ClusterClosed
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
-__all__ = ["Incoming", "MpiEngine", "run"]
+__all__ = ["Message", "MpiEngine", "run"]
 
 logger = logging.getLogger(__name__)
 
 # Iterations sent to a worker that it has not answered. It keeps one theta and receives the next; more would
 # pile up at a worker that hangs.
 _MOST_UNANSWERED = 2
-
-# What a buffer begins with before anything has arrived: since it was last listened to, or at all.
-_NOTHING, _NEVER = -1, -2
 
 _EMPTY: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
@@ -131,13 +128,17 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
 # --- the engine ---------------------------------------------------------------------------------------------
 
 
-class Incoming:
-    """Where a message of one worker arrives, again and again; `slot` is None for its words."""
+class Message:
+    """A message that was found, where it goes, and the request that receives it; `size`: in 8 bytes."""
 
-    def __init__(self, request: MPI.Prequest, buffer: NDArray[Any], worker: int, slot: int | None):
-        self.request, self.buffer, self.worker, self.slot = request, buffer, worker, slot
-        self.header = buffer[: HEADER if slot is not None else WORD_VALUES]
-        self.bytes = self.header.view(np.uint8).data
+    __slots__ = ("buffer", "in_place", "matched", "request", "size", "slots", "tag", "worker")
+
+    def __init__(self, worker: int, tag: int, size: int, matched: MPI.Message) -> None:
+        self.worker, self.tag, self.size, self.matched = worker, tag, size, matched
+        self.buffer: NDArray[Any] = _EMPTY
+        self.slots = _EMPTY  # of its payloads
+        self.in_place = False
+        self.request: MPI.Request | None = None
 
 
 class _Theta:
@@ -156,13 +157,13 @@ class _Theta:
 
     def is_free(self) -> bool:
         """Whether it has been sent to everybody."""
-        if all(map(_is_done, self.requests)):
+        if self.requests and _are_done(self.requests):
             self.requests.clear()
         return not self.requests
 
 
 class _Rank:
-    """What the master knows of a worker.
+    """What the master knows of a worker, and what it has delivered.
 
     `iteration`: the last one that it was sent. `owed`: payloads that it has not delivered in that one.
     """
@@ -176,6 +177,21 @@ class _Rank:
         self.behind = False
         self.loads = 0  # tasks that were sent and not answered
         self.is_buried = False  # MPI says that it is gone
+        self.has_left = False  # no message of it is to come
+        # Of the iteration under way, which the master may be reading: slots, and payloads out of the walk.
+        self.held: set[int] = set()
+        self.others: dict[int, NDArray[np.float64]] = {}
+
+    def lay_out(self, walk: Sequence[Visit], slot_widths: NDArray[np.int64], payload: np.dtype[Any]) -> None:
+        """Set room aside for the payloads of a walk; pages that nothing arrives in take no memory."""
+        self.layout = Layout(walk, slot_widths, payload)
+        self.memory = np.empty(self.layout.bounds[-1])
+        self.forget_payloads()
+
+    def forget_payloads(self) -> None:
+        """Nobody reads them any more."""
+        self.held.clear()
+        self.others.clear()
 
 
 class MpiEngine(WithoutFeedback):
@@ -207,16 +223,13 @@ class MpiEngine(WithoutFeedback):
         self._running = False
         self._early: list[Event] = []
         self._waiting = threading.RLock()  # held while a thread waits for events
-        self._broken = False  # a wait was left by an exception
-        self._taken = 0  # messages
         self._outdated: set[int] = set()  # workers that have not taken up the plan yet
         self._iteration = 0
         self._began_s = began_s
         self._ranks = [_Rank() for _ in range(self._workers)]
-        self._incoming: list[Incoming] = []
-        self._requests: list[MPI.Request] = []
-        self._idle: list[int] = []  # of these, whose receive is to be started again
-        self._index: dict[tuple[int, int], int] = {}  # (worker, slot) -> incoming
+        self._status = MPI.Status()
+        self._found: list[Message] = []  # and not received yet; a worker's come one after the other
+        self._acknowledged = 0  # ranks that are gone
         self._outgoing: list[tuple[MPI.Request, object]] = []  # with what they send from
         self._not_sent = 0  # of these, at the last look
         # Of even and of odd ordinary iterations, and more if a worker hangs.
@@ -224,17 +237,11 @@ class MpiEngine(WithoutFeedback):
         self._theta = self._thetas[0]  # the one in use
         self._collector: MessageCollector | None = None
         self._is_collecting = False
-        self._signs_at_start: Sequence[SignOfLife] = ()
         self._lay_out(job)
         self._hearing = Hearing(self._workers)
         self._comm = _session.hire(self._workers)
         _open.append(self)
         try:
-            for worker in range(self._workers):
-                word = np.empty(WORD_VALUES + TEXT_BYTES // 8)
-                self._expect(word, worker, None, Tag.WORD)
-            self._expect_deliveries()
-            self._restart()
             for worker in range(self._workers):
                 self._load(worker, first if worker == 0 else pickled_for_worker(job, worker))
             wait_until_ready(self, self._workers)
@@ -252,36 +259,8 @@ class MpiEngine(WithoutFeedback):
             )
 
     def _lay_out(self, job: Job) -> None:
-        """Set room aside for every row from every worker; pages that nothing arrives in take no memory."""
-        widths = HEADER + -(-job.slot_widths * job.payload.itemsize // 8)
-        self._offsets = np.concatenate([[0], np.cumsum(widths)]).tolist()
-        self._memories = [np.empty(self._offsets[-1]) for _ in range(self._workers)]
-
-    def _expect_deliveries(self) -> None:
-        """Listen for what the walks deliver."""
-        for worker, walk in enumerate(self._job.walks):
-            for visit in walk:
-                self._expect_payload(worker, visit.slot)
-
-    def _expect(self, buffer: NDArray[Any], worker: int, slot: int | None, tag: int) -> None:
-        request = self._comm.Recv_init(buffer, source=worker + 1, tag=tag)
-        self._idle.append(len(self._requests))
-        self._requests.append(request)
-        buffer[0] = _NEVER
-        self._incoming.append(Incoming(request, buffer, worker, slot))
-
-    def _expect_payload(self, worker: int, slot: int) -> None:
-        if (worker, slot) not in self._index:
-            self._index[worker, slot] = len(self._requests)
-            memory = self._memories[worker][self._offsets[slot] : self._offsets[slot + 1]]
-            self._expect(memory, worker, slot, self._first_tag + slot)
-
-    def _restart(self) -> None:
-        """Listen again where something has come that is not needed any more."""
-        idle, self._idle = self._idle, []
-        for index in idle:
-            self._incoming[index].header[0] = _NOTHING
-        MPI.Prequest.Startall([self._incoming[index].request for index in idle])
+        for rank, walk in zip(self._ranks, job.walks, strict=True):
+            rank.lay_out(walk, job.slot_widths, job.payload)
 
     def _load(self, worker: int, problem: bytes) -> None:
         rank = self._ranks[worker]
@@ -322,15 +301,10 @@ class MpiEngine(WithoutFeedback):
             raise ClusterClosed("the cluster is closed: make a new one")
         with interrupts_postponed():
             self._began_s = time.monotonic()
-            self._iteration, self._running = iteration, True
-            if self._broken:
-                self._early += self._find_out()
-                self._broken = False
-            self._restart()
             self._theta = self._free_theta()
             self._theta.values[:] = theta
             self._hearing.begin()
-            self._send_theta(cycle_times, with_value)
+            self._begin(iteration, cycle_times, with_value)
 
     def _free_theta(self) -> _Theta:
         for theta in self._thetas:
@@ -339,15 +313,19 @@ class MpiEngine(WithoutFeedback):
         self._thetas.append(_Theta(self._workers, self._coordinates))
         return self._thetas[-1]
 
-    def _send_theta(self, cycle_times: NDArray[np.float64] | None, with_value: bool) -> None:
-        self._theta.write_prefix(self._iteration, with_value, cycle_times)
+    def _begin(self, iteration: int, cycle_times: NDArray[np.float64] | None, with_value: bool) -> None:
+        """Send theta."""
+        self._iteration, self._running = iteration, True
+        self._theta.write_prefix(iteration, with_value, cycle_times)
         for worker, rank in enumerate(self._ranks):
             rank.owed = 0
             if rank.presence == "there":
                 self._publish(worker, self._answers_to_walk(worker))
+        for rank in self._ranks:
+            rank.forget_payloads()
 
     def _answers_to_walk(self, worker: int) -> int:
-        """How many messages say that a worker is done with its walk."""
+        """How many payloads, or sums, say that a worker is done with its walk."""
         return len(self._job.walks[worker])
 
     def _publish(self, worker: int, owed: int) -> None:
@@ -359,129 +337,172 @@ class MpiEngine(WithoutFeedback):
         rank.iteration = self._iteration
         rank.owed += owed
         rank.unanswered.append(self._iteration)
-        self._theta.requests += self._send(self._theta.message, worker, Tag.THETA)
+        if (request := self._send(self._theta.message, worker, Tag.THETA)) is not None:
+            self._theta.requests.append(request)
 
-    def _send(self, buffer: NDArray[Any], worker: int, tag: int) -> list[MPI.Request]:
-        """Begin to send; nothing if the rank is known to be gone, which the next look for messages tells."""
+    def _send(self, buffer: NDArray[Any], worker: int, tag: int) -> MPI.Request | None:
+        """Begin to send; None if the rank is known to be gone, which the next look for messages tells."""
         try:
-            return [self._comm.Isend(buffer, dest=worker + 1, tag=tag)]
+            return self._comm.Isend(buffer, worker + 1, tag)
         except MPI.Exception:
-            return []
+            return None
 
     def _notify(self, worker: int, kind: int, content: NDArray[np.int64] = _EMPTY) -> None:
-        notice = np.array([kind, self._iteration, len(content)], dtype=np.int64)
-        self._keep([(sent, notice) for sent in self._send(notice, worker, Tag.NOTICE)])
-        if len(content):
-            self._keep([(sent, content) for sent in self._send(content, worker, Tag.CONTENT)])
+        notice = np.concatenate([[kind, self._iteration], content])
+        self._send_small(notice, worker, Tag.NOTICE)
 
-    def _keep(self, sent: list[tuple[MPI.Request, object]]) -> None:
-        """Keep what is being sent, with its buffers, until it has been; look for that now and then."""
-        self._outgoing += sent
+    def _send_small(self, message: NDArray[np.int64], worker: int, tag: int) -> None:
+        """Send, and keep the message until it has been sent; look for that now and then."""
+        request = self._send(message, worker, tag)
+        if request is None:
+            return
+        self._outgoing.append((request, message))
         if len(self._outgoing) > 2 * self._not_sent + 16:
             self._outgoing = [sent for sent in self._outgoing if not _is_done(sent[0])]
             self._not_sent = len(self._outgoing)
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
         """Look for messages, less and less often while none comes."""
-        if self._early:
-            events, self._early = self._early, []
-            return events
         until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         backoff = Backoff(self._longest_sleep_s)
-        with self._waiting, self._hearing.listening():
+        with self._waiting, self._hearing.listening(), interrupts_postponed() as ctrl_c:
             while True:
+                if self._early:
+                    events, self._early = self._early, []
+                    return events
                 if self._closed:  # by another thread, or by a signal handler
                     raise ClusterClosed("the cluster was closed while an iteration was under way")
-                before = self._taken
-                self._broken = True
-                events = self._take_in()
-                self._broken = False
-                if self._taken > before:
-                    backoff.reset()
+                came = self._take_in()
                 left_s = until_s - time.monotonic()
-                if events or self._interrupted or left_s <= 0:
+                if not self._early and (self._interrupted or ctrl_c or left_s <= 0):
                     self._interrupted = False
-                    return events
-                backoff.pause(left_s)
+                    return []
+                if came:
+                    backoff.reset()
+                else:
+                    backoff.pause(left_s)
 
-    def _take_in(self) -> list[Event]:
-        events: list[Event] = []
-        while True:
+    def _take_in(self) -> bool:
+        """Take in a few of the messages that have come; whether there were any."""
+        lost: list[Event] = []
+        came = False
+        for _ in self._ranks:
+            if self._is_full():
+                break
             try:
-                arrived = MPI.Request.Testsome(self._requests)
+                message = self._comm.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, self._status)
             except MPI.Exception:
-                if not (lost := self._bury()):
-                    raise
-                events += lost + self._find_out()
+                lost += self._bury()
                 continue
-            if not arrived:
-                return events
-            self._taken += len(arrived)
-            if self._is_collecting:
-                events += self._count(arrived)
-            else:
-                for index in arrived:
-                    events += self._arrived(index)
+            if message is None:
+                break
+            came = True
+            status = self._status
+            found = Message(status.source - 1, status.tag, status.Get_count(MPI.DOUBLE), message)
+            if self._found:
+                self._found.append(found)
+                self._receive_found()
+            elif not self._receive(found):
+                self._found.append(found)
+        if self._found:
+            came |= self._receive_found()
+        self._early += lost  # after what they had sent
+        return came or bool(lost)
 
-    def _find_out(self) -> list[Event]:
-        """Take in what arrived without our knowing: an exception came between MPI and its caller."""
-        events: list[Event] = []
-        idle = set(self._idle)
-        for index, incoming in enumerate(self._incoming):
-            if index in idle or self._ranks[incoming.worker].is_buried or not incoming.request.Test():
-                continue
-            if incoming.header[0] == _NOTHING:
-                incoming.request.Start()
-            else:
-                events += self._arrived(index)
-        return events
+    def _is_full(self) -> bool:
+        """Whether what has come is to be read before more is received."""
+        return False
 
-    def _arrived(self, index: int) -> list[Event]:
-        incoming = self._incoming[index]
-        worker, rank = incoming.worker, self._ranks[incoming.worker]
-        if incoming.slot is None:
-            events = self._take_word(incoming)
-            self._listen(incoming)
-            return events
-        first, good, began_s, ended_s = read_header(incoming.bytes)
-        iteration, finite = int(first), bool(good)
+    def _receive_found(self) -> bool:
+        """Go on with what was found; whether anything of it is here now."""
+        found, self._found = self._found, []
+        busy: set[int] = set()
+        for index, message in enumerate(found):
+            if self._is_full():
+                self._found += found[index:]
+                break
+            if message.worker in busy or not self._receive(message):
+                busy.add(message.worker)
+                self._found.append(message)
+        return len(self._found) < len(found)
+
+    def _receive(self, found: Message) -> bool:
+        """Begin to receive, or go on; whether it is here, and taken in, or never will be."""
+        try:
+            if found.request is None:
+                self._place(found)
+                found.request = found.matched.Irecv(found.buffer)
+            if not found.request.Test():
+                return False
+        except MPI.Exception:  # its rank is gone
+            return True
+        self._arrived(found)
+        return True
+
+    def _place(self, found: Message) -> None:
+        """Say where a message goes: into the walk's memory, unless the master may be reading there."""
+        slot = found.tag - self._first_tag
+        if slot >= 0:
+            rank = self._ranks[found.worker]
+            layout, size = rank.layout, found.size
+            position = layout.position.get(slot)
+            if position is None:
+                found.slots = np.array([slot])
+            else:
+                found.slots = layout.slots[position : layout.end_of_run(position, size)]
+                if not rank.held or rank.held.isdisjoint(found.slots.tolist()):
+                    first = layout.bounds[position]
+                    found.buffer, found.in_place = rank.memory[first : first + size], True
+                    return
+        found.buffer = np.empty(found.size)
+
+    def _arrived(self, found: Message) -> None:
+        """Take a message in."""
+        if found.tag >= self._first_tag:
+            self._take_payloads(found)
+        elif found.tag == Tag.WORD:
+            self._take_word(found.worker, found.buffer)
+        elif found.tag < Tag.PAYLOAD:
+            self._take_other(found)
+        else:  # a payload of an earlier plan
+            self._hear(found.worker, int(found.buffer[0]))
+
+    def _take_other(self, found: Message) -> None:
+        """Take in what only schedules with feedback have."""
+        raise RuntimeError(f"worker {found.worker}: a message with tag {found.tag}, which nobody sends")
+
+    def _take_payloads(self, found: Message) -> None:
+        worker, rank, slots = found.worker, self._ranks[found.worker], found.slots
+        iteration = int(found.buffer[0])
         self._hear(worker, iteration)
-        if iteration == self._iteration and finite:  # the master may read it until the next iteration
-            self._idle.append(index)
-        else:
-            self._listen(incoming)
         if iteration == rank.iteration:
-            rank.owed -= 1
-        return [Delivered(iteration, worker, incoming.slot, finite, began_s, ended_s)]
+            rank.owed -= len(slots)
+        if found.in_place and self._is_collecting and self._running_collector().take_in(worker, slots):
+            rank.held.update(slots.tolist())
+            return
+        begin = 0
+        for slot in slots.tolist():
+            end = begin + size_of(int(self._job.slot_widths[slot]), self._job.payload)
+            payload = found.buffer[begin:end]
+            begin = end
+            first, good, began_s, ended_s = read_header(payload.data)
+            iteration, finite = int(first), bool(good)
+            if iteration == self._iteration and finite and slot not in rank.held:
+                self._hold(rank, slot, payload, in_place=found.in_place)
+            if not self._is_collecting:
+                self._early.append(Delivered(iteration, worker, slot, finite, began_s, ended_s))
+            elif not found.in_place:
+                self._running_collector().arrived(worker, iteration, slot, finite, began_s, ended_s)
 
-    def _count(self, arrived: Sequence[int]) -> list[Event]:
-        """As `_arrived`, but payloads are handed to the collector; events of the words."""
-        events: list[Event] = []
-        heard: dict[int, int] = {}  # worker -> iteration
-        collector = self._running_collector()
-        for index in arrived:
-            incoming = self._incoming[index]
-            worker, slot = incoming.worker, incoming.slot
-            if slot is None:
-                events += self._arrived(index)
-                continue
-            first, good, began_s, ended_s = read_header(incoming.bytes)
-            iteration = int(first)
-            heard[worker] = max(iteration, heard.get(worker, 0))
-            if iteration == self._iteration and good:
-                self._idle.append(index)
-            else:
-                self._listen(incoming)
-            if iteration == self._ranks[worker].iteration:
-                self._ranks[worker].owed -= 1
-            collector.arrived(worker, iteration, slot, bool(good), began_s, ended_s)
-        for worker, iteration in heard.items():
-            self._hear(worker, iteration)
-        return events
-
-    def _listen(self, incoming: Incoming) -> None:
-        incoming.header[0] = _NOTHING
-        incoming.request.Start()
+    @staticmethod
+    def _hold(rank: _Rank, slot: int, payload: NDArray[np.float64], *, in_place: bool) -> None:
+        """Keep a payload where the master finds it: it may read it until the next iteration."""
+        rank.held.add(slot)
+        position = rank.layout.position.get(slot)
+        if position is None:
+            rank.others[slot] = payload
+        elif not in_place:
+            rank.memory[rank.layout.bounds[position] : rank.layout.bounds[position + 1]] = payload
 
     def _hear(self, worker: int, iteration: int) -> None:
         rank = self._ranks[worker]
@@ -491,17 +512,17 @@ class MpiEngine(WithoutFeedback):
             if rank.behind and self._running and rank.presence == "there":
                 self._publish(worker, self._answers_to_walk(worker))
 
-    def _take_word(self, incoming: Incoming) -> list[Event]:
-        worker, rank = incoming.worker, self._ranks[incoming.worker]
-        kind, iteration, value = map(int, incoming.header.tolist())
+    def _take_word(self, worker: int, word: NDArray[np.float64]) -> None:
+        rank = self._ranks[worker]
+        kind, iteration, value = map(int, word[:WORD_VALUES].tolist())
         self._hear(worker, iteration)
         if kind == Word.BYE:
-            rank.presence = "gone"
+            rank.has_left = True
         elif kind == Word.READY:
             rank.loads -= 1
             if rank.loads == 0:
                 rank.presence, rank.process_id, rank.unanswered = "there", value, []
-                return [Ready(worker)]
+                self._early.append(Ready(worker))
         elif kind == Word.REPLANNED:
             self._outdated.discard(worker)
         elif kind == Word.FAILED:
@@ -509,27 +530,36 @@ class MpiEngine(WithoutFeedback):
             rank.loads -= loading
             # Unless it was written off before, and is to load its samples anew already.
             if rank.presence == ("starting" if loading else "there") and rank.loads == 0:
-                text = incoming.buffer[WORD_VALUES:].tobytes().decode(errors="replace").rstrip()
-                return [self._lose(worker, value, text)]
-        return []
+                text = word[WORD_VALUES:].tobytes().decode(errors="replace").rstrip()
+                self._early.append(self._lose(worker, value, text))
 
     def finish(self, iteration: int) -> None:
         """Tell the ranks that are late."""
         self._running = self._is_collecting = False
         if self._closed:
             return
-        with interrupts_postponed():
-            for worker, rank in enumerate(self._ranks):
-                if rank.iteration == iteration and rank.owed > 0 and rank.presence == "there":
+        late = [
+            worker
+            for worker, rank in enumerate(self._ranks)
+            if rank.owed > 0 and rank.iteration == iteration and rank.presence == "there"
+        ]
+        if late:
+            with interrupts_postponed():
+                for worker in late:
                     self._notify(worker, Notice.FINISH)
 
     # --- ordinary iterations in the compiled core -----------------------------------------------------
 
     def lay_out_collector(self, cells: Sequence[CellOutline], blocks: NDArray[np.int64]) -> None:
         """Make the collector over the memory that messages arrive in."""
-        offsets = 8 * (np.array(self._offsets[:-1], dtype=np.int64) + HEADER)
+        offsets = [np.full(len(self._job.slot_widths), -1, dtype=np.int64) for _ in self._ranks]
+        for rank, places in zip(self._ranks, offsets, strict=True):
+            places[rank.layout.slots] = 8 * (
+                np.array(rank.layout.bounds[:-1], dtype=np.int64) + HEADER_VALUES
+            )
+        memories = [rank.memory for rank in self._ranks]
         thetas = [theta.values for theta in self._thetas[:2]]
-        self._collector = MessageCollector(cells, blocks, offsets, self._memories, thetas)
+        self._collector = MessageCollector(cells, blocks, offsets, memories, thetas)
 
     def running_collector(self) -> Collector:
         """What `collect` runs."""
@@ -550,9 +580,9 @@ class MpiEngine(WithoutFeedback):
         until_s: float | None,
     ) -> str | None:
         """Begin an iteration if every rank is there, was heard a moment ago, and has taken what was sent."""
-        with self._waiting, interrupts_postponed():
-            collector = self._running_collector()
-            if self._early or self._broken or not self._thetas[iteration % 2].is_free():
+        with self._waiting, interrupts_postponed() as ctrl_c:
+            collector, theta_message = self._running_collector(), self._thetas[iteration % 2]
+            if self._early or not theta_message.is_free():
                 return None
             for worker, rank in enumerate(self._ranks):
                 if rank.presence != "there" or len(rank.unanswered) >= _MOST_UNANSWERED:
@@ -561,41 +591,36 @@ class MpiEngine(WithoutFeedback):
                     return None
             if not collector.begin(iteration, theta, gradient, with_value):
                 return None
-            self._signs_at_start = self._hearing.begin_ordinary()
-            self._restart()
-            self._theta = self._thetas[iteration % 2]
+            self._theta = theta_message
             self._began_s = 1e-9 * collector.collector.began_ns
-            self._iteration, self._running, self._is_collecting = iteration, True, True
-            self._send_theta(None, with_value)
-        return "begun" if until_s is None else self.collect(until_s, False)
+            self._begin(iteration, None, with_value)
+            self._hearing.begin_ordinary()
+            self._is_collecting = True
+            return "begun" if until_s is None else self._collect(until_s, False, ctrl_c)
 
     def collect(self, until_s: float, each_block: bool) -> str:
         """Take in messages and count them until something else is to be done."""
+        with self._waiting, interrupts_postponed() as ctrl_c:
+            return self._collect(until_s, each_block, ctrl_c)
+
+    def _collect(self, until_s: float, each_block: bool, ctrl_c: Sequence[object]) -> str:
         collector = self._running_collector()
-        backoff = Backoff()
-        with self._waiting, self._hearing.listening():
-            while True:
-                why = collector.collect(each_block)
-                if why != "late":
-                    return why
-                if self._closed:  # by another thread, or by a signal handler
-                    raise ClusterClosed("the cluster was closed while an iteration was under way")
-                if self._interrupted:
-                    self._interrupted = False
-                    return "interrupted"
-                before = self._taken
-                self._broken = True
-                self._early += self._take_in()
-                self._broken = False
+        with self._hearing.listening():
+            while (why := collector.collect(each_block)) == "late":
+                backoff = Backoff()
+                while not self._take_in():
+                    if self._closed:  # by another thread, or by a signal handler
+                        raise ClusterClosed("the cluster was closed while an iteration was under way")
+                    if self._interrupted or ctrl_c:
+                        self._interrupted = False
+                        return "interrupted"
+                    left_s = self._began_s + until_s - time.monotonic()
+                    if left_s <= 0:
+                        return "late"
+                    backoff.pause(left_s)
                 if self._early:
                     return "unusual"
-                if self._taken > before:
-                    backoff.reset()
-                    continue
-                left_s = self._began_s + until_s - time.monotonic()
-                if left_s <= 0:
-                    return "late"
-                backoff.pause(left_s)
+        return why
 
     def end_collecting(self, iteration: int) -> bool:
         """End the iteration, and have it counted."""
@@ -617,7 +642,7 @@ class MpiEngine(WithoutFeedback):
     def signs_at_start(self) -> Sequence[SignOfLife]:
         """As they were when `start_collecting` looked."""
         self._hearing.drop_longest()
-        return self._signs_at_start
+        return self._hearing.signs_at_start()
 
     def record(
         self, *, at_once: bool
@@ -638,21 +663,13 @@ class MpiEngine(WithoutFeedback):
         if rank.presence != "there":  # its loss is noticed at the next wait
             return
         with interrupts_postponed():
-            rank.owed += self._expect_orders(worker, visits)
-            if (
-                rank.iteration < self._iteration and not rank.behind
-            ):  # its walk it does not do: `Task.iteration`
-                self._publish(worker, 0)
+            rank.owed += self._answers_to_orders(visits)
+            if rank.iteration < self._iteration and not rank.behind:
+                self._publish(worker, 0)  # its walk it does not do: `Task.iteration`
             self._notify(worker, Notice.ORDER, pack(list(visits)))
 
-    def _expect_orders(self, worker: int, visits: Sequence[Visit]) -> int:
-        """Listen for what is ordered: how many messages that is."""
-        for visit in visits:
-            self._expect_payload(worker, visit.slot)
-            index = self._index[worker, visit.slot]
-            if self._incoming[index].header[0] == _NEVER:
-                self._idle.remove(index)
-                self._listen(self._incoming[index])
+    def _answers_to_orders(self, visits: Sequence[Visit]) -> int:
+        """How many payloads, or sums, these orders are answered with."""
         return len(visits)
 
     def replace(self, worker: int) -> None:
@@ -666,45 +683,29 @@ class MpiEngine(WithoutFeedback):
             self._load(worker, pickled_for_worker(self._job, worker))
 
     def replan(self, job: Job, patience_s: Sequence[float]) -> None:
-        """Send the ranks their new walks, and listen for the new payloads when no old one can come."""
+        """Send the ranks their new walks; what still comes of the old ones is known by its tag."""
         with interrupts_postponed(), self._waiting, self._hearing.listening():
-            self._check_tags_after(job)
-            self._restart()  # the last payloads of the old plan may be on their way
-            old, self._job = self._job, job
-            self._first_tag += len(old.slot_widths)
+            before, self._first_tag = self._first_tag, self._first_tag + len(self._job.slot_widths)
+            try:
+                self._check_tags(job)
+            except ArgumentValueError:
+                self._first_tag = before
+                raise
+            self._job = job
             self._outdated = {w for w, rank in enumerate(self._ranks) if rank.presence == "there"}
             for worker, rank in enumerate(self._ranks):
                 if rank.presence != "gone":
                     self._notify(worker, Notice.REPLAN, pack(self._assignment(worker)))
+            self._lay_out(job)
             began_s, backoff = time.monotonic(), Backoff()
             while self._outdated:
-                self._early += self._take_in()
+                self._take_in()
                 self._outdated -= {event.worker for event in self._early if isinstance(event, Lost)}
                 for worker in list(self._outdated):
                     if time.monotonic() > began_s + patience_s[worker]:
                         self.kill(worker)
                 backoff.pause()
             self._early = [event for event in self._early if isinstance(event, Lost | Ready)]
-            self._forget_deliveries()
-            self._lay_out(job)
-            self._expect_deliveries()
-            self._restart()
-
-    def _check_tags_after(self, job: Job) -> None:
-        self._first_tag += len(self._job.slot_widths)
-        try:
-            self._check_tags(job)
-        finally:
-            self._first_tag -= len(self._job.slot_widths)
-
-    def _forget_deliveries(self) -> None:
-        """Listen for nothing but words."""
-        for incoming in self._incoming[self._workers :]:
-            if not self._ranks[incoming.worker].is_buried:
-                _release(incoming.request)
-        del self._incoming[self._workers :], self._requests[self._workers :]
-        self._idle = [index for index in self._idle if index < self._workers]
-        self._index.clear()
 
     def kill(self, worker: int) -> None:
         """Write the rank off: MPI cannot end it."""
@@ -717,20 +718,21 @@ class MpiEngine(WithoutFeedback):
         return Lost(worker, exit_code, text)
 
     def _bury(self) -> list[Event]:
-        """Take note of ranks of which MPI says that they are gone (ULFM); the rest of the job goes on."""
+        """Take note of ranks of which MPI says that they are gone (ULFM); the rest of the job goes on.
+
+        Called where an exception is handled, which is another one if MPI says nothing of the kind.
+        """
+        acknowledged = self._comm.Ack_failed()
         failed = self._comm.Get_failed()
-        gone = failed.Translate_ranks(range(failed.size), self._comm.Get_group())
         events: list[Event] = []
-        for rank_number in gone:
+        for rank_number in failed.Translate_ranks(range(failed.size), self._comm.Get_group()):
             worker = int(rank_number) - 1
-            if worker < 0 or self._ranks[worker].is_buried:
-                continue
-            self._ranks[worker].is_buried = True
-            for index, incoming in enumerate(self._incoming):
-                if incoming.worker == worker:
-                    self._requests[index] = MPI.REQUEST_NULL
-            self._idle = [index for index in self._idle if self._incoming[index].worker != worker]
-            events.append(self._lose(worker, None, "its rank is gone"))
+            if worker >= 0 and not self._ranks[worker].is_buried:
+                self._ranks[worker].is_buried = True
+                events.append(self._lose(worker, None, "its rank is gone"))
+        if not events and acknowledged == self._acknowledged:
+            raise
+        self._acknowledged = acknowledged
         return events
 
     def is_idle(self) -> bool:
@@ -751,8 +753,11 @@ class MpiEngine(WithoutFeedback):
 
     def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of the memory that it arrived in."""
-        width, first = int(self._job.slot_widths[slot]), self._offsets[slot] + HEADER
-        return self._memories[worker][first : self._offsets[slot + 1]].view(self._job.payload)[:width]
+        rank = self._ranks[worker]
+        if slot in rank.others:
+            width = int(self._job.slot_widths[slot])
+            return rank.others[slot][HEADER_VALUES:].view(self._job.payload)[:width]
+        return rank.layout.payload(rank.memory, rank.layout.position[slot])
 
     def clock_s(self) -> float:
         """Of this host."""
@@ -773,7 +778,7 @@ class MpiEngine(WithoutFeedback):
         with interrupts_postponed():
             if self._closed:
                 return
-            self._closed = True
+            self._closed, self._running, self._is_collecting = True, False, False
             _open.remove(self)
             self.interrupt()
             with self._waiting:  # whoever waited has left
@@ -783,25 +788,20 @@ class MpiEngine(WithoutFeedback):
                 self._ranks[worker].presence = "starting"
                 self._notify(worker, Notice.STOP)
             until_s, backoff = time.monotonic() + LEAVE_S, Backoff()
-            while any(self._ranks[w].presence != "gone" for w in hired) and time.monotonic() < until_s:
-                self._idle, idle = [], self._idle
-                for index in idle:
-                    self._listen(self._incoming[index])
-                self._find_out()
+            while not all(self._ranks[w].has_left for w in hired) and time.monotonic() < until_s:
+                self._take_in()
                 backoff.pause()
-            all_left = all(self._ranks[w].presence == "gone" for w in hired) and len(hired) == self._workers
+            all_left = all(self._ranks[w].has_left for w in hired) and len(hired) == self._workers
             for worker in hired:
                 self._notify(worker, Notice.END if all_left else Notice.END_SILENTLY)
             if all_left:
                 self._release()
             else:
-                _kept.append((self._comm, self._incoming, self._outgoing, self._thetas))
-            self._incoming, self._outgoing, self._thetas = [], [], []
+                _kept.append((self._comm, self._found, self._ranks, self._outgoing, self._thetas))
+            self._found, self._outgoing, self._thetas = [], [], []
             self._collector = None
 
     def _release(self) -> None:
-        for incoming in self._incoming:
-            _release(incoming.request)
         for request, _ in self._outgoing:
             request.Wait()
         for theta in self._thetas:
@@ -809,17 +809,16 @@ class MpiEngine(WithoutFeedback):
         self._comm.Free()
 
 
-def _release(request: MPI.Prequest) -> None:
-    """Give up a receive that is listening, or not."""
-    if not request.Test():
-        request.Cancel()
-        request.Wait()
-    request.Free()
+def _are_done(requests: list[MPI.Request]) -> bool:
+    try:
+        return bool(MPI.Request.Testall(requests))
+    except MPI.Exception:  # a rank is gone
+        return all(map(_is_done, requests))
 
 
 def _is_done(request: MPI.Request) -> bool:
     try:
-        return request.Test()
+        return bool(request.Test())
     except MPI.Exception:  # its rank is gone
         return True
 

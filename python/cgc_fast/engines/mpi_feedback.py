@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import Board
 from cgc_fast.engines.base import Delivered, Event, Job, OwnBoard, Summed, Visited
-from cgc_fast.engines.board_messages import QUESTION, answer, make_table
-from cgc_fast.engines.mpi import Incoming, MpiEngine
-from cgc_fast.engines.mpi_worker import HEADER, Notice, Tag, Word, read_header
+from cgc_fast.engines.board_messages import answer, make_table
+from cgc_fast.engines.mpi import Message, MpiEngine
+from cgc_fast.engines.mpi_messages import HEADER_VALUES, WORD_VALUES, Notice, Tag, Word, read_header
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.worker import Visit
 
 __all__ = ["MpiAnnounceEngine", "MpiClaimEngine", "MpiFeedbackEngine"]
-
-_SUM, _QUESTION = -1, -2  # in the place of a slot
-_ASKED = 2  # values before a question: its number and length
 
 
 def MpiFeedbackEngine(job: Job) -> MpiEngine:
@@ -69,15 +66,10 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
 
     def _lay_out(self, job: Job) -> None:
         self._board = make_table(self._workers, job.cells)
-
-    def _expect_deliveries(self) -> None:
-        cells = self._job.cells
-        for worker in range(self._workers):
-            total = np.empty(HEADER + 3 * cells + self._coordinates + 1)
-            self._index[worker, _SUM] = len(self._requests)
-            self._expect(total, worker, _SUM, Tag.SUM)
-            question = np.empty(_ASKED + QUESTION + cells, dtype=np.int64)
-            self._expect(question, worker, _QUESTION, Tag.BOARD)
+        self._sums: dict[int, NDArray[np.float64]] = {}  # worker -> its last one
+        self._sum_came = False
+        for rank in self._ranks:  # no payload comes
+            rank.lay_out((), job.slot_widths, job.payload)
 
     def _generation(self, worker: int) -> int:
         return self._board.generation(worker)
@@ -85,55 +77,52 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
     def _answers_to_walk(self, worker: int) -> int:
         return 1
 
-    def _expect_orders(self, worker: int, visits: Sequence[Visit]) -> int:
+    def _answers_to_orders(self, visits: Sequence[Visit]) -> int:
         return 1
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
-        """Listen for sums again: the master has read those of the last call."""
-        with self._waiting:
-            self._restart()
+        """Receive the next sum: the master has read that of the last call."""
+        self._sum_came = False
         return super().wait(timeout_s)
 
-    def _arrived(self, index: int) -> list[Event]:
-        incoming = self._incoming[index]
-        if incoming.slot == _SUM:
-            self._idle.append(index)
-            return [self._take_sum(incoming)]
-        if incoming.slot == _QUESTION:
-            self._take_question(incoming)
-            self._listen(incoming)
-            return []
-        return super()._arrived(index)
+    def _is_full(self) -> bool:
+        return self._sum_came and self._running
 
-    def _take_sum(self, incoming: Incoming) -> Summed:
-        worker = incoming.worker
-        iteration, generation, count = map(int, read_header(incoming.bytes)[:3])
+    def _take_other(self, found: Message) -> None:
+        if found.tag == Tag.SUM:
+            self._take_sum(found.worker, found.buffer)
+        else:
+            self._take_question(found.worker, found.buffer.view(np.int64))
+
+    def _take_sum(self, worker: int, message: NDArray[np.float64]) -> None:
+        iteration, generation, count = map(int, read_header(message.data)[:3])
         self._hear(worker, iteration)
         if iteration == self._ranks[worker].iteration:
             self._ranks[worker].owed -= 1
         visits: list[Visited] = []
         if iteration == self._iteration and generation == self._board.generation(worker):
-            records = incoming.buffer[HEADER : HEADER + 3 * count].reshape(-1, 3).tolist()
+            total = HEADER_VALUES + 3 * count
+            records = message[HEADER_VALUES:total].reshape(-1, 3).tolist()
             visits = [Visited(int(slot), began_s, ended_s) for slot, began_s, ended_s in records]
-        return Summed(iteration, worker, generation, visits)
+            self._sums[worker] = message[total:]
+        self._sum_came = True
+        self._early.append(Summed(iteration, worker, generation, visits))
 
-    def _take_question(self, incoming: Incoming) -> None:
-        number, length = incoming.buffer[:_ASKED].tolist()
-        question = incoming.buffer[_ASKED : _ASKED + length]
-        worker = incoming.worker
+    def _take_question(self, worker: int, message: NDArray[np.int64]) -> None:
+        question = message[1:]
         self._hear(worker, int(question[1]))
-        reply = np.array([number, *answer(self._board, worker, question)], dtype=np.int64)
-        self._keep([(sent, reply) for sent in self._send(reply, worker, Tag.BOARD)])
+        reply = np.array([message[0], *answer(self._board, worker, question)], dtype=np.int64)
+        self._send_small(reply, worker, Tag.BOARD)
 
-    def _take_word(self, incoming: Incoming) -> list[Event]:
-        kind, iteration, slot = map(int, incoming.header.tolist())
+    def _take_word(self, worker: int, word: NDArray[np.float64]) -> None:
+        kind, iteration, slot = map(int, word[:WORD_VALUES].tolist())
         if kind != Word.NOT_FINITE:
-            return super()._take_word(incoming)
-        self._hear(incoming.worker, iteration)
+            super()._take_word(worker, word)
+            return
+        self._hear(worker, iteration)
         now_s = self.elapsed_s()
-        return [Delivered(iteration, incoming.worker, slot, False, now_s, now_s)]
+        self._early.append(Delivered(iteration, worker, slot, False, now_s, now_s))
 
     def sum_of(self, worker: int) -> NDArray[Any]:
-        """View of the buffer that it arrived in."""
-        buffer = self._incoming[self._index[worker, _SUM]].buffer
-        return buffer[HEADER + 3 * self._job.cells :]
+        """View of the message that it came in."""
+        return self._sums[worker]

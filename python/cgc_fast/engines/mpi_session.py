@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 from mpi4py import MPI
 
-from cgc_fast.engines.mpi_worker import Backoff, Session
+from cgc_fast.engines.mpi_messages import Backoff, Session
 from cgc_fast.errors import ArgumentValueError, WorkerDied
 from cgc_fast.interrupts import interrupts_postponed
 

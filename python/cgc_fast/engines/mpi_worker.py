@@ -1,35 +1,19 @@
 """What a worker rank does: wait to be hired for a cluster, serve its iterations, and so on until dismissed.
 
-    rank 0                                   worker w, rank w + 1
-    ------                                   --------------------
-    session: HIRE, then GO or CANCEL ---->   <---- HERE
-    a communicator of the cluster's own, so that no message of another cluster can ever be taken for one of it
-    NOTICE load, CONTENT its samples ---->   <---- WORD ready, or failed with a traceback
-    THETA of an iteration            ---->   <---- PAYLOAD of a row; WORD alive, if there is nothing else
-    NOTICE finish, orders + CONTENT  ---->
-    NOTICE announce, CONTENT cells   ---->   under announce
-    BOARD, a reply                   ---->   <---- BOARD, a question, under claim; SUM instead of payloads
-    NOTICE replan, CONTENT a plan    ---->   <---- WORD replanned
-    NOTICE stop                      ---->   <---- WORD bye
-    NOTICE end                       ---->   the communicator is released, if everybody said bye
-
-All calls return at once; whoever has nothing to do yields the processor for a moment and then sleeps longer
-and longer, up to a millisecond, instead of keeping a core busy.
+See `mpi_messages` for what it is told and says.
 """
 
 from __future__ import annotations
 
 import atexit
+import math
 import os
-import pickle
 import signal
-import struct
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,130 +21,38 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from cgc_fast._core import MessageWalk
 from cgc_fast.claims import ClaimTable, WorkerBoard
-from cgc_fast.engines.board_messages import REPLY, AskingBoard
+from cgc_fast.engines.board_messages import AskingBoard
+from cgc_fast.engines.mpi_messages import (
+    HEADER_VALUES,
+    PREFIX,
+    TEXT_BYTES,
+    WORD_VALUES,
+    Assignment,
+    Backoff,
+    Layout,
+    Notice,
+    Session,
+    Tag,
+    Task,
+    Word,
+    size_of,
+    unpack,
+    write_header,
+)
 from cgc_fast.engines.remote_feedback import AnnounceRemoteWorker, ClaimRemoteWorker
-from cgc_fast.engines.remote_worker import Delivery, RemoteWorker, Sum
-from cgc_fast.engines.worker_process import load_problem
+from cgc_fast.engines.remote_worker import ALIVE_S, Delivery, RemoteWorker, Sum
+from cgc_fast.engines.worker_process import compiled_kernel, load_problem
 from cgc_fast.problems import Problem
-from cgc_fast.schedule import Feedback
-from cgc_fast.worker import Visit
+from cgc_fast.worker import SLICE_S, SOON_S, Visit
 
-__all__ = [
-    "HEADER",
-    "PREFIX",
-    "TEXT_BYTES",
-    "WORD_VALUES",
-    "Assignment",
-    "Backoff",
-    "Notice",
-    "Session",
-    "Tag",
-    "Task",
-    "Word",
-    "pack",
-    "read_header",
-    "serve_session",
-]
-
-# Before each payload: iteration, whether it is finite, began and ended in seconds. Cell and row are its tag.
-HEADER = 4
-write_header = struct.Struct(f"={HEADER}d").pack_into
-read_header = struct.Struct(f"={HEADER}d").unpack_from
-PREFIX = 2  # before each theta: iteration, with_value; then the cycle times
-WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
-TEXT_BYTES = 32_000
+__all__ = ["leave_without_mpi", "serve_session"]
 
 _LOADING = -1  # in the place of an iteration: the worker has not loaded its samples
 
 # A look lets MPI work, which hands the core to another rank where there are more ranks than cores.
 _LOOK_S = 5e-4
-_SPIN_S = 1e-3
-_SHORTEST_SLEEP_S, _LONGEST_SLEEP_S = 2e-5, 1e-3
-
-
-class Tag:
-    """Of messages in a cluster's communicator; see `Assignment.first_tag` for those of payloads."""
-
-    THETA, NOTICE, CONTENT, WORD, BOARD, SUM, PAYLOAD = range(7)
-
-
-class Notice:
-    """Kinds of notices: (kind, iteration, length of the content that follows in 8 bytes)."""
-
-    LOAD, ORDER, FINISH, ANNOUNCE, REPLAN, STOP, END, END_SILENTLY = range(8)
-
-
-class Word:
-    """Kinds of a worker's words: (kind, iteration, process id, exit code or slot)."""
-
-    ALIVE, READY, FAILED, NOT_FINITE, REPLANNED, BYE = range(6)
-
-
-class Session:
-    """Kinds of messages before and after a cluster: (kind, number of workers; PART: of lost ranks)."""
-
-    TAG = 0
-    HIRE, GO, CANCEL, DISMISS, HERE, GONE, PART = range(7)
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker does by one plan; the payload of a slot has the tag `first_tag` + slot.
-
-    Every plan of a cluster has tags of its own, so that no late payload is taken for one of another plan.
-    """
-
-    walk: Sequence[Visit]
-    slot_widths: NDArray[np.int64]
-    payload: np.dtype[Any]
-    feedback: Feedback
-    cells: int
-    first_tag: int
-
-
-@dataclass(frozen=True)
-class Task:
-    """Everything a worker is told at its start.
-
-    `iteration`: the one under way, whose walk is not its. `generation`: under claim, see `claims`.
-    """
-
-    worker: int
-    workers: int
-    coordinates: int
-    assignment: Assignment
-    problem: bytes  # pickled: a shard, or (factory, sample ranges)
-    iteration: int
-    generation: int
-
-
-def pack(what: object) -> NDArray[np.int64]:
-    """Pickle for a message of at most 16 GiB: MPI counts in 32 bits, so let it count 8 bytes at a time."""
-    content = pickle.dumps(what, protocol=pickle.HIGHEST_PROTOCOL)
-    return np.frombuffer(content + bytes(-len(content) % 8), dtype=np.int64)
-
-
-class Backoff:
-    """Wait without MPI, which would keep the core busy: yield for a moment, then sleep longer and longer."""
-
-    def __init__(self, longest_s: float = _LONGEST_SLEEP_S) -> None:
-        self._longest_s = longest_s
-        self._since_s = time.monotonic()
-        self._sleep_s = _SHORTEST_SLEEP_S
-
-    def reset(self) -> None:
-        """Something came: what follows may come soon."""
-        self._since_s = time.monotonic()
-        self._sleep_s = _SHORTEST_SLEEP_S
-
-    def pause(self, at_most_s: float = _LONGEST_SLEEP_S) -> None:
-        """Let others run."""
-        if time.monotonic() - self._since_s < _SPIN_S:
-            os.sched_yield()
-            return
-        time.sleep(max(0.0, min(self._sleep_s, at_most_s)))
-        self._sleep_s = min(2 * self._sleep_s, self._longest_s)
 
 
 def serve_session(comm: MPI.Intracomm) -> None:
@@ -202,19 +94,93 @@ def leave_without_mpi(exit_code: int) -> None:
 
 
 def _await(request: MPI.Request) -> None:
+    if request.Test():
+        return
     backoff = Backoff()
     while not request.Test():
         backoff.pause()
 
 
-class _Outgoing:
-    """The buffer of a payload or a sum, header first, and the request that sends it."""
+class _Theta:
+    """Where a message with theta arrives."""
 
-    def __init__(self, comm: MPI.Intracomm, tag: int, width: int, dtype: np.dtype[Any]) -> None:
-        buffer = np.empty(HEADER + -(-width * dtype.itemsize // 8))
-        self.payload: NDArray[Any] = buffer[HEADER:].view(dtype)[:width]
-        self.bytes = buffer.view(np.uint8).data
-        self.request = comm.Send_init(buffer, dest=0, tag=tag)
+    def __init__(self, task: Task) -> None:
+        self.message = np.empty(PREFIX + task.workers + task.coordinates)
+        self.values = self.message[PREFIX + task.workers :]
+        self.values.flags.writeable = False
+
+
+class _Outbox:
+    """What a worker delivers by one plan: the payloads of its walk in one piece.
+
+    There are two of them: the second is for iterations that begin while the first is still on its way. Visits
+    that are not in its walk, or are made once more, have a message of their own.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, assignment: Assignment) -> None:
+        self._comm = comm
+        self._assignment = assignment
+        self._layout = layout = Layout(assignment.walk, assignment.slot_widths, assignment.payload)
+        self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)]
+        self.memory = 0  # which is in use
+        self._requests: list[list[MPI.Request]] = [[], []]  # that send from them
+        self._others: dict[int, NDArray[np.float64]] = {}  # slot -> message
+        self._placed: set[int] = set()  # slots that have been given their place in this iteration
+        self._iteration = 0
+
+    def begin(self, iteration: int) -> bool:
+        """Whether an iteration may begin: nothing is on its way any more from where its payloads go."""
+        are_sent = [not requests or MPI.Request.Testall(requests) for requests in self._requests]
+        if not any(are_sent):
+            return False
+        self.memory = are_sent.index(True)
+        self._requests[self.memory].clear()
+        self._iteration = iteration
+        self._others.clear()
+        self._placed.clear()
+        return True
+
+    def resume(self, made: int) -> None:
+        """So many visits of the walk have been placed by somebody else."""
+        self._placed.update(self._layout.slots[:made].tolist())
+
+    def place(self, visit: Visit) -> NDArray[Any]:
+        """Where the payload of a visit goes."""
+        slot, kind = visit.slot, self._assignment.payload
+        position = self._layout.position.get(slot)
+        if position is not None and slot not in self._placed:
+            self._placed.add(slot)
+            return self._layout.payload(self.memories[self.memory], position)
+        width = int(self._assignment.slot_widths[slot])
+        message = self._others[slot] = np.empty(size_of(width, kind))
+        return message[HEADER_VALUES:].view(kind)[:width]
+
+    def send_run(self, first: int, stop: int) -> None:
+        """Send the payloads of visits of the walk; their headers are written."""
+        bounds = self._layout.bounds
+        run = self.memories[self.memory][bounds[first] : bounds[stop]]
+        tag = self._assignment.first_tag + int(self._layout.slots[first])
+        self._requests[self.memory].append(self._comm.Isend(run, dest=0, tag=tag))
+
+    def send(self, delivery: Delivery) -> list[tuple[MPI.Request, NDArray[Any]]]:
+        """Send the payload of a visit: the requests, if the place of it is to be kept until they are done."""
+        slot = delivery.visit.slot
+        header = float(self._iteration), float(delivery.finite), delivery.began_s, delivery.ended_s
+        message = self._others.get(slot)
+        if message is None:
+            position = self._layout.position[slot]
+            memory = self.memories[self.memory]
+            write_header(memory.data, 8 * self._layout.bounds[position], *header)
+            self.send_run(position, position + 1)
+            return []
+        write_header(message.data, 0, *header)
+        tag = self._assignment.first_tag + slot
+        return [(self._comm.Isend(message, dest=0, tag=tag), message)]
+
+    def under_way(self) -> list[tuple[MPI.Request, NDArray[Any]]]:
+        """Everything that sends from the payloads of the walk."""
+        pairs = zip(self._requests, self.memories, strict=True)
+        return [(request, memory) for requests, memory in pairs for request in requests]
 
 
 class _Rank:
@@ -222,31 +188,31 @@ class _Rank:
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         self._comm = comm
-        self._notice = np.zeros(3, dtype=np.int64)
-        self._notices = comm.Recv_init(self._notice, source=0, tag=Tag.NOTICE)
-        self._notices.Start()
-        self._thetas: list[NDArray[np.float64]] = []  # the one in use, and the one that is yet to come
-        self._receives: list[MPI.Prequest] = []
-        self._parity = 0
-        self._loop: RemoteWorker | None = None
+        self._status = MPI.Status()
+        self._thetas: list[_Theta] = []  # the one in use, and the one that is yet to come
+        self._theta_came = False
         self._task: Task | None = None
         self._loaded: Task | None = None
-        self._theta_came = False
+        self._assignment: Assignment | None = None
+        self._next_assignment: Assignment | None = None
+        self._outbox: _Outbox | None = None
+        self._loop: RemoteWorker | None = None
+        self._compiled: MessageWalk | None = (
+            None  # what makes ordinary iterations, if the problem has a kernel
+        )
+        self._is_ordinary = (
+            False  # it has made what there is of the iteration, and the loop knows nothing of it
+        )
+        self._iteration = 0
         self._finished = 0
         self._looked_s = 0.0
         self._orders: list[tuple[int, list[Visit]]] = []
         self._ending: int | None = None  # kind of the notice that ends it
-        self._slots: dict[int, _Outgoing] = {}  # by tag
-        self._started: set[int] = set()  # tags of what may be on its way
-        self._assignment: Assignment | None = None
-        self._next_assignment: Assignment | None = None
-        # Under announce: what is announced; under claim: number of the last question, and replies.
+        # Under announce: what is announced; under claim: number of the last question, and reply.
         self._table: ClaimTable | None = None
         self._asked = 0
-        self._reply = np.zeros(1 + REPLY, dtype=np.int64)
-        self._replies = comm.Recv_init(self._reply, source=0, tag=Tag.BOARD)
-        self._replies.Start()
-        self._under_way: list[tuple[MPI.Request, object]] = []  # with the buffers that they send from
+        self._reply: list[int] = [0]
+        self._under_way: list[tuple[MPI.Request, NDArray[Any]]] = []  # with what they send from
         self._backoff = Backoff()
 
     def run(self) -> None:
@@ -258,8 +224,8 @@ class _Rank:
                 self._guarded(self._replan)
             elif self._theta_came and self._loop is not None:
                 self._guarded(self._take_up)
-            elif self._loop is not None and (orders := self.take_orders(self._loop.iteration)):
-                self._guarded(partial(self._send_all, orders))
+            elif self._loop is not None and (orders := self.take_orders(self._iteration)):
+                self._guarded(partial(self._go_on, orders))
             else:
                 self.wait(1.0)
         self._leave()
@@ -274,162 +240,189 @@ class _Rank:
             self._say(Word.FAILED, exit_code, text)
             self._loop = None
 
+    # --- what it is to do -----------------------------------------------------------------------------
+
     def _load(self) -> None:
         task = self._task
         assert task is not None
         self._task = self._loop = None
         self._loaded = task
         if not self._thetas:
-            for _ in range(2):
-                buffer = np.empty(PREFIX + task.workers + task.coordinates)
-                self._thetas.append(buffer)
-                self._receives.append(self._comm.Recv_init(buffer, source=0, tag=Tag.THETA))
-            self._receives[0].Start()
-        self._assignment = task.assignment
-        problem = load_problem(task.problem)
-        self._loop = self._make_loop(problem, task.generation)
+            self._thetas = [_Theta(task), _Theta(task)]
+        self._take_assignment(task.assignment, load_problem(task.problem), task.generation)
         self._say(Word.READY, os.getpid())
 
-    def _make_loop(self, problem: Problem, generation: int) -> RemoteWorker:
-        assignment = self._assignment
-        assert assignment is not None
-        walk = assignment.walk
-        self._table = None
-        if assignment.feedback == "none":
-            return RemoteWorker(problem, walk, self._place, self)
-        if assignment.feedback == "claim":
-            return ClaimRemoteWorker(problem, walk, self, AskingBoard(self._ask, generation))
-        self._table = ClaimTable(1, assignment.cells)
-        return AnnounceRemoteWorker(problem, walk, self._place, self, WorkerBoard(self._table, 0))
-
     def _replan(self) -> None:
-        """Do as another plan says, when everything sent by the one before has arrived."""
+        """Do as another plan says."""
         assert self._loop is not None
-        self._retire()
-        while self._under_way and self._ending is None:
-            self._forget_arrived()
-            self.wait(1.0)
-        self._assignment, self._next_assignment = self._next_assignment, None
-        self._loop = self._make_loop(self._loop.problem, 0)
+        assert self._next_assignment is not None
+        assignment, self._next_assignment = self._next_assignment, None
+        self._take_assignment(assignment, self._loop.problem, 0)
         self._say(Word.REPLANNED)
 
+    def _take_assignment(self, assignment: Assignment, problem: Problem, generation: int) -> None:
+        if self._outbox is not None:
+            self._under_way += self._outbox.under_way()
+        walk, place = assignment.walk, self._place
+        self._assignment = assignment
+        self._outbox = _Outbox(self._comm, assignment)
+        self._table = self._compiled = None
+        self._is_ordinary = False
+        self._iteration = 0
+        if assignment.feedback == "claim":
+            self._loop = ClaimRemoteWorker(problem, walk, self, AskingBoard(self._ask, generation))
+        elif assignment.feedback == "announce":
+            self._table = ClaimTable(1, assignment.cells)
+            self._loop = AnnounceRemoteWorker(problem, walk, place, self, WorkerBoard(self._table, 0))
+        else:
+            self._loop = RemoteWorker(problem, walk, place, self)
+            kernel = compiled_kernel(problem)
+            if kernel is not None and assignment.payload == np.float64:
+                first, second = self._outbox.memories
+                visits: list[Any] = [(v.slot, v.start, v.stop, v.ranges, v.coefficients) for v in walk]
+                self._compiled = MessageWalk(kernel, visits, first, second, SLICE_S, SOON_S)
+
     def _take_up(self) -> None:
-        task, loop = self._loaded, self._loop
+        """Take up the iteration whose theta has come."""
+        task, loop, outbox = self._loaded, self._loop, self._outbox
         assert task is not None
         assert loop is not None
-        buffer = self._thetas[self._parity]
-        iteration, with_value = int(buffer[0]), bool(buffer[1])
-        cycle_time = float(buffer[PREFIX + task.worker])
-        theta = buffer[PREFIX + task.workers :]
-        theta.flags.writeable = False
+        assert outbox is not None
+        theta = self._thetas[1]
+        iteration = int(theta.message[0])
+        if not outbox.begin(iteration):  # the master has not taken everything of the last but one
+            self.wait(1.0)
+            return
+        with_value, cycle_time = bool(theta.message[1]), float(theta.message[PREFIX + task.worker])
+        self._thetas.reverse()  # the one before is free from now on
         self._theta_came = False
-        if MPI.Request.Testall([self._slots[tag].request for tag in self._started]):
-            self._started.clear()
-        try:
-            loop.begin(
-                iteration,
-                theta,
-                cycle_time=None if np.isnan(cycle_time) else cycle_time,
-                with_value=with_value,
-                walk=iteration > task.iteration,
-            )
-        finally:  # the buffer before is free from now on
-            self._parity = 1 - self._parity
-            self._receives[self._parity].Start()
-        self._send_all(())
+        self._iteration = iteration
+        walk = iteration > task.iteration
+        self._is_ordinary = self._compiled is not None and walk and math.isnan(cycle_time)
+        if self._is_ordinary:
+            self._with_value = with_value
+            self._walk(theta.values)
+            return
+        loop.begin(
+            iteration,
+            theta.values,
+            cycle_time=None if math.isnan(cycle_time) else cycle_time,
+            with_value=with_value,
+            walk=walk,
+        )
+        self._go_on()
 
-    def _send_all(self, orders: Sequence[Visit]) -> None:
-        assert self._loop is not None
-        for what in self._loop.run(orders):
+    def _walk(self, theta: NDArray[np.float64]) -> None:
+        """Make an ordinary iteration, up to its end or to anything that is not."""
+        walk, outbox = self._compiled, self._outbox
+        assert walk is not None
+        assert outbox is not None
+        self._began_s = spoke_s = time.monotonic()
+        walk.begin(self._iteration, outbox.memory, theta, self._with_value)
+        answered = False
+        while not walk.is_over:
+            first, stop, finite = walk.go_on()
+            if stop > first:
+                outbox.send_run(first, stop)
+                answered = True
+                spoke_s = time.monotonic()
+                if not finite:
+                    self._go_on(rejected=stop - 1)
+                    return
+            elif time.monotonic() - spoke_s > ALIVE_S:
+                self._say(Word.ALIVE)
+                answered = True
+                spoke_s = time.monotonic()
+            if walk.is_over:
+                break
+            if self.is_over(self._iteration):
+                break
+            if self._orders and (orders := self.take_orders(self._iteration)):
+                self._go_on(orders)
+                return
+        if not answered:
+            self._say(Word.ALIVE)
+        self._backoff.reset()  # the next may come soon
+
+    def _go_on(self, orders: Sequence[Visit] = (), rejected: int | None = None) -> None:
+        """Do what is left of the iteration, and what was ordered."""
+        loop, walk = self._loop, self._compiled
+        assert loop is not None
+        if self._is_ordinary:
+            self._is_ordinary = False
+            assert walk is not None
+            assert self._outbox is not None
+            self._outbox.resume(walk.made)
+            loop.resume(
+                self._iteration,
+                self._began_s,
+                with_value=self._with_value,
+                made=walk.made,
+                next_coordinate=walk.next_coordinate,
+                visit_began_s=walk.visit_began_s,
+                rejected=rejected,
+            )
+        for what in loop.run(orders):
             if what is None:
                 self._say(Word.ALIVE)
             elif isinstance(what, Sum):
                 self._send_sum(what)
-            elif self._assignment is not None and self._assignment.feedback == "claim":
-                self._say(Word.NOT_FINITE, what.visit.slot)
             else:
                 self._send(what)
-        self._backoff.reset()  # the next may come soon
+        self._backoff.reset()
+
+    # --- what it says ---------------------------------------------------------------------------------
 
     def _place(self, visit: Visit) -> NDArray[Any]:
-        assignment = self._assignment
-        assert assignment is not None
-        tag = assignment.first_tag + visit.slot
-        return self._outgoing(tag, int(assignment.slot_widths[visit.slot]), assignment.payload).payload
-
-    def _outgoing(self, tag: int, width: int, dtype: np.dtype[Any]) -> _Outgoing:
-        """Find the buffer of a message, or make another one if it is on its way yet."""
-        outgoing = self._slots.get(tag)
-        if outgoing is None or (tag in self._started and not outgoing.request.Test()):
-            if outgoing is not None:
-                self._under_way.append((outgoing.request, outgoing))
-            outgoing = self._slots[tag] = _Outgoing(self._comm, tag, width, dtype)
-        return outgoing
+        assert self._outbox is not None
+        return self._outbox.place(visit)
 
     def _send(self, delivery: Delivery) -> None:
-        assert self._loop is not None
+        assert self._outbox is not None
         assert self._assignment is not None
-        tag = self._assignment.first_tag + delivery.visit.slot
-        outgoing = self._slots[tag]
-        write_header(
-            outgoing.bytes, 0, self._loop.iteration, delivery.finite, delivery.began_s, delivery.ended_s
-        )
-        outgoing.request.Start()
-        self._started.add(tag)
+        if self._assignment.feedback == "claim":
+            self._say(Word.NOT_FINITE, delivery.visit.slot)
+            return
+        self._forget_arrived()
+        self._under_way += self._outbox.send(delivery)
 
     def _send_sum(self, what: Sum) -> None:
-        assert self._loop is not None
-        assert self._assignment is not None
-        records = 3 * self._assignment.cells
-        outgoing = self._outgoing(Tag.SUM, records + len(what.total), np.dtype(np.float64))
-        write_header(outgoing.bytes, 0, self._loop.iteration, what.generation, len(what.visits), 0.0)
-        if what.visits:
-            outgoing.payload[: 3 * len(what.visits)] = np.ravel(what.visits)
-            outgoing.payload[records:] = what.total
-        outgoing.request.Start()
-        self._started.add(Tag.SUM)
+        count = len(what.visits)
+        message = np.empty(HEADER_VALUES + (3 * count + len(what.total) if count else 0))
+        write_header(message.data, 0, self._iteration, what.generation, count, 0.0)
+        if count:
+            message[HEADER_VALUES : HEADER_VALUES + 3 * count] = np.ravel(what.visits)
+            message[HEADER_VALUES + 3 * count :] = what.total
+        self._isend(message, Tag.SUM)
 
     def _ask(self, question: NDArray[np.int64]) -> list[int] | None:
         """Ask the board; None if the iteration ends before there is a reply."""
-        assert self._loop is not None
         self._asked += 1
-        message = np.concatenate([[self._asked, len(question)], question])
-        self._forget_arrived()
-        self._under_way.append((self._comm.Isend(message, dest=0, tag=Tag.BOARD), message))
+        self._isend(np.concatenate([[self._asked], question]), Tag.BOARD)
         backoff = Backoff()
         while True:
-            while self._replies.Test():
-                reply: list[int] = self._reply.tolist()
-                self._replies.Start()
-                if reply[0] == self._asked:  # else it came too late
-                    return reply[1:]
-            if self.is_over(self._loop.iteration):
+            self._look()
+            if self._reply[0] == self._asked:  # else it came too late
+                return self._reply[1:]
+            if self._is_over(self._iteration):
                 return None
             backoff.pause()
 
     def _say(self, kind: int, value: int = 0, text: bytes = b"") -> None:
         word = np.empty(WORD_VALUES + -(-len(text) // 8))
-        word[:WORD_VALUES] = kind, _LOADING if self._loop is None else self._loop.iteration, value
+        word[:WORD_VALUES] = kind, _LOADING if self._loop is None else self._iteration, value
         word[WORD_VALUES:].view(np.uint8)[: len(text)] = np.frombuffer(text, dtype=np.uint8)
         word[WORD_VALUES:].view(np.uint8)[len(text) :] = ord(" ")
+        self._isend(word, Tag.WORD)
+
+    def _isend(self, message: NDArray[Any], tag: int) -> None:
         self._forget_arrived()
-        self._under_way.append((self._comm.Isend(word, dest=0, tag=Tag.WORD), word))
+        self._under_way.append((self._comm.Isend(message, dest=0, tag=tag), message))
 
     def _forget_arrived(self) -> None:
         """Drop what has been sent, with its buffers."""
-        kept = []
-        for request, buffer in self._under_way:
-            if not request.Test():
-                kept.append((request, buffer))
-            elif isinstance(request, MPI.Prequest):
-                request.Free()
-        self._under_way = kept
-
-    def _retire(self) -> None:
-        """Use no buffer again."""
-        self._under_way += [(outgoing.request, outgoing) for outgoing in self._slots.values()]
-        self._slots.clear()
-        self._started.clear()
+        if self._under_way:
+            self._under_way = [sent for sent in self._under_way if not sent[0].Test()]
 
     # --- the mailbox ----------------------------------------------------------------------------------
 
@@ -437,6 +430,9 @@ class _Rank:
         """Whether the iteration was finished, another has begun, or the cluster is about to end."""
         if time.monotonic() - self._looked_s > _LOOK_S:
             self._look()
+        return self._is_over(iteration)
+
+    def _is_over(self, iteration: int) -> bool:
         return self._finished >= iteration or self._theta_came or self._ending is not None
 
     def take_orders(self, iteration: int) -> Sequence[Visit]:
@@ -458,38 +454,46 @@ class _Rank:
         """Take in what has come."""
         self._looked_s = time.monotonic()
         came = False
-        while self._notices.Test():
+        while self._ending is None or self._ending == Notice.STOP:
+            message = self._comm.Improbe(0, MPI.ANY_TAG, self._status)
+            if message is None:
+                break
             came = True
-            kind, iteration, length = self._notice.tolist()
-            words = np.empty(length, dtype=np.int64)
-            if length:
-                _await(self._comm.Irecv(words, source=0, tag=Tag.CONTENT))
-            if kind == Notice.LOAD:
-                self._task = pickle.loads(words.tobytes())
-            elif kind == Notice.ORDER:
-                self._orders.append((iteration, pickle.loads(words.tobytes())))
-            elif kind == Notice.ANNOUNCE:
-                if self._table is not None:
-                    for cell in words.tolist():
-                        self._table.announce(iteration, cell)
-            elif kind == Notice.REPLAN:
-                self._next_assignment = pickle.loads(words.tobytes())
-            elif kind == Notice.FINISH:
-                self._finished = max(self._finished, iteration)
+            if self._status.tag == Tag.THETA:  # whatever came before and was not taken up is over
+                _await(message.Irecv(self._thetas[1].message))
+                self._theta_came = True
+                break  # it is what everything else waits for
+            words = np.empty(self._status.Get_count(MPI.INT64_T), dtype=np.int64)
+            _await(message.Irecv(words))
+            if self._status.tag == Tag.BOARD:
+                self._reply = words.tolist()
             else:
-                self._ending = kind
-                if kind != Notice.STOP:
-                    return True
-            self._notices.Start()
-        if self._receives and not self._theta_came and self._receives[self._parity].Test():
-            self._theta_came = came = True
+                self._heed(int(words[0]), int(words[1]), words[2:])
         return came
+
+    def _heed(self, kind: int, iteration: int, content: NDArray[np.int64]) -> None:
+        """Take note of a notice."""
+        if kind == Notice.LOAD:
+            self._task = unpack(content)
+        elif kind == Notice.ORDER:
+            self._orders.append((iteration, unpack(content)))
+        elif kind == Notice.ANNOUNCE:
+            if self._table is not None:
+                for cell in content.tolist():
+                    self._table.announce(iteration, cell)
+        elif kind == Notice.REPLAN:
+            self._next_assignment = unpack(content)
+        elif kind == Notice.FINISH:
+            self._finished = max(self._finished, iteration)
+        else:
+            self._ending = kind
 
     # --- the end --------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
         """Say goodbye when everything sent has arrived, and release the communicator if all did."""
-        self._retire()
+        if self._outbox is not None:
+            self._under_way += self._outbox.under_way()
         said_bye = False
         while self._ending == Notice.STOP:
             self._forget_arrived()
@@ -500,12 +504,8 @@ class _Rank:
         if self._ending == Notice.END_SILENTLY:
             _kept.append(self)  # what is under way still refers to its buffers
             return
-        for request in [*self._receives, self._notices, self._replies]:
-            if not request.Test():
-                request.Cancel()
-                request.Wait()
-            request.Free()
-        self._forget_arrived()
+        while self._under_way:
+            self._forget_arrived()
         self._comm.Free()
 
 

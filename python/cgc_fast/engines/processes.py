@@ -384,7 +384,7 @@ class ProcessEngine(WithoutFeedback):
             self._signal,
             list(cells),
             blocks,
-            self._offsets[:-1].astype(np.int64),
+            [self._offsets[:-1].astype(np.int64)] * len(self._read_only),
             [segment.array(values) for segment in self._read_only],
             self._thetas[0],
             self._thetas[1],

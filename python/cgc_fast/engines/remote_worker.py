@@ -84,6 +84,7 @@ class RemoteWorker:
         self._worker = self._machine(walk, sliceable=traits.sliceable, forward=traits.has_forward)
         self._place = place
         self._mailbox = mailbox
+        self._payload = self._values = np.empty(0)  # of the visit under way
         self.iteration = 0
 
     def _machine(self, walk: Sequence[Visit], *, sliceable: bool, forward: bool) -> Worker:
@@ -107,6 +108,39 @@ class RemoteWorker:
         self.problem.begin(theta, iteration)
         self._worker.begin(iteration, cycle_time, walk=walk)
 
+    def resume(
+        self,
+        iteration: int,
+        began_s: float,
+        *,
+        with_value: bool,
+        made: int,
+        next_coordinate: int,
+        visit_began_s: float,
+        rejected: int | None,
+    ) -> None:
+        """Go on with an iteration that somebody else has taken up, and walked so far: see `Worker.resume`.
+
+        `began_s` and `visit_began_s`: when it was taken up, and the visit under way since then. `rejected`:
+        the payload of this visit was not finite.
+        """
+        self.iteration = iteration
+        self._with_value = with_value
+        self._began_s, self._visit_began_s = began_s, visit_began_s
+        self._spoke_s = time.monotonic()
+        self._answered = made > 0
+        worker = self._worker
+        worker.resume(iteration, made, next_coordinate)
+        if rejected is not None:
+            worker.rejected(worker.visits[rejected])
+        if made < len(worker.visits) and next_coordinate > worker.visits[made].start:
+            self._enter(worker.visits[made])
+
+    def _enter(self, visit: Visit) -> None:
+        """Find the place of a payload that is begun."""
+        self._payload = self._place(visit)
+        self._values = place_for_values(self._payload, visit.stop - visit.start)
+
     def run(self, orders: Sequence[Visit] = ()) -> Iterator[Delivery | Sum | None]:
         """Go on until there is nothing to do, or the iteration is over.
 
@@ -114,7 +148,6 @@ class RemoteWorker:
         else was said, so that every iteration that was taken up is answered.
         """
         worker = self._worker
-        payload = values = np.empty(0)  # of the visit under way
         worker.order(orders, self._elapsed_s())
         while True:
             self._look()
@@ -127,7 +160,7 @@ class RemoteWorker:
                 break
             if isinstance(instruction, Deliver):
                 visit = instruction.visit
-                yield from self._hand_over(visit, instruction.due_s, self._complete(visit, values, payload))
+                yield from self._hand_over(visit, instruction.due_s, self._complete(visit))
                 continue
             if isinstance(instruction, SendSum):
                 yield from self._sum_of(instruction)
@@ -140,9 +173,8 @@ class RemoteWorker:
                 visit = instruction.visit
                 start, stop = instruction.start, instruction.stop
                 if start == visit.start:
-                    payload = self._place(visit)
-                    values = place_for_values(payload, visit.stop - start)
-                out = values[start - visit.start : stop - visit.start]
+                    self._enter(visit)
+                out = self._values[start - visit.start : stop - visit.start]
                 self.problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
             ended_s = time.monotonic()
             worker.completed(ended_s - began_s)
@@ -176,12 +208,11 @@ class RemoteWorker:
                 forward_s -= began_s
                 began_s = clock()
                 forward_s += began_s
-            payload = self._place(visit)
-            values = place_for_values(payload, visit.stop - visit.start)
-            derivatives(visit.start, visit.stop, visit.ranges, visit.coefficients, values)
+            self._enter(visit)
+            derivatives(visit.start, visit.stop, visit.ranges, visit.coefficients, self._values)
             derive_s += clock() - began_s
             made += 1
-            finite = self._complete(visit, values, payload)
+            finite = self._complete(visit)
             if not finite:  # it may be ordered again from now on
                 break
             yield self._delivery(visit, True)
@@ -189,10 +220,10 @@ class RemoteWorker:
         if not finite:
             yield self._delivery(visit, False)
 
-    def _complete(self, visit: Visit, values: NDArray[np.float64], payload: NDArray[Any]) -> bool:
+    def _complete(self, visit: Visit) -> bool:
         """Round the values and put the loss behind them, if it is asked for; whether all is finite."""
-        width = visit.stop - visit.start
-        round_values(values, payload)
+        width, payload = visit.stop - visit.start, self._payload
+        round_values(self._values, payload)
         if len(payload) > width:
             if self._with_value:
                 assert self._value is not None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from cgc_fast.supervisor import FORGET, SignOfLife
 
@@ -24,25 +23,27 @@ class Hearing:
         self._longest_s = [0.0] * workers
         self._earlier_s = [0.0] * workers  # longest times that nobody has asked for yet
         self._iteration = [0] * workers
+        self._at_start = self._seen_s, self._longest_s, self._iteration
         self._since_s = [0.0] * workers  # on the clock of listening
         self._listened_s = 0.0
         self._listening_since_s = now_s
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """The master waits for messages."""
+    def listening(self) -> Hearing:
+        """Enter this where the master waits for messages."""
+        return self
+
+    def __enter__(self) -> None:
         self._listening_since_s = time.monotonic()
-        try:
-            yield
-        finally:
-            self._listened_s += time.monotonic() - self._listening_since_s
+
+    def __exit__(self, *_: object) -> None:
+        self._listened_s += time.monotonic() - self._listening_since_s
 
     def begin(self) -> None:
         """An iteration begins."""
         self._since_s = [self._listened_s] * len(self._since_s)
 
-    def begin_ordinary(self) -> Sequence[SignOfLife]:
-        """An iteration begins of whose predecessors nobody has asked for the longest times: signs so far.
+    def begin_ordinary(self) -> None:
+        """An iteration begins of whose predecessors nobody has asked for the longest times.
 
         These times are kept until somebody asks, and count less with every further iteration.
         """
@@ -51,8 +52,12 @@ class Hearing:
             for now_s, before_s in zip(self._longest_s, self._earlier_s, strict=True)
         ]
         self._longest_s = [0.0] * len(self._longest_s)
+        self._at_start = list(self._seen_s), self._earlier_s, list(self._iteration)
         self.begin()
-        return self._signs()
+
+    def signs_at_start(self) -> Sequence[SignOfLife]:
+        """As `signs` would have been at the last `begin_ordinary`."""
+        return [SignOfLife(*sign) for sign in zip(*self._at_start, strict=True)]
 
     def is_known(self, worker: int, iteration: int, within_s: float) -> bool:
         """Whether a worker has taken up an iteration, or was heard so recently."""

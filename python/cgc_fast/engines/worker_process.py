@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import Signal, Walker, all_finite, leave_with, monotonic_ns
+from cgc_fast._core import LinearModel, Signal, Walker, all_finite, leave_with, monotonic_ns
 from cgc_fast.memory import Segment
 from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, check_problem
@@ -137,6 +137,12 @@ def load_problem(pickled: bytes) -> Problem:
     return problem
 
 
+def compiled_kernel(problem: Problem) -> LinearModel | None:
+    """What the compiled core can differentiate without the interpreter, if the problem has it."""
+    kernel: Callable[[], LinearModel | None] | None = getattr(problem, "compiled_kernel", None)
+    return None if kernel is None else kernel()
+
+
 def main(configuration_file: BinaryIO) -> None:
     """Run a worker until the master is done with it."""
     # Ctrl-C reaches the whole foreground process group; the master decides what becomes of it.
@@ -209,13 +215,10 @@ class Loop:
         """What serves ordinary iterations without the interpreter, if the problem has a compiled kernel."""
         if self._has_feedback or self._payload_type != np.float64:
             return None
-        compiled = getattr(self._problem, "compiled_kernel", None)
-        kernel = None if compiled is None else compiled()
+        kernel = compiled_kernel(self._problem)
         if kernel is None:
             return None
-        visits: list[Any] = [
-            (v.slot, v.start, v.stop, v.ranges, v.coefficients, self._payload(v.slot)) for v in walk
-        ]
+        visits: list[Any] = [(v.slot, v.start, v.stop, v.ranges, v.coefficients) for v in walk]
         return Walker(
             self._channel,
             kernel,
@@ -223,6 +226,7 @@ class Loop:
             self._thetas[0],
             self._thetas[1],
             visits,
+            [self._payload(visit.slot) for visit in walk],
             SLICE_S,
             SOON_S,
             self._wake,

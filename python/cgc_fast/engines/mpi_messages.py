@@ -1,0 +1,192 @@
+"""The messages between rank 0 and the worker ranks.
+
+    rank 0                                   worker w, rank w + 1
+    ------                                   --------------------
+    session: HIRE, then GO or CANCEL ---->   <---- HERE
+    a communicator of the cluster's own, so that no message of another cluster can ever be taken for one of it
+    NOTICE load, its samples         ---->   <---- WORD ready, or failed with a traceback
+    THETA of an iteration            ---->   <---- PAYLOAD of rows; WORD alive, if there is nothing else
+    NOTICE finish, orders            ---->
+    NOTICE announce, cells           ---->   under announce
+    BOARD, a reply                   ---->   <---- BOARD, a question, under claim; SUM instead of payloads
+    NOTICE replan, a plan            ---->   <---- WORD replanned
+    NOTICE stop                      ---->   <---- WORD bye
+    NOTICE end                       ---->   the communicator is released, if everybody said bye
+
+Nobody posts a receive before a message is there: whoever looks asks for any message, learns its tag and
+length, and says where it goes. All calls return at once; whoever has nothing to do yields the processor for a
+moment and then sleeps longer and longer, up to a millisecond, instead of keeping a core busy.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast._core import HEADER_VALUES
+from cgc_fast.schedule import Feedback
+from cgc_fast.worker import Visit
+
+__all__ = [
+    "HEADER_VALUES",
+    "PREFIX",
+    "TEXT_BYTES",
+    "WORD_VALUES",
+    "Assignment",
+    "Backoff",
+    "Layout",
+    "Notice",
+    "Session",
+    "Tag",
+    "Task",
+    "Word",
+    "pack",
+    "read_header",
+    "size_of",
+    "unpack",
+    "write_header",
+]
+
+# Before each payload: iteration, whether it is finite, began and ended in seconds.
+write_header = struct.Struct(f"={HEADER_VALUES}d").pack_into
+read_header = struct.Struct(f"={HEADER_VALUES}d").unpack_from
+PREFIX = 2  # before each theta: iteration, with_value; then the cycle times
+WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
+TEXT_BYTES = 32_000
+
+_SPIN_S = 1e-3
+_SHORTEST_SLEEP_S, _LONGEST_SLEEP_S = 2e-5, 1e-3
+
+
+class Tag:
+    """Of messages in a cluster's communicator; see `Assignment.first_tag` for those of payloads."""
+
+    THETA, NOTICE, WORD, BOARD, SUM, PAYLOAD = range(6)
+
+
+class Notice:
+    """Kinds of notices: (kind, iteration), and what there is to say about it."""
+
+    LOAD, ORDER, FINISH, ANNOUNCE, REPLAN, STOP, END, END_SILENTLY = range(8)
+
+
+class Word:
+    """Kinds of a worker's words: (kind, iteration, process id, exit code or slot)."""
+
+    ALIVE, READY, FAILED, NOT_FINITE, REPLANNED, BYE = range(6)
+
+
+class Session:
+    """Kinds of messages before and after a cluster: (kind, number of workers; PART: of lost ranks)."""
+
+    TAG = 0
+    HIRE, GO, CANCEL, DISMISS, HERE, GONE, PART = range(7)
+
+
+class Layout:
+    """Where the payloads of a walk lie: in its order, each behind its header, so that any run is one piece.
+
+    Attributes
+    ----------
+    slots : ndarray of int64 (V,)
+        Of the visits.
+    bounds : list of int
+        Where each header begins, in values of 8 bytes, and the end (V + 1,).
+    position : dict
+        Slot -> which visit.
+    """
+
+    def __init__(self, walk: Sequence[Visit], slot_widths: NDArray[np.int64], payload: np.dtype[Any]) -> None:
+        self.slots = np.array([visit.slot for visit in walk], dtype=np.int64)
+        self._widths = slot_widths[self.slots].tolist()
+        self._payload = payload
+        self.bounds = [0, *accumulate(size_of(width, payload) for width in self._widths)]
+        self.position = {slot: position for position, slot in enumerate(self.slots.tolist())}
+
+    def end_of_run(self, first: int, size: int) -> int:
+        """Behind the last visit of a run of so many values."""
+        return bisect_left(self.bounds, self.bounds[first] + size, lo=first + 1)
+
+    def payload(self, memory: NDArray[np.float64], position: int) -> NDArray[Any]:
+        """View of the payload of a visit."""
+        first = self.bounds[position] + HEADER_VALUES
+        values = memory[first : self.bounds[position + 1]]
+        return values.view(self._payload)[: self._widths[position]]
+
+
+def size_of(width: int, payload: np.dtype[Any]) -> int:
+    """Size of a payload of so many values with its header, in 8 bytes."""
+    return HEADER_VALUES - (-width * payload.itemsize // 8)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker does by one plan; the tag of a run is `first_tag` + the slot of its first payload.
+
+    Every plan of a cluster has tags of its own, so that no late payload is taken for one of another plan.
+    """
+
+    walk: Sequence[Visit]
+    slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any]
+    feedback: Feedback
+    cells: int
+    first_tag: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a worker is told at its start.
+
+    `iteration`: the one under way, whose walk is not its. `generation`: under claim, see `claims`.
+    """
+
+    worker: int
+    workers: int
+    coordinates: int
+    assignment: Assignment
+    problem: bytes  # pickled: a shard, or (factory, sample ranges)
+    iteration: int
+    generation: int
+
+
+def pack(what: object) -> NDArray[np.int64]:
+    """Pickle for a message of at most 16 GiB: MPI counts in 32 bits, so let it count 8 bytes at a time."""
+    content = pickle.dumps(what, protocol=pickle.HIGHEST_PROTOCOL)
+    return np.frombuffer(content + bytes(-len(content) % 8), dtype=np.int64)
+
+
+def unpack(content: NDArray[np.int64]) -> Any:
+    """What was packed."""
+    return pickle.loads(content.tobytes())
+
+
+class Backoff:
+    """Wait without MPI, which would keep the core busy: yield for a moment, then sleep longer and longer."""
+
+    def __init__(self, longest_s: float = _LONGEST_SLEEP_S) -> None:
+        self._longest_s = longest_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Something came: what follows may come soon."""
+        self._since_s = time.monotonic()
+        self._sleep_s = _SHORTEST_SLEEP_S
+
+    def pause(self, at_most_s: float = _LONGEST_SLEEP_S) -> None:
+        """Let others run."""
+        if time.monotonic() - self._since_s < _SPIN_S:
+            os.sched_yield()
+            return
+        time.sleep(max(0.0, min(self._sleep_s, at_most_s)))
+        self._sleep_s = min(2 * self._sleep_s, self._longest_s)
