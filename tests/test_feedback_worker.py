@@ -94,6 +94,7 @@ def test_the_board_in_shared_memory_is_the_plain_one(script, late):
                 for i in (max(1, iteration - 1), iteration, iteration + 1)
                 for c in range(CELLS)
             ]
+            + [board.all_taken(iteration, np.arange(c, dtype=np.int64)) for c in range(CELLS + 1)]
             + [board.generation(w) for w in range(WORKERS)]
             for board in boards
         ]
@@ -214,6 +215,26 @@ def test_cells_are_claimed_once_then_again_and_summed_once():
     assert [v.cell for v in answer.visits] == [1, 2, 0]
     assert isinstance(one.next(), Idle)
     assert isinstance(two.next(), Idle)
+
+
+def test_a_sum_that_the_host_has_sent_is_over():
+    table, (one, two) = claimants(cells=2)
+    assert until_deliver(one).visit.cell == 0
+    assert one.committed()
+    assert until_deliver(two).visit.cell == 1
+    assert until_deliver(one).visit.cell == 1  # claimed by the other, who is slow
+    assert two.committed()
+    assert table.all_taken(1, one.cells)
+    answer = one.answered(0.0)
+    assert [v.cell for v in answer.visits] == [0]
+    assert answer.generation == 0
+    # Even if the cell of the visit under way is open again: whoever is to make it is told.
+    table.withdraw(1)
+    assert isinstance(one.next(), Idle)
+    one.order([visit(1)])
+    assert until_deliver(one).visit.cell == 1
+    assert one.committed()
+    assert [v.cell for v in one.next().visits] == [1]
 
 
 def test_whoever_comes_second_drops_it():

@@ -52,6 +52,12 @@ void bind_board(py::module_& module) {
             },
             py::arg("iteration"), py::arg("cell"), "Whether a cell is announced, or committed and it holds.")
         .def(
+            "all_taken",
+            [](BoundBoard& self, std::uint32_t iteration, const Array<Index>& cells) {
+                return self.board.all_taken(iteration, self.cells(cells));
+            },
+            py::arg("iteration"), py::arg("cells").noconvert(), "Whether that is so of all these cells.")
+        .def(
             "claimants",
             [](BoundBoard& self, std::uint32_t iteration, Index cell) {
                 return self.board.claimants(iteration, self.cell(cell));

@@ -1,6 +1,8 @@
+#include <pybind11/stl.h>
 #include <pybind11/typing.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "array.hpp"
@@ -40,6 +42,8 @@ const char* name_of(Wake wake) {
             return "orders";
         case Wake::interrupted:
             return "interrupted";
+        case Wake::answered:
+            return "answered";
     }
     throw std::logic_error("unknown Wake");
 }
@@ -201,22 +205,29 @@ void bind_signal(py::module_& module) {
         .def(
             "sleep_while_wanted",
             [](BoundSignal& self, const BoundBoard& board, Index worker, std::uint32_t iteration,
-               std::uint32_t generation, Index cell, std::int64_t until_ns, int wake_fd, int orders_fd) {
+               std::uint32_t generation, Index cell, std::int64_t until_ns, int wake_fd, int orders_fd,
+               const std::optional<Array<Index>>& cells, std::uint32_t slot, bool empty,
+               std::int64_t began_ns, int master_fd) {
                 check_worker(self.signal, worker);
                 const WatchedVisit visit{board.worker(worker), iteration, generation, board.cell(cell)};
+                OpenSum sum{{}, slot, empty, began_ns, master_fd};
+                if (cells) sum.cells = board.cells(*cells);
                 Wake wake;
                 {
                     py::gil_scoped_release release;
-                    wake = sleep_while_wanted(self.signal, board.board, visit, until_ns, wake_fd, orders_fd);
+                    wake = sleep_while_wanted(self.signal, board.board, visit, until_ns, wake_fd, orders_fd,
+                                              cells ? &sum : nullptr);
                 }
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
                 return name_of(wake);
             },
             py::arg("board"), py::arg("worker"), py::arg("iteration"), py::arg("generation"), py::arg("cell"),
             py::arg("until_ns"), py::arg("wake_fd"), py::arg("orders_fd"),
+            py::arg("cells").noconvert() = py::none(), py::arg("slot") = 0, py::arg("empty") = true,
+            py::arg("began_ns") = 0, py::arg("master_fd") = -1,
             "The same, also until the cell of the visit under way is taken, or the generation that it was "
-            "begun "
-            "in has passed.")
+            "begun in has passed. If it is taken and so are all `cells`, a sum is pushed as `slot`: "
+            "\"answered\".")
         .def(
             "is_over",
             [](BoundSignal& self, std::uint64_t iteration) { return self.signal.is_over(iteration); },

@@ -1,5 +1,6 @@
 #include "cgc/board.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <limits>
 #include <stdexcept>
@@ -72,6 +73,10 @@ bool Board::holds(std::uint32_t iteration, std::uint64_t owner) const {
 bool Board::is_taken(std::uint32_t iteration, Index cell) const {
     // In this order: see above.
     return holds(iteration, words(cell).owner.load()) || is_announced(iteration, cell);
+}
+
+bool Board::all_taken(std::uint32_t iteration, View<const Index> cells) const {
+    return std::all_of(cells.begin(), cells.end(), [&](Index cell) { return is_taken(iteration, cell); });
 }
 
 Index Board::claimants(std::uint32_t iteration, Index cell) const {

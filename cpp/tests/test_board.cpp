@@ -1,5 +1,7 @@
 // Claims and commitments under real concurrency: threads play workers, and a master that takes their sums and
 // withdraws them at any moment.
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -210,6 +212,44 @@ void a_sleep_ends_when_its_visit_is_not_wanted() {
     sleeper.join();
 }
 
+// A sum is handed over in the sleep, once, as soon as nothing is left to visit; not while something is, nor
+// if what is in it was withdrawn.
+void a_sum_is_handed_over_when_nothing_is_left() {
+    using cgc::Wake;
+    Memory memory(2, 2), lanes(cgc::Signal::bytes(2, 4));
+    cgc::Signal signal(lanes.data, 2, 4);
+    const double times[2] = {1.0, 1.0};
+    int ends[2];
+    CHECK(::pipe(ends) == 0);
+    const int wake_fds[2] = {-1, ends[1]};
+    signal.publish(1, times, false, wake_fds);
+    Board board(memory.data, 2, 2);
+    const Index cells[] = {0, 1};
+    const cgc::OpenSum sum{cells, 9, false, 5, -1};
+    const auto sleep = [&](std::uint32_t generation) {
+        const std::int64_t until_ns = cgc::monotonic_ns() + 1'000'000'000;
+        return cgc::sleep_while_wanted(signal, board, {1, 1, generation, 0}, until_ns, ends[0], -1, &sum);
+    };
+    cgc::Arrival arrival;
+    CHECK(board.commit(1, 0, board.generation(0), 0));
+    CHECK(sleep(0) == Wake::timeout);
+    CHECK(!signal.pop(1, arrival));
+    board.announce(1, 1);
+    board.withdraw(1);
+    CHECK(sleep(0) == Wake::timeout);
+    CHECK(!signal.pop(1, arrival));
+    for (int i = 0; i < 4; ++i) CHECK(signal.push(1, {}, false, -1));
+    CHECK(sleep(1) == Wake::timeout);  // there is no room for it
+    while (signal.pop(1, arrival)) continue;
+    std::thread sleeper([&] { CHECK(sleep(1) == Wake::answered); });
+    while (!signal.pop(1, arrival)) std::this_thread::yield();
+    CHECK(arrival.iteration == 1 && arrival.slot == 9 && arrival.finite == 1 && arrival.began_ns == 5);
+    signal.publish(2, times, false, wake_fds);
+    sleeper.join();
+    CHECK(!signal.pop(1, arrival));
+    for (const int end : ends) ::close(end);
+}
+
 }  // namespace
 
 int main() {
@@ -217,5 +257,6 @@ int main() {
     commitments_hold_until_they_are_withdrawn();
     every_cell_enters_one_sum();
     a_sleep_ends_when_its_visit_is_not_wanted();
+    a_sum_is_handed_over_when_nothing_is_left();
     return failures;
 }

@@ -128,6 +128,10 @@ class Board:
         ...
     def __init__(self, memory: typing_extensions.Buffer, workers: typing.SupportsInt | typing.SupportsIndex, cells: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
+    def all_taken(self, iteration: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64]) -> bool:
+        """
+        Whether that is so of all these cells.
+        """
     def announce(self, iteration: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         Say that a cell is decoded.
@@ -221,9 +225,9 @@ class Signal:
         """
         Sleep until a moment, or until the iteration is over: why it ended.
         """
-    def sleep_while_wanted(self, board: Board, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex, until_ns: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex) -> str:
+    def sleep_while_wanted(self, board: Board, worker: typing.SupportsInt | typing.SupportsIndex, iteration: typing.SupportsInt | typing.SupportsIndex, generation: typing.SupportsInt | typing.SupportsIndex, cell: typing.SupportsInt | typing.SupportsIndex, until_ns: typing.SupportsInt | typing.SupportsIndex, wake_fd: typing.SupportsInt | typing.SupportsIndex, orders_fd: typing.SupportsInt | typing.SupportsIndex, cells: numpy.typing.NDArray[numpy.int64] | None = None, slot: typing.SupportsInt | typing.SupportsIndex = 0, empty: bool = True, began_ns: typing.SupportsInt | typing.SupportsIndex = 0, master_fd: typing.SupportsInt | typing.SupportsIndex = -1) -> str:
         """
-        The same, also until the cell of the visit under way is taken, or the generation that it was begun in has passed.
+        The same, also until the cell of the visit under way is taken, or the generation that it was begun in has passed. If it is taken and so are all `cells`, a sum is pushed as `slot`: "answered".
         """
     def stop(self, wake_fds: numpy.typing.NDArray[numpy.int32]) -> None:
         """

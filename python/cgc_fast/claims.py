@@ -97,6 +97,10 @@ class ClaimTable:
             return since > iteration or self.is_announced(iteration, cell)
         return generation == self._generations[worker] or self.is_announced(iteration, cell)
 
+    def all_taken(self, iteration: int, cells: NDArray[np.int64]) -> bool:
+        """Whether that is so of all these cells."""
+        return all(self.is_taken(iteration, int(cell)) for cell in cells)
+
     def claimants(self, iteration: int, cell: int) -> int:
         """See `Board`."""
         since, count = self._claims[cell]

@@ -126,6 +126,10 @@ class Decoder:
         """Which cells (C,) are not decoded yet: a live view, which only the decoder writes."""
         return np.frombuffer(self._open, dtype=np.bool_)
 
+    def are_open(self, cells: Iterable[int]) -> bool:
+        """Whether none of these cells is decoded yet."""
+        return all(map(self._open.__getitem__, cells))
+
     @property
     def done(self) -> bool:
         """Whether every cell is decoded."""

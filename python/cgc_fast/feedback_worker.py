@@ -121,6 +121,10 @@ class FeedbackWorker(Worker):
         visit = self._visit
         if visit is None or not self._active or not self._board.is_taken(self.iteration, visit.cell):
             return True
+        self._drop(visit, now_s)
+        return False
+
+    def _drop(self, visit: Visit, now_s: float) -> None:
         if self._cycle_time is not None:
             # On the emulated clock the forward pass counts as far as it went.
             elapsed_s = max(0.0, now_s - self._began_s)
@@ -132,7 +136,6 @@ class FeedbackWorker(Worker):
         self._passed.difference_update(pair for pair in visit.pairs if self._is_unfinished(pair))
         self._forward_queue.clear()
         self._visit = None
-        return False
 
     def delivered(self) -> None:
         """Tell that the visit under way was handed over."""
@@ -239,6 +242,9 @@ class ClaimWorker(FeedbackWorker):
             return instruction
         if self._cycle_time is not None and math.isinf(self._cycle_time):  # it never answers
             return instruction
+        return self._answer()
+
+    def _answer(self) -> SendSum:
         self._is_answered = True
         answer, self._sum = tuple(self._sum), []
         return SendSum(answer, self._generation)
@@ -247,6 +253,20 @@ class ClaimWorker(FeedbackWorker):
         """See `FeedbackWorker.look`. What was committed is forgotten if it was withdrawn."""
         self._look_at_generation()
         return super().look(now_s)
+
+    @property
+    def cells(self) -> NDArray[np.int64]:
+        """Where it may go on: if all of these are taken, the sum is its answer."""
+        return self._cells
+
+    def answered(self, now_s: float) -> SendSum:
+        """Tell that the host has sent the sum, because all `cells` are taken: what was in it.
+
+        The visit under way is dropped.
+        """
+        assert self._visit is not None
+        self._drop(self._visit, now_s)
+        return self._answer()
 
     def committed(self) -> bool:
         """Whether the payload of the visit under way, which is complete, enters the sum."""

@@ -130,7 +130,9 @@ class Master:
         self._well_s = 0.0  # when the last of them found every worker there and not silent
         self._ended: Ended | None = None  # the last of them, if it was the last iteration
         self._left = _NOTHING
-        self._unmeasured: list[tuple[int, Sequence[Visited]]] = []  # visits in sums
+        # Sums of the iteration: worker, cells, visits, when they were added; so many are in the report.
+        self._sums: list[tuple[int, Sequence[int], Sequence[Visited], float]] = []
+        self._told = 0
         # Workers that sent a sum, and are expected to do what they left until `_settle`.
         self._answered: list[int] = []
         self._can_hang = False
@@ -210,7 +212,7 @@ class Master:
         self._under_way = True
         self._delivered_now[:] = 0
         self._measured.begin()
-        self._unmeasured = []
+        self._sums, self._told = [], 0
         for event in engine.wait(0.0):  # what happened meanwhile
             self._take(event)
         if self._broken_off:
@@ -289,7 +291,8 @@ class Master:
         report.complete = self._decoder.done
         self._broken_off = not report.complete
         self._decoder.cancel()
-        for worker, visits in self._unmeasured:
+        self._tell_of_sums()
+        for worker, _, visits, _ in self._sums:
             assert isinstance(self._measured, MeasuredVisits)
             for visit in visits:
                 self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
@@ -456,6 +459,8 @@ class Master:
             except CgcError as caught:  # an overflow: whatever else happened is to be known all the same
                 error = caught
         self._settle()
+        if not self.done:  # else `finish` does it, when the gradient is complete
+            self._tell_of_sums()
         if error is not None:
             raise error
         return blocks
@@ -541,7 +546,7 @@ class Master:
         visits = event.visits if event.generation == self._generations[worker] else ()
         cells = [self._cell_of_slot[visit.slot] for visit in visits]
         if cells:
-            if not self._decoder.open_cells[cells].all():
+            if not self._decoder.are_open(cells):
                 raise RuntimeError(f"cells {cells} of worker {worker} are in another sum already")
             total = self.engine.sum_of(worker)
             plain_sum([total[:-1]], self._gradient, True)
@@ -549,18 +554,27 @@ class Master:
                 self.loss += float(total[-1])
         slots = [visit.slot for visit in visits]
         complete = self._decoder.deliver_sum(worker, slots)
-        report.deliveries += [
-            Delivery(worker, cell, visit.slot - int(self._offsets[cell]), visit.began_s, visit.ended_s, True)
-            for cell, visit in zip(cells, visits, strict=True)
-        ]
-        self._unmeasured.append((worker, visits))  # at the end, when nobody waits
         self._delivered[worker] += len(cells)
         self._delivered_now[worker] += len(cells)
         self._answered.append(worker)
         now_s = self.engine.elapsed_s()
-        report.decoded_s.update(dict.fromkeys(cells, now_s))
+        self._sums.append((worker, cells, visits, now_s))
         self.engine.announce(event.iteration, cells)
         return [self._block(block.block, block.workers, now_s) for block in complete]
+
+    def _tell_of_sums(self) -> None:
+        """Put into the report what the sums since the last time were made of."""
+        report = self.report
+        assert report is not None
+        for worker, cells, visits, at_s in self._sums[self._told :]:
+            report.deliveries += [
+                Delivery(
+                    worker, cell, visit.slot - int(self._offsets[cell]), visit.began_s, visit.ended_s, True
+                )
+                for cell, visit in zip(cells, visits, strict=True)
+            ]
+            report.decoded_s.update(dict.fromkeys(cells, at_s))
+        self._told = len(self._sums)
 
     def _settle(self) -> None:
         """Expect nothing more of the workers that have answered with a sum, unless they are ordered to.

@@ -46,6 +46,7 @@ class Board {
     bool is_announced(std::uint32_t iteration, Index cell) const;
     // Announced, or committed by somebody whose commitments hold; for a late worker: anything.
     bool is_taken(std::uint32_t iteration, Index cell) const;
+    bool all_taken(std::uint32_t iteration, View<const Index> cells) const;
     // How many have claimed the cell.
     Index claimants(std::uint32_t iteration, Index cell) const;
     // Whose commitment of the cell holds: a worker, or -1.

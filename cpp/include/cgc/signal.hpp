@@ -28,7 +28,7 @@ struct Arrival {
     std::int64_t ended_ns = 0;
 };
 
-enum class Wake { iteration, timeout, finished, stopped, orders, interrupted };
+enum class Wake { iteration, timeout, finished, stopped, orders, interrupted, answered };
 
 // What a worker finds when it looks up between two slices.
 enum class Look { go_on, over, orders };

@@ -119,18 +119,32 @@ class FeedbackLoop(Loop):
         """Wait for the moment: "due", or "stopped", or "dropped" if the visit to the cell is not wanted."""
         due_ns = self._began_ns + int(due_s * 1e9) if math.isfinite(due_s) else FOREVER_NS
         while True:
+            machine = self._machine
+            # Whoever never answers (due at no time) sends no sum either.
+            claims = machine if isinstance(machine, ClaimWorker) and due_ns != FOREVER_NS else None
             why = self._channel.sleep_while_wanted(
                 self._table,
                 self._index,
                 self._begun,
-                self._machine.generation,
+                machine.generation,
                 cell,
                 due_ns,
                 self._wake,
                 self._inbox.descriptor,
+                None if claims is None else claims.cells,
+                self._feedback.slots + machine.generation,
+                claims is None or claims.sum_size == 0,
+                self._visit_began_ns,
+                self._master,
             )
             if why == "stopped":
                 return why
+            if why == "answered":
+                assert claims is not None
+                now_ns = monotonic_ns()
+                self._note_sum(claims.answered(1e-9 * (now_ns - self._began_ns)))
+                self._visit_began_ns = now_ns
+                return "dropped"
             if why == "finished":
                 self._machine.abandon()
                 return "dropped"
@@ -170,8 +184,10 @@ class FeedbackLoop(Loop):
         )
 
     def _send_sum(self, instruction: SendSum) -> None:
-        visits = instruction.visits
-        if visits:
-            self._last_sum = self._begun, instruction.generation, visits[0].cell
+        self._note_sum(instruction)
         slot = self._feedback.slots + instruction.generation
-        self._push(self._begun, slot, bool(visits), self._visit_began_ns, wake=True)
+        self._push(self._begun, slot, bool(instruction.visits), self._visit_began_ns, wake=True)
+
+    def _note_sum(self, sent: SendSum) -> None:
+        if sent.visits:
+            self._last_sum = self._begun, sent.generation, sent.visits[0].cell
