@@ -24,6 +24,11 @@ void bind_linear_model(py::module_& module) {
         .def("derivatives", &BoundLinearModel::derivatives, py::arg("start"), py::arg("stop"),
              py::arg("ranges").noconvert(), py::arg("coefficients").noconvert(), py::arg("out").noconvert(),
              "out[k] = sum_r coefficients[r] * sum_{i in ranges[r]} d f_i / d theta_{start+k}.")
+        .def("derivatives_part", &BoundLinearModel::derivatives_part, py::arg("start"), py::arg("stop"),
+             py::arg("begin"), py::arg("end"), py::arg("ranges").noconvert(),
+             py::arg("coefficients").noconvert(), py::arg("out").noconvert(),
+             "Part [begin, end) of what `derivatives` writes into out (stop - start,), counted in columns of "
+             "features; calls for consecutive parts complete it.")
         .def("value", &BoundLinearModel::value, py::arg("ranges").noconvert(),
              py::arg("coefficients").noconvert(), "sum_r coefficients[r] * sum_{i in ranges[r]} f_i(theta).");
 }

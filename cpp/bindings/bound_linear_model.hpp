@@ -46,6 +46,15 @@ class BoundLinearModel {
         model_.derivatives(start, stop, range_view, coefficient_view, out_view);
     }
 
+    void derivatives_part(Index start, Index stop, Index begin, Index end, const Array<Index>& ranges,
+                          const Array<double>& coefficients, Array<double> out) {
+        const auto range_view = matrix(ranges, "ranges");
+        const auto coefficient_view = vector(coefficients, "coefficients");
+        const auto out_view = writable_vector(out, "out");
+        const py::gil_scoped_release release;
+        model_.derivatives_part(start, stop, begin, end, range_view, coefficient_view, out_view);
+    }
+
     double value(const Array<Index>& ranges, const Array<double>& coefficients) {
         const auto range_view = matrix(ranges, "ranges");
         const auto coefficient_view = vector(coefficients, "coefficients");

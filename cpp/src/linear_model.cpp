@@ -16,10 +16,25 @@ namespace {
 constexpr Index tile_size = 3072;
 constexpr Index tile_classes = 32;
 constexpr Index tile_features = 256;  // no fewer, unless there are no more
+constexpr Index column_step = 16;     // parts end where whole registers do
 
 std::string show(Index low, Index high) {
     std::string text = "[";
     return text.append(std::to_string(low)).append(", ").append(std::to_string(high)).append(")");
+}
+
+// At most three rectangles of classes x features: the rest of a class, whole classes, the beginning of a
+// class. visit(first coordinate, first class, classes, first feature, features).
+template <class Visit>
+void visit_rectangles(Index start, Index stop, Index width, Visit visit) {
+    for (Index l = start; l < stop;) {
+        const Index first_class = l / width, first_feature = l % width;
+        const Index whole = first_feature == 0 ? (stop - l) / width : 0;
+        const Index classes = std::max<Index>(whole, 1);
+        const Index features = whole > 0 ? width : std::min(width - first_feature, stop - l);
+        visit(l, first_class, classes, first_feature, features);
+        l += classes * features;
+    }
 }
 
 }  // namespace
@@ -154,6 +169,30 @@ void LinearModel::apply_loss(Index row) {
 
 void LinearModel::derivatives(Index start, Index stop, Matrix<const Index> ranges,
                               View<const double> coefficients, View<double> out) {
+    derivatives_part(start, stop, 0, stop - start, ranges, coefficients, out);
+}
+
+// The first column before which there are so many of the coordinates, rounded up to a whole number of
+// registers.
+Index LinearModel::column(Index start, Index stop, Index count) const {
+    const Index width = features_.columns;
+    if (count <= 0) return 0;
+    if (count >= stop - start) return width;
+    Index low = 0, high = width;  // low: too few
+    while (high - low > 1) {
+        const Index middle = low + (high - low) / 2;
+        Index before = 0;
+        visit_rectangles(start, stop, width, [&](Index, Index, Index classes, Index first, Index features) {
+            before += classes * std::clamp<Index>(middle - first, 0, features);
+        });
+        (before < count ? low : high) = middle;
+    }
+    return std::min(width, (high + column_step - 1) / column_step * column_step);
+}
+
+void LinearModel::derivatives_part(Index start, Index stop, Index begin, Index end,
+                                   Matrix<const Index> ranges, View<const double> coefficients,
+                                   View<double> out) {
     const Index width = features_.columns;
     if (start < 0 || start > stop || stop > coordinates())
         throw std::invalid_argument("coordinates: expected a range within " + show(0, coordinates()) +
@@ -165,19 +204,20 @@ void LinearModel::derivatives(Index start, Index stop, Matrix<const Index> range
     if (static_cast<Index>(out.size()) != stop - start)
         throw std::invalid_argument("out: expected length " + std::to_string(stop - start) + ", got " +
                                     std::to_string(out.size()));
+    if (begin < 0 || begin > end || end > stop - start)
+        throw std::invalid_argument("part: expected a range within " + show(0, stop - start) + ", got " +
+                                    show(begin, end));
     forward(ranges);
-    std::fill(out.begin(), out.end(), 0.0);
-    // The range of coordinates is at most three rectangles of classes x features: the rest of a class, whole
-    // classes, the beginning of a class.
-    for (Index l = start; l < stop;) {
-        const Index first_class = l / width, first_feature = l % width;
-        const Index whole = first_feature == 0 ? (stop - l) / width : 0;
-        const Index classes = std::max<Index>(whole, 1);
-        const Index features = whole > 0 ? width : std::min(width - first_feature, stop - l);
-        rectangle(first_class, classes, first_feature, features, coefficients, out.data() + (l - start),
-                  width);
-        l += classes * features;
-    }
+    const Index first = column(start, stop, begin), last = column(start, stop, end);
+    visit_rectangles(start, stop, width,
+                     [&](Index l, Index first_class, Index classes, Index first_feature, Index features) {
+                         const Index low = std::max(first, first_feature),
+                                     high = std::min(last, first_feature + features);
+                         if (low >= high) return;
+                         double* target = out.data() + (l - start) + (low - first_feature);
+                         for (Index k = 0; k < classes; ++k) std::fill_n(target + k * width, high - low, 0.0);
+                         rectangle(first_class, classes, low, high - low, coefficients, target, width);
+                     });
 }
 
 void LinearModel::rectangle(Index first_class, Index classes, Index first_feature, Index features,

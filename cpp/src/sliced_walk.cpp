@@ -72,9 +72,10 @@ bool SlicedWalk::slice() {
     const Index start = next_coordinate_;
     Index stop = visit.stop;
     if (height > 0) stop = std::min(stop, start + affordable(derive_rate_, pace_.slice_s, height));
-    const View<double> out{visit.payload + (start - visit.start), static_cast<std::size_t>(stop - start)};
+    const View<double> out{visit.payload, static_cast<std::size_t>(visit.stop - visit.start)};
     const std::int64_t began_ns = monotonic_ns();
-    model_.derivatives(start, stop, as_matrix(visit.ranges), visit.coefficients, out);
+    model_.derivatives_part(visit.start, visit.stop, start - visit.start, stop - visit.start,
+                            as_matrix(visit.ranges), visit.coefficients, out);
     if (height > 0) learn(derive_rate_, (stop - start) * height, monotonic_ns() - began_ns);
     next_coordinate_ = stop;
     return true;

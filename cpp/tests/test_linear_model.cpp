@@ -80,6 +80,20 @@ void slices_have_the_same_bits(Loss loss, Index classes, Index width) {
         }
         CHECK(sliced == whole);
     }
+    // Also in the order of the features, of any range of coordinates, which may begin and end within a class.
+    const Index length = model.coordinates();
+    for (const Index begin : {Index{0}, length / 3, std::min(width - 1, length)})
+        for (const Index end : {length, length - length / 4, std::min(begin + 5, length)}) {
+            if (end < begin) continue;
+            const Vector expected(whole.begin() + begin, whole.begin() + end);
+            for (Index part : {1, 7, 300, 301, 3100, 100'000}) {
+                Vector parts(expected.size(), 1e300);
+                for (Index from = 0; from < end - begin; from += part)
+                    model.derivatives_part(begin, end, from, std::min(from + part, end - begin),
+                                           pairs(ranges), coefficients, parts);
+                CHECK(parts == expected);
+            }
+        }
 }
 
 // A shard returns the bits of the whole problem, also when it does other forward passes first.
@@ -188,6 +202,9 @@ void bad_arguments_are_refused() {
     Vector out(6);
     CHECK_THROWS(model.forward(pairs(backwards)), std::invalid_argument);
     CHECK_THROWS(model.derivatives(0, 7, pairs(all), one, out), std::invalid_argument);
+    CHECK_THROWS(model.derivatives_part(0, 6, 3, 7, pairs(all), one, out), std::invalid_argument);
+    CHECK_THROWS(model.derivatives_part(0, 6, 4, 3, pairs(all), one, out), std::invalid_argument);
+    CHECK_THROWS(model.derivatives_part(0, 6, -1, 3, pairs(all), one, out), std::invalid_argument);
     CHECK_THROWS(model.derivatives(4, 3, pairs(all), one, out), std::invalid_argument);
     CHECK_THROWS(model.derivatives(0, 5, pairs(all), one, out), std::invalid_argument);
     CHECK_THROWS(model.derivatives(0, 6, pairs(all), two, out), std::invalid_argument);

@@ -83,6 +83,10 @@ class LinearModel:
         """
         out[k] = sum_r coefficients[r] * sum_{i in ranges[r]} d f_i / d theta_{start+k}.
         """
+    def derivatives_part(self, start: typing.SupportsInt | typing.SupportsIndex, stop: typing.SupportsInt | typing.SupportsIndex, begin: typing.SupportsInt | typing.SupportsIndex, end: typing.SupportsInt | typing.SupportsIndex, ranges: numpy.typing.NDArray[numpy.int64], coefficients: numpy.typing.NDArray[numpy.float64], out: numpy.typing.NDArray[numpy.float64]) -> None:
+        """
+        Part [begin, end) of what `derivatives` writes into out (stop - start,), counted in columns of features; calls for consecutive parts complete it.
+        """
     def forward(self, ranges: numpy.typing.NDArray[numpy.int64]) -> None:
         """
         Compute the residuals of these samples that this iteration does not have yet.

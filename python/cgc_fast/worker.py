@@ -97,7 +97,11 @@ class Forward(NamedTuple):
 
 
 class Derive(NamedTuple):
-    """Instruction: compute coordinates [start, stop) of the payload of a visit."""
+    """Instruction: compute coordinates [start, stop) of the payload of a visit.
+
+    From the beginning of the visit to its end, without a gap. So the host may count them in another order, as
+    it does where the problem has a compiled kernel.
+    """
 
     visit: Visit
     start: int

@@ -47,6 +47,13 @@ class LinearModel {
     void derivatives(Index start, Index stop, Matrix<const Index> ranges, View<const double> coefficients,
                      View<double> out);
 
+    // The part [begin, end) of the coordinates [start, stop), counted in the order of their features: whole
+    // columns of features for all classes at once, because reading the features once a class takes several
+    // times as long. Calls for consecutive parts, from 0 to stop - start, complete out (stop - start); each
+    // writes its own columns only, with the same bits as `derivatives`.
+    void derivatives_part(Index start, Index stop, Index begin, Index end, Matrix<const Index> ranges,
+                          View<const double> coefficients, View<double> out);
+
     // sum_r coefficients[r] * sum_{i in ranges[r]} f_i(theta).
     double value(Matrix<const Index> ranges, View<const double> coefficients);
 
@@ -58,6 +65,7 @@ class LinearModel {
     void resolve(Matrix<const Index> ranges);
     void forward_rows(Index begin, Index end);
     void apply_loss(Index row);
+    Index column(Index start, Index stop, Index count) const;
     void rectangle(Index first_class, Index classes, Index first_feature, Index features,
                    View<const double> coefficients, double* out, Index out_stride);
 

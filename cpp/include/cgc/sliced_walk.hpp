@@ -34,6 +34,7 @@ class SlicedWalk {
     bool is_over() const { return made_ == static_cast<Index>(stops_.size()); }
     const Stop& at() const { return stops_[static_cast<std::size_t>(made_)]; }
     Index made() const { return made_; }  // so many visits from the first on
+    // So far the visit is done, in the order of LinearModel::derivatives_part.
     Index next_coordinate() const { return next_coordinate_; }
 
     // Does a slice of the visit; false if nothing is left of it to do.

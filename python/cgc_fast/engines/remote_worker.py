@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import all_finite
 from cgc_fast.engines.base import Visited
+from cgc_fast.engines.worker_process import compiled_kernel, derive
 from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, check_problem
 from cgc_fast.worker import Deliver, Derive, Forward, Idle, SendSum, Stride, Visit, Worker
@@ -81,6 +82,7 @@ class RemoteWorker:
         self.problem = problem
         self._forward = getattr(problem, "forward", None)
         self._value = getattr(problem, "value", None)
+        self._kernel = compiled_kernel(problem)
         self._worker = self._machine(walk, sliceable=traits.sliceable, forward=traits.has_forward)
         self._place = place
         self._mailbox = mailbox
@@ -174,8 +176,7 @@ class RemoteWorker:
                 start, stop = instruction.start, instruction.stop
                 if start == visit.start:
                     self._enter(visit)
-                out = self._values[start - visit.start : stop - visit.start]
-                self.problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
+                derive(self.problem, self._kernel, visit, start, stop, self._values)
             ended_s = time.monotonic()
             worker.completed(ended_s - began_s)
             if ended_s - self._spoke_s > ALIVE_S:

@@ -143,6 +143,25 @@ def compiled_kernel(problem: Problem) -> LinearModel | None:
     return None if kernel is None else kernel()
 
 
+def derive(
+    problem: Problem,
+    kernel: LinearModel | None,
+    visit: Visit,
+    start: int,
+    stop: int,
+    values: NDArray[np.float64],
+) -> None:
+    """Compute a slice of a visit into its `values`; in the order of its features, if there is a kernel.
+
+    Slices in the order of the coordinates would read all features once for each class.
+    """
+    begin, end = start - visit.start, stop - visit.start
+    if kernel is None:
+        problem.derivatives(start, stop, visit.ranges, visit.coefficients, values[begin:end])
+    else:
+        kernel.derivatives_part(visit.start, visit.stop, begin, end, visit.ranges, visit.coefficients, values)
+
+
 def main(configuration_file: BinaryIO) -> None:
     """Run a worker until the master is done with it."""
     # Ctrl-C reaches the whole foreground process group; the master decides what becomes of it.
@@ -183,6 +202,7 @@ class Loop:
         traits = check_problem(self._problem)  # a factory may return anything
         self._forward = getattr(self._problem, "forward", None)
         self._value = getattr(self._problem, "value", None)
+        self._kernel = compiled_kernel(self._problem)
         self._traits = traits
         self._worker = self._make_worker(configuration.walk)
         control = Segment(configuration.signal_size, descriptor=configuration.signal_descriptor)
@@ -215,7 +235,7 @@ class Loop:
         """What serves ordinary iterations without the interpreter, if the problem has a compiled kernel."""
         if self._has_feedback or self._payload_type != np.float64:
             return None
-        kernel = compiled_kernel(self._problem)
+        kernel = self._kernel
         if kernel is None:
             return None
         visits: list[Any] = [(v.slot, v.start, v.stop, v.ranges, v.coefficients) for v in walk]
@@ -266,8 +286,7 @@ class Loop:
                     start, stop = instruction.start, instruction.stop
                     if start == visit.start:
                         self._values = place_for_values(self._payload(visit.slot), visit.stop - start)
-                    out = self._values[start - visit.start : stop - visit.start]
-                    self._problem.derivatives(start, stop, visit.ranges, visit.coefficients, out)
+                    derive(self._problem, self._kernel, visit, start, stop, self._values)
                 self._worker.completed((monotonic_ns() - began_ns) * 1e-9)
             self._look()
 
