@@ -124,6 +124,23 @@ def test_any_slicing_has_the_same_bits(kind: str, data: st.DataObject) -> None:
 
 
 @kinds
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_parts_in_the_order_of_the_features_have_the_same_bits(kind: str, data: st.DataObject) -> None:
+    problem = make(kind, samples=33, features=data.draw(st.sampled_from([11, 40])))
+    problem.begin(theta_for(problem), 1)
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, problem.coordinates)] * 2)))
+    cuts = sorted({0, stop - start, *data.draw(st.lists(st.integers(0, stop - start), max_size=6))})
+    ranges, coefficients = np.array([[0, 9], [20, 33]]), np.array([0.5, -1.75])
+    kernel = problem.compiled_kernel()
+    assert kernel is not None
+    out = np.full(stop - start, np.nan)
+    for begin, end in pairwise(cuts):
+        kernel.derivatives_part(start, stop, begin, end, ranges, coefficients, out)
+    assert np.array_equal(out, derivatives(problem, ranges, coefficients, start, stop))
+
+
+@kinds
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_shard_has_the_bits_of_the_whole(kind: str, data: st.DataObject) -> None:
