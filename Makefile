@@ -1,5 +1,5 @@
 # make demo   train a model on real data while workers straggle, and show what was gained
-# make test   the same set-up, then the tests, one more at a time than there are cores, for many of them wait
+# make test   the same set-up, then the tests, as many at a time as there are cores
 # make soak   2,000 iterations of random kills, stops, delays and NaN; prints what was counted
 # make bench  the benchmarks; each prints a ratio beside its budget; fails in the end if one was missed
 PYTHON ?= python3
@@ -13,8 +13,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/cgc-fast train --output demo
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest --dist worksteal \
-	  --numprocesses $$($(VENV)/bin/python -c 'import os; print(1 + os.cpu_count())')
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 soak: $(VENV)/installed
 	$(VENV)/bin/python tests/soak.py 2000

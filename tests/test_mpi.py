@@ -177,8 +177,6 @@ def test_elsewhere_than_in_run_it_is_refused():
 
 
 def test_the_command_line_under_mpiexec(tmp_path):
-    from cgc_fast.experiment import COMPARED  # here: ranks that run this file need no SciPy, slow to import
-
     arguments = [
         "--workers",
         3,
@@ -191,6 +189,8 @@ def test_the_command_line_under_mpiexec(tmp_path):
         "--engine",
         "mpi",
     ]
+    for scheme in ("cyclic blocks", "shared samples"):
+        arguments += ["--scheme", scheme]
     command = jobs.mpi_command(4, "-m", "cgc_fast", "train", *arguments, "--json", "--events", tmp_path)
     exit_code, output = jobs.run(command, timeout_s=110)
     assert exit_code == 0, output
@@ -198,7 +198,7 @@ def test_the_command_line_under_mpiexec(tmp_path):
     assert results["engine"] == "mpi"
     assert results["largest_deviation"] < 1e-9
     for runs in results["clocks"].values():
-        assert [run["scheme"] for run in runs] == list(COMPARED)
+        assert [run["scheme"] for run in runs] == ["uncoded", "cyclic blocks", "shared samples"]
     command = [sys.executable, "-m", "cgc_fast", "timeline", str(tmp_path / "c-0" / "uncoded.jsonl")]
     exit_code, output = jobs.run([*command, "--out", str(tmp_path / "timeline.png")], timeout_s=60)
     assert exit_code == 0, output

@@ -15,7 +15,6 @@ import pytest
 
 import cgc_fast as cgc
 import jobs
-from cgc_fast.experiment import COMPARED
 from cgc_fast.schemes.single_level import single_level_schedule
 from own_problems import Quadratic
 
@@ -106,14 +105,15 @@ def test_the_command_line(tmp_path):
         "1",
     ]
     command += ["--features", "20", "--uncoded-seconds", "0.05", "--json", "--events", str(tmp_path)]
+    command += ["--scheme", "shared samples"]
     exit_code, output = jobs.run(command, timeout_s=110)
     assert exit_code == 0, output
     results = json.loads([line for line in output.splitlines() if line.startswith("{")][-1])
     assert results["engine"] == "ray"
     assert results["largest_deviation"] < 1e-9
     for runs in results["clocks"].values():
-        assert [run["scheme"] for run in runs] == list(COMPARED)
-    assert len(list(Path(tmp_path).rglob("*.jsonl"))) == 2 * len(COMPARED)
+        assert [run["scheme"] for run in runs] == ["uncoded", "shared samples"]
+    assert len(list(Path(tmp_path).rglob("*.jsonl"))) == 4
 
 
 if __name__ == "__main__":

@@ -43,3 +43,15 @@ def test_unknown_engine_is_refused():
     done = CliRunner().invoke(app, ["train", "--engine", "carrier-pigeon", "--iterations", "1"])
     assert done.exit_code == 2
     assert "expected one of mpi, processes, ray, serial; got 'carrier-pigeon'" in done.output
+
+
+def test_some_schemes_are_trained():
+    options = ["train", "--engine", "serial", "--workers", "3", "--iterations", "1", "--features", "20"]
+    done = CliRunner().invoke(app, [*options, "--scheme", "walked blocks", "--json"])
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.stdout.splitlines()[-1])
+    for runs in results["clocks"].values():
+        assert [run["scheme"] for run in runs] == ["uncoded", "walked blocks"]
+    done = CliRunner().invoke(app, [*options, "--scheme", "walked"])
+    assert done.exit_code == 2
+    assert "scheme: expected one of best single level" in done.output

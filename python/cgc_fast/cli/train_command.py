@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cgc_fast.errors import unknown_name
+
 __all__ = ["train"]
 
 
@@ -28,6 +30,10 @@ def train(
         float, typer.Option(min=0.0, help="t0 of the shifted exponential cycle time, in units of 1/mu.")
     ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the data split, the features, the draws and the plans.")] = 0,
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this scheme beside uncoded, by its name in the table; may be repeated."),
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="processes; serial for a virtual clock; mpi, under mpiexec -n WORKERS+1; ray.")
     ] = "processes",
@@ -57,6 +63,7 @@ def train(
             uncoded_seconds=uncoded_seconds,
             shift=shift,
             seed=seed,
+            schemes=scheme,
             engine=engine,
             output=output,
             events=events,
@@ -73,6 +80,7 @@ def _train(
     uncoded_seconds: float,
     shift: float,
     seed: int,
+    schemes: list[str] | None,
     engine: str,
     output: Path | None,
     events: Path | None,
@@ -86,6 +94,11 @@ def _train(
     from cgc_fast.problems import SoftmaxRegression
     from cgc_fast.training import softmax_accuracy
 
+    for name in schemes or ():
+        if name not in COMPARED:
+            raise unknown_name("scheme", name, COMPARED)
+    # Uncoded first: gains are over it.
+    names = tuple(name for name in COMPARED if not schemes or name in {"uncoded", *schemes})
     console = Console(stderr=as_json)
     digits = digits_with_random_features(features=features, seed=seed)
     problem = SoftmaxRegression(digits.train_features, digits.train_labels, classes=10)
@@ -123,7 +136,7 @@ def _train(
     )
     with Live(console=console, refresh_per_second=4) as live:
         for title, forward_cycles in clocks.items():
-            task = progress.add_task("", total=len(COMPARED) * iterations)
+            task = progress.add_task("", total=len(names) * iterations)
 
             def on_iteration(run: Run, done: int, title: str = title, task: Any = task) -> None:
                 finished = len(groups[title])
@@ -148,6 +161,7 @@ def _train(
                 forward_cycles=forward_cycles,
                 engine=engine,
                 seed=seed,
+                names=names,
                 on_iteration=on_iteration,
                 events=folder,
             ):
