@@ -22,7 +22,6 @@ from cgc_fast.scheme_search.block_search import (
 from cgc_fast.scheme_search.composition import Composition, in_order
 from cgc_fast.scheme_search.planned import Limits, PlannedScheme, Score, score
 from cgc_fast.schemes.circles import Block, circle_schedule
-from cgc_fast.schemes.walked import walked_schedule
 
 __all__ = ["plan_walked"]
 
@@ -114,20 +113,43 @@ def plan_walked(
             f"max_parts: none of the layouts ({composition.name}) fits in {limits.max_parts} parts a worker"
         )
     ends.sort(key=lambda end: end.value)
+    distinct = _distinct(ends)
     if limits.max_values_sent < 1.0:
-        return _plan_short_ways(
-            _distinct(ends), composition, times, coordinates, cost, limits, loss, max_messages
-        )
-    considered = [_describe(end) for end in _distinct(ends)]
-    followed = [
-        optimise_sizes(end.layout, times, coordinates, cost, end.shares)
-        for end in _distinct(ends)[: _FOLLOWED if judge is None else None]
-    ]
-    if like is None:
-        followed += [
-            _improve(end, composition, usable, limits, times, coordinates, cost)
-            for end in sorted(followed, key=lambda end: end.value)[:_FOLLOWED]
+        best, cells, found = _best_short_ways(distinct, times, coordinates, cost, limits, loss, max_messages)
+    else:
+        followed = [
+            optimise_sizes(end.layout, times, coordinates, cost, end.shares)
+            for end in distinct[: _FOLLOWED if judge is None else None]
         ]
+        if like is None:
+            followed += [
+                _improve(end, composition, usable, limits, times, coordinates, cost)
+                for end in sorted(followed, key=lambda end: end.value)[:_FOLLOWED]
+            ]
+        best = _insured_best(followed, judge, premium, coordinates, cost)
+        best = _swap_places(best, times, coordinates, cost, swaps, seed)
+        best = optimise_sizes(best.layout, times, coordinates, cost, best.shares)
+        cells, found = plan_cells(best, times, coordinates, cost, limits, loss, max_messages)
+    blocks = best.layout.sized(shares_to_sizes(best.shares, coordinates), cells)
+    return PlannedScheme(
+        "walked",
+        workers,
+        coordinates,
+        {"blocks": [block.to_dict() for block in blocks], "feedback": "none", **limits.parameters},
+        found,
+        {
+            "composition": composition.name,
+            "narrow_cells_runtime": best.value,
+            "families": [_describe(end) for end in distinct],
+            "max_messages": max_messages,
+        },
+    )
+
+
+def _insured_best(
+    followed: Sequence[Sizes], judge: Array | None, premium: float, coordinates: int, cost: Cost
+) -> Sizes:
+    """The best layout, or the best that survives the loss of any worker, if worth the premium."""
 
     def judged(end: Sizes) -> float:
         if judge is None:
@@ -135,83 +157,37 @@ def plan_walked(
         return mean_runtime(end.layout, end.shares, judge, coordinates, cost)[0]
 
     best = min(followed, key=judged)
-    if _waits_for_all(best.layout):
-        dearest = (1.0 + premium) * judged(best)
-        insured = [end for end in followed if not _waits_for_all(end.layout) and judged(end) <= dearest]
-        best = min(insured, key=judged, default=best)
-    best = _swap_places(best, times, coordinates, cost, swaps, seed)
-    best = optimise_sizes(best.layout, times, coordinates, cost, best.shares)
-    sizes = shares_to_sizes(best.shares, coordinates)
-    cells, found = plan_cells(best, sizes, times, coordinates, cost, loss, max_messages)
-    blocks = best.layout.sized(sizes, cells)
-    return PlannedScheme(
-        "walked",
-        workers,
-        coordinates,
-        {"blocks": [block.to_dict() for block in blocks], "feedback": "none"},
-        found,
-        {
-            "composition": composition.name,
-            "narrow_cells_runtime": best.value,
-            "families": considered,
-            "max_messages": max_messages,
-        },
-    )
+    if not _waits_for_all(best.layout):
+        return best
+    dearest = (1.0 + premium) * judged(best)
+    insured = [end for end in followed if not _waits_for_all(end.layout) and judged(end) <= dearest]
+    return min(insured, key=judged, default=best)
 
 
-def _plan_short_ways(
+def _best_short_ways(
     ends: Sequence[Sizes],
-    composition: Composition,
     times: Array,
     coordinates: int,
     cost: Cost,
     limits: Limits,
     loss: float,
     max_messages: int,
-) -> PlannedScheme:
-    """The best layout if nobody may send all coordinates; sizes are as without this limit.
+) -> tuple[Sizes, int, Score]:
+    """The best layout if nobody may send all coordinates, with sizes as without this limit, and its cells.
 
     What a layout is worth is known by simulation only: infinitely narrow cells are those of whole circles.
     """
-    best: tuple[Score, dict[str, Any], Sizes] | None = None
+    found: list[tuple[Sizes, int, Score]] = []
     refusal: ArgumentValueError | None = None
     for end in ends:
-        sizes = shares_to_sizes(end.shares, coordinates)
-        before: Score | None = None
-        for cells in itertools.takewhile(
-            lambda cells: cells <= coordinates, (2**k for k in itertools.count(1))
-        ):
-            parameters: dict[str, Any] = {
-                "blocks": [block.to_dict() for block in end.layout.sized(sizes, cells)],
-                "feedback": "none",
-                **limits.parameters,
-            }
-            try:
-                schedule = walked_schedule(composition.workers, coordinates, **parameters)
-                limits.check_survival(schedule)
-            except ArgumentValueError as error:  # narrower cells may be come to
-                refusal = error
-                continue
-            if max(map(len, schedule.walks)) > max_messages:
-                break
-            found = score(schedule, times, cost)
-            if best is None or found.runtime < best[0].runtime:
-                best = found, parameters, end
-            if before is not None and before.runtime <= found.runtime * (1.0 + loss):
-                break
-            before = found
-    if best is None:
+        try:
+            found.append((end, *plan_cells(end, times, coordinates, cost, limits, loss, max_messages)))
+        except ArgumentValueError as error:
+            refusal = error
+    if not found:
         assert refusal is not None
         raise refusal
-    found, parameters, end = best
-    return PlannedScheme(
-        "walked",
-        composition.workers,
-        coordinates,
-        parameters,
-        found,
-        {"composition": composition.name, "families": [_describe(end)], "max_messages": max_messages},
-    )
+    return min(found, key=lambda way: way[2].runtime)
 
 
 def usable_groups(composition: Composition, limits: Limits) -> list[int]:
@@ -382,28 +358,46 @@ def _swap_places(here: Sizes, times: Array, coordinates: int, cost: Cost, swaps:
 
 def plan_cells(
     best: Sizes,
-    sizes: Sequence[int],
     times: Array,
     coordinates: int,
     cost: Cost,
+    limits: Limits,
     loss: float,
     max_messages: int,
 ) -> tuple[int, Score]:
-    """The fewest cells between starts, a power of two, that lose no more than asked for; and the score."""
+    """The fewest cells between starts, a power of two, that lose no more than asked for; and the score.
+
+    Raises
+    ------
+    ArgumentValueError
+        Ways that may not go all around leave something out, however narrow the cells.
+    """
+    sizes = shares_to_sizes(best.shares, coordinates)
     chosen = 1
     found: Score | None = None
     for power in itertools.count():
         cells = 2**power
-        schedule = circle_schedule(
-            best.layout.blocks[0].workers, coordinates, best.layout.sized(sizes, cells)
-        )
+        blocks = best.layout.sized(sizes, cells)
+        try:
+            schedule = circle_schedule(
+                blocks[0].workers, coordinates, blocks, max_values_sent=limits.max_values_sent
+            )
+            limits.check_survival(schedule)
+        except ArgumentValueError:  # cells that nobody comes to may be too wide
+            if cells >= coordinates:
+                raise
+            continue
         if found is not None and max(map(len, schedule.walks)) > max_messages:
             break
         tried = score(schedule, times, cost)
         if found is not None and tried.runtime >= found.runtime:
             break
-        chosen, found = cells, tried
-        if found.runtime <= best.value * (1.0 + loss):
+        before, chosen, found = found, cells, tried
+        if limits.max_values_sent == 1.0:
+            enough = found.runtime <= best.value * (1.0 + loss)
+        else:  # what infinitely narrow cells would take is known of whole circles only
+            enough = before is not None and before.runtime <= found.runtime * (1.0 + loss)
+        if enough:
             break
     assert found is not None
     return chosen, found
