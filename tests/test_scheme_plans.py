@@ -171,7 +171,7 @@ def test_censored_rows_are_imputed():
         ({"scheme": "walked", "min_block": 2}, "^min_block: expected 1 for the method search"),
         (
             {"scheme": "cyclic", "max_values_sent": 0.5},
-            "^max_values_sent: expected at least 1 for the scheme cy",
+            "^max_values_sent: expected at least 1, got 0.5: a worker of the scheme cyclic",
         ),
         (
             {"scheme": "shared_samples", "max_values_sent": 0.9},

@@ -24,6 +24,7 @@ from cgc_fast.schedule import Feedback
 from cgc_fast.scheme_choice import candidates, choose_scheme
 from cgc_fast.scheme_report import SchemeReport, SchemeScore, parts_stored, values_sent
 from cgc_fast.scheme_search import SEARCHES, plan_scheme
+from cgc_fast.scheme_search.planned import may_send_everything
 from cgc_fast.straggler_models import StragglerModel, Trace, as_straggler_model
 
 __all__ = ["METHODS", "OBJECTIVES", "SCHEMES", "Plan", "plan"]
@@ -247,10 +248,7 @@ class _Asked:
 
     def _with_block_sizes(self, model: StragglerModel, scheme: str, method: str | None) -> Plan:
         if self.max_values_sent is not None and self.max_values_sent < 1.0:
-            raise ArgumentValueError(
-                f"max_values_sent: expected at least 1 for the scheme {scheme}, got {self.max_values_sent}: "
-                "a worker may have to send every coordinate once; those of pairs and walked can share them"
-            )
+            raise may_send_everything(scheme, self.max_values_sent)
         levels = make_levels(
             scheme, model.workers, min_redundancy=self.min_redundancy, max_parts=self.max_parts
         )

@@ -16,7 +16,7 @@ from cgc_fast.schedule import Schedule
 from cgc_fast.schemes import scheme
 from cgc_fast.simulation import simulate
 
-__all__ = ["Limits", "PlannedScheme", "Score", "score"]
+__all__ = ["Limits", "PlannedScheme", "Score", "may_send_everything", "score"]
 
 Array = NDArray[np.float64]
 
@@ -126,6 +126,14 @@ class PlannedScheme:
     def from_dict(cls, form: Mapping[str, Any]) -> PlannedScheme:
         """Inverse of `to_dict`."""
         return cls(**{**form, "in_sample": Score(**form["in_sample"])})
+
+
+def may_send_everything(scheme: str, max_values_sent: float) -> ArgumentValueError:
+    """Make the error for a limit below 1 where the scheme knows no less."""
+    return ArgumentValueError(
+        f"max_values_sent: expected at least 1, got {max_values_sent}: a worker of the scheme {scheme} may "
+        "have to send every coordinate once; those of pairs and walked can share them"
+    )
 
 
 def score(schedule: Schedule, times: Array, cost: Cost, *, latency: float = 0.0, threads: int = 1) -> Score:

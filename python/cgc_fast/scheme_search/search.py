@@ -17,7 +17,7 @@ from cgc_fast.scheme_search.composition import Composition, by_speed, in_order
 from cgc_fast.scheme_search.fractional_repetition import improve_exactly, plan_fractional_repetition
 from cgc_fast.scheme_search.load_balancing import plan_load_balancing
 from cgc_fast.scheme_search.pairs import plan_pairs
-from cgc_fast.scheme_search.planned import Limits, PlannedScheme, Score
+from cgc_fast.scheme_search.planned import Limits, PlannedScheme, Score, may_send_everything
 from cgc_fast.scheme_search.shared_samples import plan_shared_samples
 from cgc_fast.scheme_search.walked import plan_walked
 from cgc_fast.straggler_models import AtMostNever, IdenticalLaw, StragglerModel, Trace
@@ -184,10 +184,7 @@ def plan_scheme(
             "backward"
         )
     if limits.max_values_sent < 1.0 and not search.backward:
-        raise ArgumentValueError(
-            f"max_values_sent: expected at least 1, got {max_values_sent}: a worker of the scheme {name} may "
-            "have to send every coordinate once; those of pairs and walked can share them"
-        )
+        raise may_send_everything(name, limits.max_values_sent)
     alike = isinstance(model, IdenticalLaw | AtMostNever)
     chooser, scorer = (np.random.default_rng((seed, stream)) for stream in range(2))
     if isinstance(model, Trace):
