@@ -79,7 +79,8 @@ class ProcessFeedbackEngine(OwnBoard, ProcessEngine):
         return replace(super()._configuration(worker, problem), feedback=feedback)
 
     def _take_in(self, fired: Sequence[int]) -> list[Event]:
-        if self._claims and self._iteration > 0 and self._board.all_taken(self._iteration, self._all_cells):
+        now = self._iteration
+        if self._claims and not self._signal.is_over(now) and self._board.all_taken(now, self._all_cells):
             time.sleep(_GATHER_S)
         return super()._take_in(fired)
 
