@@ -130,9 +130,8 @@ class Master:
         self._well_s = 0.0  # when the last of them found every worker there and not silent
         self._ended: Ended | None = None  # the last of them, if it was the last iteration
         self._left = _NOTHING
-        # Sums of the iteration: worker, cells, visits, when they were added; so many are in the report.
+        # Sums that are not in the report yet: worker, cells, visits, when they were added.
         self._sums: list[tuple[int, Sequence[int], Sequence[Visited], float]] = []
-        self._told = 0
         # Workers that sent a sum, and are expected to do what they left until `_settle`.
         self._answered: list[int] = []
         self._can_hang = False
@@ -212,7 +211,7 @@ class Master:
         self._under_way = True
         self._delivered_now[:] = 0
         self._measured.begin()
-        self._sums, self._told = [], 0
+        self._sums.clear()
         for event in engine.wait(0.0):  # what happened meanwhile
             self._take(event)
         if self._broken_off:
@@ -292,10 +291,6 @@ class Master:
         self._broken_off = not report.complete
         self._decoder.cancel()
         self._tell_of_sums()
-        for worker, _, visits, _ in self._sums:
-            assert isinstance(self._measured, MeasuredVisits)
-            for visit in visits:
-                self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
         if report.deliveries:
             self._measured.finish(report.elapsed_s)
         self._all_well = self._supervisor.all_well
@@ -563,10 +558,10 @@ class Master:
         return [self._block(block.block, block.workers, now_s) for block in complete]
 
     def _tell_of_sums(self) -> None:
-        """Put into the report what the sums since the last time were made of."""
+        """Put into the report, and measure, what the sums since the last time were made of."""
         report = self.report
         assert report is not None
-        for worker, cells, visits, at_s in self._sums[self._told :]:
+        for worker, cells, visits, at_s in self._sums:
             report.deliveries += [
                 Delivery(
                     worker, cell, visit.slot - int(self._offsets[cell]), visit.began_s, visit.ended_s, True
@@ -574,7 +569,10 @@ class Master:
                 for cell, visit in zip(cells, visits, strict=True)
             ]
             report.decoded_s.update(dict.fromkeys(cells, at_s))
-        self._told = len(self._sums)
+            assert isinstance(self._measured, MeasuredVisits)
+            for visit in visits:
+                self._measured.visited(worker, self._visit_of(visit.slot), visit.began_s, visit.ended_s)
+        self._sums.clear()
 
     def _settle(self) -> None:
         """Expect nothing more of the workers that have answered with a sum, unless they are ordered to.
