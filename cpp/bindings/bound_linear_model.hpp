@@ -39,11 +39,7 @@ class BoundLinearModel {
 
     void derivatives(Index start, Index stop, const Array<Index>& ranges, const Array<double>& coefficients,
                      Array<double> out) {
-        const auto range_view = matrix(ranges, "ranges");
-        const auto coefficient_view = vector(coefficients, "coefficients");
-        const auto out_view = writable_vector(out, "out");
-        const py::gil_scoped_release release;
-        model_.derivatives(start, stop, range_view, coefficient_view, out_view);
+        derivatives_part(start, stop, 0, stop - start, ranges, coefficients, std::move(out));
     }
 
     void derivatives_part(Index start, Index stop, Index begin, Index end, const Array<Index>& ranges,

@@ -43,7 +43,7 @@ from cgc_fast.engines.mpi_messages import (
 )
 from cgc_fast.engines.remote_feedback import AnnounceRemoteWorker, ClaimRemoteWorker
 from cgc_fast.engines.remote_worker import ALIVE_S, Delivery, RemoteWorker, Sum
-from cgc_fast.engines.worker_process import compiled_kernel, load_problem
+from cgc_fast.engines.worker_process import compiled_kernel, for_kernel, load_problem
 from cgc_fast.problems import Problem
 from cgc_fast.worker import SLICE_S, SOON_S, Visit
 
@@ -197,12 +197,10 @@ class _Rank:
         self._next_assignment: Assignment | None = None
         self._outbox: _Outbox | None = None
         self._loop: RemoteWorker | None = None
-        self._compiled: MessageWalk | None = (
-            None  # what makes ordinary iterations, if the problem has a kernel
-        )
-        self._is_ordinary = (
-            False  # it has made what there is of the iteration, and the loop knows nothing of it
-        )
+        # What makes ordinary iterations, if the problem has a kernel; and whether it has made what there is
+        # of the iteration, and the loop knows nothing of it.
+        self._compiled: MessageWalk | None = None
+        self._is_ordinary = False
         self._iteration = 0
         self._finished = 0
         self._looked_s = 0.0
@@ -279,8 +277,7 @@ class _Rank:
             kernel = compiled_kernel(problem)
             if kernel is not None and assignment.payload == np.float64:
                 first, second = self._outbox.memories
-                visits: list[Any] = [(v.slot, v.start, v.stop, v.ranges, v.coefficients) for v in walk]
-                self._compiled = MessageWalk(kernel, visits, first, second, SLICE_S, SOON_S)
+                self._compiled = MessageWalk(kernel, for_kernel(walk), first, second, SLICE_S, SOON_S)
 
     def _take_up(self) -> None:
         """Take up the iteration whose theta has come."""
@@ -333,9 +330,7 @@ class _Rank:
                 self._say(Word.ALIVE)
                 answered = True
                 spoke_s = time.monotonic()
-            if walk.is_over:
-                break
-            if self.is_over(self._iteration):
+            if walk.is_over or self.is_over(self._iteration):
                 break
             if self._orders and (orders := self.take_orders(self._iteration)):
                 self._go_on(orders)

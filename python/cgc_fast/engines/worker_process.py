@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -143,6 +143,11 @@ def compiled_kernel(problem: Problem) -> LinearModel | None:
     return None if kernel is None else kernel()
 
 
+def for_kernel(walk: Sequence[Visit]) -> list[Any]:
+    """Visits as the walks of the compiled core take them."""
+    return [(visit.slot, visit.start, visit.stop, visit.ranges, visit.coefficients) for visit in walk]
+
+
 def derive(
     problem: Problem,
     kernel: LinearModel | None,
@@ -238,14 +243,13 @@ class Loop:
         kernel = self._kernel
         if kernel is None:
             return None
-        visits: list[Any] = [(v.slot, v.start, v.stop, v.ranges, v.coefficients) for v in walk]
         return Walker(
             self._channel,
             kernel,
             self._index,
             self._thetas[0],
             self._thetas[1],
-            visits,
+            for_kernel(walk),
             [self._payload(visit.slot) for visit in walk],
             SLICE_S,
             SOON_S,
