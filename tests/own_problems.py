@@ -57,6 +57,10 @@ class Quadratic:
         return max(1e-300, sum(abs(pieces[a:b].sum(axis=0)) for a, b in itertools.pairwise(bounds)).max())
 
 
+# Whoever is struck first leaves its file before it delivers, and may wait for a core in between.
+_HEAD_START_S = 0.05
+
+
 @dataclass(frozen=True)
 class Fault:
     """What goes wrong, and how often in all; None: every time, in every successor too.
@@ -108,13 +112,15 @@ class Scripted(Quadratic):
 
     def derivatives(self, start, stop, ranges, coefficients, out):
         super().derivatives(start, stop, ranges, coefficients, out)
-        self._strike(start, out)
+        struck = self._strike(start, out)
         fault = self.script.get((self.iteration, start))
         if fault is not None and fault.first:
             deadline = time.monotonic() + 30
             while not all(os.path.exists(self._path(start, i)) for i in range(fault.times)):
                 assert time.monotonic() < deadline, "the fault that was to come first never came"
                 time.sleep(0.001)
+            if not struck:
+                time.sleep(_HEAD_START_S)
 
     def _path(self, where, time_):
         return os.path.join(self.folder, f"{self.iteration}-{where}-{time_}")
@@ -130,13 +136,14 @@ class Scripted(Quadratic):
         return False
 
     def _strike(self, where, out):
+        """Whether this process was struck, and is there to tell."""
         fault = self.script.get((self.iteration, where))
         if fault is None or not all(
             any(low <= sample < high for low, high in self.held) for sample in fault.samples
         ):
-            return
+            return False
         if fault.times is not None and not self._takes(where, fault):
-            return
+            return False
         if fault.what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault.what == "raise":
@@ -160,6 +167,7 @@ class Scripted(Quadratic):
             time.sleep(0.05)
         else:
             assert fault.what == "nothing", fault.what
+        return True
 
 
 class LoadsOnly(Scripted):
