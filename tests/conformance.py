@@ -29,7 +29,7 @@ from cgc_fast.schemes.pairs import pairs_schedule
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
-from own_problems import Fault, Quadratic, Scripted, SlowSlices, make_nothing, make_shard
+from own_problems import Fault, Quadratic, Scripted, ScriptedSlices, SlowSlices, make_nothing, make_shard
 
 SAMPLES, COORDINATES = 23, 40
 GIVE_UP_S = 60.0  # a hang, whatever the machine is busy with
@@ -59,9 +59,9 @@ class Setting:
             "repetition": lambda: fractional_repetition_schedule(workers, coordinates, sizes),
         }[scheme]()
 
-    def scripted(self, script):
+    def scripted(self, script, kind=Scripted):
         plain = Quadratic.random(SAMPLES, COORDINATES)
-        return Scripted(plain.weights, plain.targets).with_script(script, self.folder)
+        return kind(plain.weights, plain.targets).with_script(script, self.folder)
 
 
 class Compared:
@@ -512,6 +512,22 @@ def a_worker_that_cannot_load_its_samples_is_reported(setting):
         )
     with Compared(setting, setting.schedule("uncoded"), Quadratic.random(SAMPLES, COORDINATES)) as run:
         run.iterate()
+
+
+@check("nan", "raise", engines=WITH_WORKERS)
+def cells_that_are_delivered_together_are_exact_whatever_happens_to_one(setting, what):
+    # By iteration 6 the workers know how fast they are, and make many of the small cells at a time.
+    problem = setting.scripted({(6, 20): Fault(what, samples=(0,), first=True)}, ScriptedSlices)
+    with Compared(setting, pairs_schedule(setting.workers, COORDINATES, cells=20), problem) as run:
+        for _ in range(8):
+            theta = run.theta()
+            value, gradient = run.cluster.value_and_gradient(theta)
+            run.check(gradient, theta)
+            expected = 0.5 * (problem.weights * (theta - problem.targets) ** 2).sum()
+            assert abs(value - expected) <= 1e-9 * expected
+        run.wait_for(lambda: sum(w.non_finite + w.deaths for w in run.cluster.health().workers) == 1)
+        run.settle()
+        run.iterate(2)
 
 
 # --- the end ---------------------------------------------------------------------------------------------

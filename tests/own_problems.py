@@ -170,6 +170,12 @@ class Scripted(Quadratic):
         return True
 
 
+class ScriptedSlices(Scripted):
+    """Scripted, and can be sliced: small cells are made and delivered several at a time."""
+
+    sliceable = True
+
+
 class LoadsOnly(Scripted):
     """Scripted, and after `skip` loads the next `failures` fail, or hang; later ones succeed again."""
 

@@ -24,6 +24,7 @@ from cgc_fast.schedule import Schedule
 __all__ = [
     "SLICE_S",
     "SOON_S",
+    "STRIDE_S",
     "Deliver",
     "Derive",
     "Forward",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 SLICE_S = 1e-3
+# What is made in a stride leaves together, so nothing that is complete waits for longer.
+STRIDE_S = 0.5 * SLICE_S
 # A payload that is followed by another within this time leaves it to that one to wake the master.
 SOON_S = 5e-5
 
@@ -121,10 +124,10 @@ class Deliver(NamedTuple):
 
 
 class Stride(NamedTuple):
-    """Instruction of `Worker.stride`: complete and deliver these visits one after the other, without asking.
+    """Instruction of `Worker.stride`: complete these visits one after the other, then deliver them together.
 
-    Together they are expected to take no longer than a slice. `forwards`: of each visit, the samples to pass
-    forward over before it, None if there are none.
+    Together they are expected to take no longer than `STRIDE_S`. `forwards`: of each visit, the samples to
+    pass forward over before it, None if there are none.
     """
 
     visits: Sequence[Visit]
@@ -313,7 +316,7 @@ class Worker:
         return Deliver(visit, self._due_s, self._is_next_soon())
 
     def stride(self) -> Stride | None:
-        """What to do now, if it is several visits that take no longer than a slice together; else see `next`.
+        """What to do now, if it is visits that are over in a moment, maybe one; else see `next`.
 
         Not with an emulated cycle time, nor in an iteration in which anything was ordered. The host says with
         `strode` how many it made, and how long they took.
@@ -323,7 +326,7 @@ class Worker:
             return None
         if not self.sliceable or begin == len(self.visits):
             return None
-        end = self._end_of_slice(begin)
+        end = self._end_of_stride(begin)
         if end == begin:
             return None
         return Stride(self.visits[begin:end], self._forwards[begin:end])
@@ -341,11 +344,11 @@ class Worker:
         ):
             self._learn(kind, before[end] - before[begin], elapsed_s)
 
-    def _end_of_slice(self, begin: int) -> int:
-        """Behind the last visit of the walk that is likely to be over within a slice."""
+    def _end_of_stride(self, begin: int) -> int:
+        """Behind the last visit of the walk that is likely to be over within a stride."""
         samples, work = self._samples_before, self._work_before
         passing, deriving = 1.0 / self._rate[Forward], 1.0 / self._rate[Derive]
-        most_s = SLICE_S + passing * samples[begin] + deriving * work[begin]
+        most_s = STRIDE_S + passing * samples[begin] + deriving * work[begin]
 
         def after_s(end: int) -> float:
             return passing * samples[end] + deriving * work[end]

@@ -162,20 +162,27 @@ class _Outbox:
         tag = self._assignment.first_tag + int(self._layout.slots[first])
         self._requests[self.memory].append(self._comm.Isend(run, dest=0, tag=tag))
 
-    def send(self, delivery: Delivery) -> list[tuple[MPI.Request, NDArray[Any]]]:
-        """Send the payload of a visit: the requests, if the place of it is to be kept until they are done."""
-        slot = delivery.visit.slot
-        header = float(self._iteration), float(delivery.finite), delivery.began_s, delivery.ended_s
+    def send(self, deliveries: Sequence[Delivery]) -> list[tuple[MPI.Request, NDArray[Any]]]:
+        """Send payloads: the requests, if the place of them is to be kept until they are done.
+
+        Several are a run of the walk, made for the first time.
+        """
+        slot = deliveries[0].visit.slot
         message = self._others.get(slot)
         if message is None:
-            position = self._layout.position[slot]
-            memory = self.memories[self.memory]
-            write_header(memory.data, 8 * self._layout.bounds[position], *header)
-            self.send_run(position, position + 1)
+            first = self._layout.position[slot]
+            memory, bounds = self.memories[self.memory].data, self._layout.bounds
+            for position, delivery in enumerate(deliveries, first):
+                self._write_header(memory, 8 * bounds[position], delivery)
+            self.send_run(first, first + len(deliveries))
             return []
-        write_header(message.data, 0, *header)
+        self._write_header(message.data, 0, deliveries[0])
         tag = self._assignment.first_tag + slot
         return [(self._comm.Isend(message, dest=0, tag=tag), message)]
+
+    def _write_header(self, memory: memoryview, offset: int, delivery: Delivery) -> None:
+        _, finite, began_s, ended_s = delivery
+        write_header(memory, offset, self._iteration, finite, began_s, ended_s)
 
     def under_way(self) -> list[tuple[MPI.Request, NDArray[Any]]]:
         """Everything that sends from the payloads of the walk."""
@@ -372,14 +379,14 @@ class _Rank:
         assert self._outbox is not None
         return self._outbox.place(visit)
 
-    def _send(self, delivery: Delivery) -> None:
+    def _send(self, deliveries: Sequence[Delivery]) -> None:
         assert self._outbox is not None
         assert self._assignment is not None
         if self._assignment.feedback == "claim":
-            self._say(Word.NOT_FINITE, delivery.visit.slot)
+            self._say(Word.NOT_FINITE, deliveries[0].visit.slot)
             return
         self._forget_arrived()
-        self._under_way += self._outbox.send(delivery)
+        self._under_way += self._outbox.send(deliveries)
 
     def _send_sum(self, what: Sum) -> None:
         count = len(what.visits)

@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import ray
@@ -89,18 +89,19 @@ def run(main: Callable[[], _Result], **options: Any) -> _Result:
 _Actor: Any = cast(Any, ray).remote(concurrency_groups={"control": 1})(RayWorker)
 
 
-class _Stream:
-    """A generator of an actor that has not ended."""
+class _Call(NamedTuple):
+    """A call of an actor that has not ended: the generator of an iteration, or without one."""
 
-    def __init__(self, worker: int, iteration: int) -> None:
-        self.worker = worker
-        self.iteration = iteration
+    worker: int
+    method: Literal["run", "identify", "replan"]
+    iteration: int = 0
 
 
 class _Worker:
     """What the master knows of a worker.
 
-    `runs`: of its streams, how many have not ended. `owed`: payloads of this iteration that have not come.
+    `runs`: how many have not ended. `owed`: payloads of this iteration that have not come. `behind`: it is to
+    be called when one has ended.
     """
 
     def __init__(self) -> None:
@@ -162,14 +163,12 @@ class RayEngine(WithoutFeedback):
         self._theta: Any = None
         self._cycle_times: NDArray[np.float64] | None = None
         self._with_value = False
-        self._streams: dict[Any, _Stream] = {}
-        self._identifying: dict[Any, int] = {}  # ref -> worker
+        self._calls: dict[Any, _Call] = {}
         self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
         self._workers = [_Worker() for _ in job.walks]
         self._hearing = Hearing(len(job.walks))
         self._board: Any = None
         self._finalizer = weakref.finalize(self, _kill_all, self._workers)
-        self._replanning: dict[Any, int] = {}  # ref -> worker
         try:
             self._lay_out(job)
             for worker in range(len(job.walks)):
@@ -186,7 +185,7 @@ class RayEngine(WithoutFeedback):
             record = self._workers[worker]
             record.actor = _Actor.options(**self._options).remote(task, self._board)
             record.presence = "starting"
-            self._identifying[record.actor.identify.remote()] = worker
+            self._calls[record.actor.identify.remote()] = _Call(worker, "identify")
 
     def _assignment(self, worker: int) -> Assignment:
         job = self._job
@@ -218,9 +217,9 @@ class RayEngine(WithoutFeedback):
             for worker, record in enumerate(self._workers):
                 record.owed = 0
                 if record.presence == "there":
-                    self._call(worker, None)
+                    self._run(worker, None)
 
-    def _call(self, worker: int, orders: Sequence[Visit] | None) -> None:
+    def _run(self, worker: int, orders: Sequence[Visit] | None) -> None:
         """Let a worker do its walk, or orders; if too much is under way, its walk as soon as it is not."""
         record = self._workers[worker]
         if orders is None:
@@ -232,7 +231,7 @@ class RayEngine(WithoutFeedback):
         stream = record.actor.run.remote(self._theta, (self._iteration, cycle_time, self._with_value, orders))
         record.runs += 1
         record.owed += len(self._job.walks[worker] if orders is None else orders)
-        self._streams[stream] = _Stream(worker, self._iteration)
+        self._calls[stream] = _Call(worker, "run", self._iteration)
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
         """Sleep until an actor has yielded something, has ended or is there."""
@@ -251,61 +250,50 @@ class RayEngine(WithoutFeedback):
                     return events
 
     def _take_in(self, timeout_s: float) -> list[Event]:
-        waited = [*self._streams, *self._identifying, *self._replanning]
-        if not waited:
+        if not self._calls:
             time.sleep(timeout_s)
             return []
-        ready, _ = ray.wait(waited, num_returns=1, timeout=timeout_s)
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
         if not ready:
             return []
-        if ready[0] in self._streams:
-            return self._take_item(ready[0])
-        if ready[0] in self._identifying:
-            return self._take_identity(ready[0])
-        worker = self._replanning.pop(ready[0])
+        reference: Any = ready[0]
+        call = self._calls[reference]
         try:
-            ray.get(ready[0])
-        except ray.exceptions.RayError as error:
-            return [self._lose(worker, _text_of(error))]
+            if call.method == "run":
+                return self._take_item(call, ray.get(next(reference)))
+            answer = ray.get(reference)
+        except ray.exceptions.RayError as error:  # with the traceback in the worker, if Ray has it
+            return [self._lose(call.worker, str(error))]
+        except StopIteration:
+            answer = None
+        del self._calls[reference]
+        return self._take_end(call, answer)
+
+    def _take_end(self, call: _Call, answer: int | None) -> list[Event]:
+        worker, method, iteration = call
+        record = self._workers[worker]
+        if method == "replan":
+            return []
+        self._hearing.heard(worker, iteration)
+        if method == "identify":
+            record.presence, record.process_id = "there", answer
+            return [Ready(worker)]
+        record.runs -= 1
+        if record.behind and self._running and record.presence == "there":
+            self._run(worker, None)
         return []
 
-    def _take_identity(self, reference: Any) -> list[Event]:
-        worker = self._identifying.pop(reference)
-        record = self._workers[worker]
-        try:
-            record.process_id = ray.get(reference)
-        except ray.exceptions.RayError as error:
-            return [self._lose(worker, _text_of(error))]
-        record.presence = "there"
-        self._hearing.heard(worker, 0)
-        return [Ready(worker)]
-
-    def _take_item(self, generator: Any) -> list[Event]:
-        stream = self._streams[generator]
-        worker = stream.worker
-        try:
-            item = ray.get(next(generator))
-        except StopIteration:
-            del self._streams[generator]
-            record = self._workers[worker]
-            record.runs -= 1
-            self._hearing.heard(worker, stream.iteration)
-            if record.behind and self._running and record.presence == "there":
-                self._call(worker, None)
-            return []
-        except ray.exceptions.RayError as error:
-            return [self._lose(worker, _text_of(error))]
-        self._hearing.heard(worker, stream.iteration)
+    def _take_item(self, call: _Call, item: Any) -> list[Event]:
+        worker, _, iteration = call
+        self._hearing.heard(worker, iteration)
         if item is None:
             return []
         if isinstance(item, Sum):
-            return [self._take_sum(worker, stream.iteration, item)]
-        slot, finite, began_s, ended_s, payload = item
-        if stream.iteration == self._iteration:
-            self._workers[worker].owed -= 1
-            if finite:
-                self._payloads[worker, slot] = payload
-        return [Delivered(stream.iteration, worker, slot, finite, began_s, ended_s)]
+            return [self._take_sum(worker, iteration, item)]
+        if iteration == self._iteration:
+            self._workers[worker].owed -= len(item)
+            self._payloads.update({(worker, slot): payload for slot, finite, *_, payload in item if finite})
+        return [Delivered(iteration, worker, *of_visit) for *of_visit, _ in item]
 
     def _take_sum(self, worker: int, iteration: int, found: Sum) -> Event:
         raise RuntimeError("the schedule has no claims, so no worker sends sums")
@@ -316,10 +304,12 @@ class RayEngine(WithoutFeedback):
         if self._closed:
             return
         with interrupts_postponed():
-            going = {stream.worker for stream in self._streams.values() if stream.iteration == iteration}
-            for worker in going:
+            for worker in self._at_work(iteration):
                 if self._workers[worker].owed > 0:
                     self._workers[worker].actor.finish.remote(iteration)
+
+    def _at_work(self, iteration: int) -> set[int]:
+        return {call.worker for call in self._calls.values() if call.iteration == iteration}
 
     # --- workers that do not deliver ------------------------------------------------------------------
 
@@ -331,7 +321,7 @@ class RayEngine(WithoutFeedback):
         with interrupts_postponed():
             if record.runs > 0:
                 record.actor.order.remote(self._iteration, list(visits))
-            self._call(worker, list(visits))
+            self._run(worker, list(visits))
 
     def replace(self, worker: int) -> None:
         """Start another actor."""
@@ -343,22 +333,26 @@ class RayEngine(WithoutFeedback):
         with interrupts_postponed(), self._waiting, self._hearing.listening():
             self._job = job
             self._lay_out(job)
-            self._streams.clear()  # what comes late belongs to the old plan
+            # What comes late belongs to the old plan.
+            self._calls = {ref: call for ref, call in self._calls.items() if call.method != "run"}
             for worker, record in enumerate(self._workers):
                 record.runs, record.behind = 0, False
                 if record.presence != "gone":
                     plan = pickle.dumps(self._assignment(worker))
-                    self._replanning[record.actor.replan.remote(plan, self._board)] = worker
+                    reference = record.actor.replan.remote(plan, self._board)
+                    self._calls[reference] = _Call(worker, "replan")
             began_s = time.monotonic()
-            while self._replanning:
+            while self._outdated():
                 self._early += self._take_in(_LOOK_S)
-                for worker in list(self._replanning.values()):
-                    starting = self._workers[worker].presence == "starting"
-                    if not starting and time.monotonic() > began_s + patience_s[worker]:
+                for worker in self._outdated():
+                    if time.monotonic() > began_s + patience_s[worker]:
                         self.kill(worker)
-                if all(self._workers[w].presence == "starting" for w in self._replanning.values()):
-                    return
             self._early = [event for event in self._early if isinstance(event, Lost | Ready)]
+
+    def _outdated(self) -> set[int]:
+        """Workers that are there and have not taken up the plan; those being started do when they are."""
+        calls = [call for call in self._calls.values() if call.method == "replan"]
+        return {call.worker for call in calls if self._workers[call.worker].presence == "there"}
 
     def kill(self, worker: int) -> None:
         """End an actor that hangs, or cannot be reached."""
@@ -369,10 +363,7 @@ class RayEngine(WithoutFeedback):
         with interrupts_postponed():
             record = self._workers[worker]
             record.presence, record.runs, record.behind, record.process_id = "gone", 0, False, None
-            for table in (self._streams, self._identifying, self._replanning):
-                for what, of in list(table.items()):
-                    if (of.worker if isinstance(of, _Stream) else of) == worker:
-                        del table[what]
+            self._calls = {ref: call for ref, call in self._calls.items() if call.worker != worker}
             actor, record.actor = record.actor, None
             with contextlib.suppress(Exception):  # it may be gone, and so may Ray
                 ray.kill(actor)
@@ -419,9 +410,7 @@ class RayEngine(WithoutFeedback):
             self.interrupt()
             with self._waiting:  # whoever waited has left
                 pass
-            self._streams.clear()
-            self._identifying.clear()
-            self._replanning.clear()
+            self._calls.clear()
             self._payloads.clear()
             self._theta = None
             self._finalizer()
@@ -433,8 +422,3 @@ def _kill_all(workers: Sequence[_Worker]) -> None:
             with contextlib.suppress(Exception):  # Ray may be gone
                 ray.kill(record.actor)
             record.actor = None
-
-
-def _text_of(error: BaseException) -> str:
-    """The traceback in the worker, if Ray has it."""
-    return str(error)

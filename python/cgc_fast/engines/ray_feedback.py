@@ -37,7 +37,7 @@ class RayAnnounceEngine(RayEngine):
 
     def announce(self, iteration: int, cells: Sequence[int]) -> None:
         """Call everybody who is at it."""
-        for worker in {stream.worker for stream in self._streams.values() if stream.iteration == iteration}:
+        for worker in self._at_work(iteration):
             self._workers[worker].actor.announce.remote(iteration, list(cells))
 
 

@@ -26,9 +26,9 @@ from cgc_fast.worker import Visit
 
 __all__ = ["Assignment", "BoardActor", "Item", "RayWorker", "Task"]
 
-# Slot, whether it is finite, began and ended in seconds, the payload (under claim: none); or a sum; or a mere
-# sign of life.
-Item = tuple[int, bool, float, float, NDArray[Any] | None] | Sum | None
+# What leaves together, of each: slot, whether it is finite, began and ended in seconds, the payload (under
+# claim: none); or a sum; or a mere sign of life.
+Item = list[tuple[int, bool, float, float, NDArray[Any] | None]] | Sum | None
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,14 @@ class RayWorker:
             return
         if iteration > loop.iteration:
             loop.begin(iteration, theta, cycle_time=cycle_time, with_value=with_value, walk=orders is None)
-        for made in loop.run(orders or ()):
-            if made is None or isinstance(made, Sum):
-                yield made
+        for output in loop.run(orders or ()):
+            if output is None or isinstance(output, Sum):
+                yield output
             else:
-                slot = made.visit.slot
-                yield slot, made.finite, made.began_s, made.ended_s, self._buffers.get(slot)
+                yield [
+                    (visit.slot, finite, began_s, ended_s, self._buffers.get(visit.slot))
+                    for visit, finite, began_s, ended_s in output
+                ]
 
     def replan(self, assignment: bytes, board: Any) -> None:
         """Do as another plan says from now on."""
@@ -167,7 +169,7 @@ class RayWorker:
         return [visit for ordered, visits in taken if ordered == iteration for visit in visits]
 
     def wait(self, timeout_s: float) -> None:
-        """Sleep until the master says something."""
+        """Sleep until the master says something, unless it has already."""
         with self._changed:
-            if not self._orders:
+            if not self._orders and not self.is_over(self._loop.iteration):
                 self._changed.wait(max(0.0, timeout_s))

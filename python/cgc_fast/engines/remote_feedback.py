@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cgc_fast.claims import Board
 from cgc_fast.engines.base import Visited
-from cgc_fast.engines.remote_worker import ALIVE_S, Delivery, Mailbox, RemoteWorker, Sum
+from cgc_fast.engines.remote_worker import Mailbox, Output, RemoteWorker, Sum
 from cgc_fast.feedback_worker import AnnounceWorker, ClaimWorker, FeedbackWorker
 from cgc_fast.problems import Problem
 from cgc_fast.worker import SLICE_S, SendSum, Visit
@@ -23,33 +23,16 @@ class _FeedbackRemoteWorker(RemoteWorker):
     """What both have in common: a visit is dropped as soon as the board says that it is taken."""
 
     _worker: FeedbackWorker
+    _patience_s = SLICE_S
 
-    def _look(self) -> None:
-        super()._look()
-        self._look_at_board()
-
-    def _look_at_board(self) -> bool:
-        """Whether the visit under way is still wanted."""
+    def _look(self) -> bool:
+        if not super()._look():
+            return False
         now_s = self._elapsed_s()
         if self._worker.look(now_s):
             return True
         self._visit_began_s = now_s
         return False
-
-    def _hand_over(self, visit: Visit, due_s: float, finite: bool) -> Iterator[Delivery | None]:
-        while self._elapsed_s() < due_s:
-            yield from self._sign_of_life()
-            self._mailbox.wait(min(ALIVE_S, SLICE_S, self._began_s + due_s - time.monotonic()))
-            super()._look()
-            if not self._worker.is_active or not self._look_at_board():
-                return
-        if not finite:
-            yield self._delivery(visit, False)
-        else:
-            yield from self._complete_visit(visit)
-
-    def _complete_visit(self, visit: Visit) -> Iterator[Delivery | None]:
-        raise NotImplementedError
 
 
 class AnnounceRemoteWorker(_FeedbackRemoteWorker):
@@ -69,9 +52,10 @@ class AnnounceRemoteWorker(_FeedbackRemoteWorker):
     def _machine(self, walk: Sequence[Visit], *, sliceable: bool, forward: bool) -> AnnounceWorker:
         return AnnounceWorker(walk, self._board, sliceable=sliceable, forward=forward)
 
-    def _complete_visit(self, visit: Visit) -> Iterator[Delivery | None]:
-        self._worker.delivered()
-        yield self._delivery(visit, True)
+    def _deliver(self, visit: Visit, finite: bool) -> Iterator[Output]:
+        if finite:
+            self._worker.delivered()
+        return super()._deliver(visit, finite)
 
 
 class ClaimRemoteWorker(_FeedbackRemoteWorker):
@@ -94,8 +78,10 @@ class ClaimRemoteWorker(_FeedbackRemoteWorker):
         loss = int(visit.stop == len(self._sum) - 1)
         return self._scratch[: visit.stop - visit.start + loss]
 
-    def _complete_visit(self, visit: Visit) -> Iterator[Delivery | None]:
-        if self._worker.committed():
+    def _deliver(self, visit: Visit, finite: bool) -> Iterator[Output]:
+        if not finite:
+            yield from super()._deliver(visit, False)
+        elif self._worker.committed():
             if self._worker.sum_size == 1:
                 self._sum[:] = 0.0
                 self._visits = []
@@ -106,7 +92,6 @@ class ClaimRemoteWorker(_FeedbackRemoteWorker):
             now_s = self._elapsed_s()
             self._visits.append(Visited(visit.slot, self._visit_began_s, now_s))
             self._visit_began_s = now_s
-        yield from ()
 
     def _sum_of(self, instruction: SendSum) -> Iterator[Sum]:
         self._answered = True

@@ -21,9 +21,9 @@ from cgc_fast.engines.base import Visited
 from cgc_fast.engines.worker_process import compiled_kernel, derive
 from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, check_problem
-from cgc_fast.worker import Deliver, Derive, Forward, Idle, SendSum, Stride, Visit, Worker
+from cgc_fast.worker import STRIDE_S, Deliver, Derive, Forward, Idle, SendSum, Stride, Visit, Worker
 
-__all__ = ["ALIVE_S", "Delivery", "Mailbox", "RemoteWorker", "Sum"]
+__all__ = ["ALIVE_S", "Delivery", "Mailbox", "Output", "RemoteWorker", "Sum"]
 
 ALIVE_S = 0.1  # a worker that delivers nothing for so long says that it is alive
 
@@ -58,6 +58,11 @@ class Sum(NamedTuple):
     total: NDArray[np.float64]
 
 
+# Deliveries that leave together, of visits that follow one another in the walk, or of one; a sum; or a mere
+# sign of life.
+Output = list[Delivery] | Sum | None
+
+
 class RemoteWorker:
     """Serve iterations.
 
@@ -70,6 +75,8 @@ class RemoteWorker:
         Visit -> where to put its payload, with room for the loss if the cell reaches the last coordinate.
     mailbox : Mailbox
     """
+
+    _patience_s = ALIVE_S  # how long to wait at a time until a payload is due
 
     def __init__(
         self,
@@ -143,11 +150,11 @@ class RemoteWorker:
         self._payload = self._place(visit)
         self._values = place_for_values(self._payload, visit.stop - visit.start)
 
-    def run(self, orders: Sequence[Visit] = ()) -> Iterator[Delivery | Sum | None]:
+    def run(self, orders: Sequence[Visit] = ()) -> Iterator[Output]:
         """Go on until there is nothing to do, or the iteration is over.
 
-        Yields deliveries and sums, and None as a mere sign of life: now and then, and in the end if nothing
-        else was said, so that every iteration that was taken up is answered.
+        Yields what to send, signs of life now and then, and one in the end if nothing else was said, so that
+        every iteration that was taken up is answered.
         """
         worker = self._worker
         worker.order(orders, self._elapsed_s())
@@ -155,7 +162,7 @@ class RemoteWorker:
             self._look()
             stride = worker.stride()
             if stride is not None:
-                yield from self._make(stride)
+                yield self._make(stride)
                 continue
             instruction = worker.next()
             if isinstance(instruction, Idle):
@@ -185,22 +192,27 @@ class RemoteWorker:
             self._answered = True
             yield None
 
-    def _hand_over(self, visit: Visit, due_s: float, finite: bool) -> Iterator[Delivery | None]:
-        """Deliver a complete payload when it is due, if somebody wants it then."""
-        while not self._is_due(due_s):
+    def _hand_over(self, visit: Visit, due_s: float, finite: bool) -> Iterator[Output]:
+        """Deliver a complete payload when it is due, unless nobody wants it any more."""
+        while self._elapsed_s() < due_s:
             yield from self._sign_of_life()
-            self._mailbox.wait(min(ALIVE_S, self._began_s + due_s - time.monotonic()))
-        if self._worker.is_active:
-            yield self._delivery(visit, finite)
+            self._mailbox.wait(min(self._patience_s, self._began_s + due_s - time.monotonic()))
+            if not self._look():
+                return
+        yield from self._deliver(visit, finite)
+
+    def _deliver(self, visit: Visit, finite: bool) -> Iterator[Output]:
+        yield [self._delivery(visit, finite)]
 
     def _sum_of(self, instruction: SendSum) -> Iterator[Sum]:
         raise RuntimeError("a worker whose schedule has no claims sends no sums")
 
-    def _make(self, stride: Stride) -> Iterator[Delivery]:
-        """Make visits that are over in a moment, one after the other."""
+    def _make(self, stride: Stride) -> list[Delivery]:
+        """Make visits that are over in a moment; fewer of them if they take longer than was expected."""
         clock, derivatives = time.monotonic, self.problem.derivatives
         forward_s = derive_s = 0.0
-        made = 0
+        made: list[Delivery] = []
+        until_s = self._elapsed_s() + STRIDE_S
         for visit, new in zip(stride.visits, stride.forwards, strict=True):
             began_s = clock()
             if new is not None:
@@ -212,14 +224,12 @@ class RemoteWorker:
             self._enter(visit)
             derivatives(visit.start, visit.stop, visit.ranges, visit.coefficients, self._values)
             derive_s += clock() - began_s
-            made += 1
-            finite = self._complete(visit)
-            if not finite:  # it may be ordered again from now on
+            last = self._delivery(visit, self._complete(visit))
+            made.append(last)
+            if last.ended_s > until_s or not last.finite:  # it may be ordered again from now on
                 break
-            yield self._delivery(visit, True)
-        self._worker.strode(stride.visits[:made], forward_s, derive_s)
-        if not finite:
-            yield self._delivery(visit, False)
+        self._worker.strode(stride.visits[: len(made)], forward_s, derive_s)
+        return made
 
     def _complete(self, visit: Visit) -> bool:
         """Round the values and put the loss behind them, if it is asked for; whether all is finite."""
@@ -235,21 +245,15 @@ class RemoteWorker:
             payload = payload[:width]
         return bool(all_finite(payload))
 
-    def _look(self) -> None:
-        """Take in what the master says."""
+    def _look(self) -> bool:
+        """Take in what the master says; whether the visit under way is still wanted."""
         if self._mailbox.is_over(self.iteration):
             self._worker.abandon()
-        else:
-            orders = self._mailbox.take_orders(self.iteration)
-            if orders:
-                self._worker.order(orders, self._elapsed_s())
-
-    def _is_due(self, due_s: float) -> bool:
-        """Whether a payload need not wait any longer, be it that nobody wants it."""
-        if due_s == 0.0 or self._elapsed_s() >= due_s:
-            return True
-        self._look()
-        return not self._worker.is_active
+            return False
+        orders = self._mailbox.take_orders(self.iteration)
+        if orders:
+            self._worker.order(orders, self._elapsed_s())
+        return True
 
     def _delivery(self, visit: Visit, finite: bool) -> Delivery:
         if not finite:
