@@ -38,6 +38,7 @@ from cgc_fast import CyclicCode, _core
 from cgc_fast.cyclic_matrices import _random_sets, _spaced_sets, _worst_found
 
 LEVELS = ((50, 25), (100, 10), (100, 25), (100, 75), (100, 90), (50, 37), (100, 50))
+LEVELS += ((12, 10), (33, 25), (34, 25))  # of groups at N = 100, s = 10 and 25
 UNIT_ROUNDOFF = 2.0**-53
 DERIVATIVES, SEARCHED, ALTERATIONS = 2_000, 200, 300
 

@@ -1,8 +1,10 @@
 """Decoding errors of cyclic codes against the number of workers N and of stragglers s, beside other matrices.
 
-    python bench/bench_code_errors.py [--quick] [--plot docs/images/code_errors.png]
+    python bench/bench_code_errors.py [--quick] [--families chosen ...] [--plot docs/images/code_errors.png]
 
     chosen       CyclicCode: harmonics, chosen by measured errors
+    grouped      the same for cyclic codes in floor(N / (s + 1)) groups, where these are two or more: the
+                 worst group, of which s members straggle; groups of s + 1 members repeat and lose nothing
     gaussian     one draw of the Gaussian null space [TANDON17], taken as it is
     highest      the s highest harmonics, real: the cyclic MDS code with a phase for the other parity
     chebyshev    polynomials at Chebyshev nodes (Reed-Solomon), real
@@ -31,6 +33,7 @@ from cgc_fast.cyclic_matrices import _null_matrix, _random_sets, _spaced_sets, _
 
 GOAL = 1e-9
 RANDOM_SETS, REFUSAL_SETS = 300, 20_000
+FAMILIES = ("chosen", "grouped", "gaussian", "highest", "chebyshev", "complex")
 LEVELS = {
     10: (1, 2, 5, 8),
     20: (1, 2, 5, 10, 15, 18),
@@ -53,10 +56,18 @@ def chebyshev_matrix(workers, redundancy):
     return np.cos(np.pi * degrees * (np.arange(workers) + 0.5) / workers)
 
 
+def codes_of(family, workers, redundancy):
+    """Workers and redundancy of the codes whose worst is shown."""
+    if family != "grouped":
+        return [(workers, redundancy)]
+    groups = workers // (redundancy + 1)
+    sizes = {workers // groups, -(-workers // groups)} - {redundancy + 1}
+    return [(size, redundancy) for size in sorted(sizes)] if groups > 1 else []
+
+
 def decoder_of(family, workers, redundancy):
-    if family == "chosen":
-        code = CyclicCode(workers, redundancy)
-        return code._make_decoder()
+    if family in ("chosen", "grouped"):
+        return CyclicCode(workers, redundancy)._make_decoder()
     make = {"gaussian": gaussian_matrix, "highest": _null_matrix, "chebyshev": chebyshev_matrix}[family]
     matrix = make(workers, redundancy)
     return _core.CyclicDecoder(matrix, _core.cyclic_coefficients(matrix))
@@ -152,9 +163,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="N = 10, 20 and 50, a weaker search")
-    parser.add_argument("--plot", metavar="FILE", help="draw the errors")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
+    parser.add_argument("--plot", metavar="FILE", help="draw the errors of all families")
     arguments = parser.parse_args()
-    families = ("chosen", "gaussian", "highest", "chebyshev", "complex")
     numbers = {n: LEVELS[n] for n in LEVELS if n <= (50 if arguments.quick else 200)}
     table = {}
     beyond = []
@@ -162,30 +173,37 @@ def main():
     print("   float32:  median   random  contig.  advers.   promise     refused (helped by one more row)")
     for workers, levels in numbers.items():
         for redundancy in levels:
-            for family in families:
+            for family in arguments.families:
+                codes = codes_of(family, workers, redundancy)
+                if not codes:  # one group, or all groups repeat
+                    continue
                 line = f"{workers:4}{redundancy:4}  {family:10}"
                 if family == "complex":
                     table[family, workers, redundancy] = double = complex_errors(workers, redundancy)
                     print(line + "".join(f"{min(e, 9e9):9.0e}" for e in double), flush=True)
                     continue
-                double, single = real_errors(family, workers, redundancy, arguments.quick)
+                errors = [real_errors(family, *code, arguments.quick) for code in codes]
+                double, single = np.max(errors, axis=0)
                 table[family, workers, redundancy] = double
                 line += "".join(f"{min(e, 9e9):9.0e}" for e in double) + " " * 11
                 line += "".join(f"{min(e, 9e9):9.0e}" for e in single)
-                if family == "chosen":
+                if family in ("chosen", "grouped"):
                     try:
-                        line += f"{CyclicCode(workers, redundancy).promise_for(np.float32):10.0e}"
+                        promise = max(CyclicCode(*code).promise_for(np.float32) for code in codes)
+                        line += f"{promise:10.0e}"
                     except NumericalError:
                         line += f"{'none':>10}"
-                    share, refused, helped = refused_share(workers, redundancy)
+                    share, refused, helped = max(refused_share(*code) for code in codes)
                     line += f"{share:12.1e} ({helped} of {refused})"
                     if max(double) > GOAL and workers <= 100:
-                        beyond.append((workers, redundancy, max(double)))
+                        beyond.append((family, workers, redundancy, max(double)))
                 print(line, flush=True)
-    print(f"chosen, N <= 100: {len(beyond)} levels with a set beyond {GOAL:.0e}:", end=" ")
-    print(", ".join(f"N = {n}, s = {s}: {e:.0e}" for n, s, e in beyond) or "none")
+    for family in {"chosen", "grouped"}.intersection(arguments.families):
+        ours = [of[1:] for of in beyond if of[0] == family]
+        print(f"{family}, N <= 100: {len(ours)} levels with a set beyond {GOAL:.0e}:", end=" ")
+        print(", ".join(f"N = {n}, s = {s}: {e:.0e}" for n, s, e in ours) or "none")
     for workers in (10, 20, 50, 100):
-        if workers in numbers:
+        if workers in numbers and "chosen" in arguments.families:
             start = time.perf_counter()
             for redundancy in numbers[workers]:
                 _ = CyclicCode(workers, redundancy, seed=1).profile

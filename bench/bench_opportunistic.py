@@ -16,6 +16,16 @@ answers until the all-ones row is in the span of the rows that came:
     random *     can decode; the same for supports of d parts drawn at random, each part in d of them
 
     runtime      (d / N) E[T_(K)] over that of repetition, T shifted exponential with mu t0 = 0.05
+
+Where d does not divide N, two codes tolerate the d - 1 missing workers that the cyclic code does:
+
+    grouped      floor(N / d) groups as equal as possible, each of m >= d workers with m / N of the samples
+                 under a cyclic code of their own: the first m - d + 1 answers of each (repetition, if d
+                 divides N)
+    repetition   as many groups with equal shares of the samples: the first answer of each, for N / d / groups
+                 times the work
+
+Their runtimes are over that of the cyclic code. Loads beyond N / 2 leave one group, the cyclic code itself.
 """
 
 from __future__ import annotations
@@ -67,10 +77,15 @@ def random_supports(workers: int, load: int, rng: np.random.Generator) -> np.nda
     return supports.astype(float)
 
 
-def group_answers(place: np.ndarray, size: int, needed: int) -> np.ndarray:
-    """Answers (orders,) until every group of `size` neighbours has given `needed`; place: of each worker."""
-    groups = np.sort(place.reshape(len(place), -1, size), axis=2)
-    return groups[:, :, needed - 1].max(axis=1) + 1
+def group_answers(place: np.ndarray, groups: int, missing: int | None = None) -> np.ndarray:
+    """Answers (orders,) until all but `missing` of every group have come, or, if None, one of each has.
+
+    place: of each worker in the order of arrival. Worker w is in group floor(w g / N).
+    """
+    group = np.arange(place.shape[1]) * groups // place.shape[1]
+    own = [np.sort(place[:, group == k], axis=1) for k in range(groups)]
+    last = [of[:, 0 if missing is None else of.shape[1] - missing - 1] for of in own]
+    return np.max(last, axis=0) + 1
 
 
 def cover_answers(place: np.ndarray, supports: np.ndarray) -> np.ndarray:
@@ -94,30 +109,32 @@ def runtime(workers: int, answers: np.ndarray) -> float:
     return float((MU_T0 + harmonic[workers] - harmonic[workers - answers]).mean())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--orders", type=int, default=4_000, help="orders of arrival; arcs take a tenth")
-    orders = parser.parse_args().orders
+def orders_of_arrival(
+    workers: int, load: int, orders: int
+) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+    """Who comes when (orders, N), the place of each worker, and the generator."""
+    rng = np.random.default_rng([workers, load])
+    drawn = rng.permuted(np.tile(np.arange(workers), (orders, 1)), axis=1)
+    return drawn, np.argsort(drawn, axis=1), rng
+
+
+def loads_that_divide(orders: int) -> None:
     names = ["repetition", "groups", "arcs", "cyclic", "cyclic *", "random *"]
     print("mean number of answers, and runtime over that of repetition (* lower bound for any code)")
     print(f"{'N':>4}{'d':>4}  " + "".join(f"{name:>16}" for name in names))
     beaten = 0
     for workers in WORKERS:
         for load in (d for d in range(2, workers) if workers % d == 0):
-            rng = np.random.default_rng([workers, load])
-            drawn = rng.permuted(np.tile(np.arange(workers), (orders, 1)), axis=1)
-            place = np.argsort(drawn, axis=1)
+            drawn, place, rng = orders_of_arrival(workers, load, orders)
             answers = {
-                "repetition": group_answers(place, load, 1),
+                "repetition": group_answers(place, workers // load),
                 "arcs": span_answers(drawn[: orders // 10], arcs(workers, load)),
                 "cyclic": np.full(1, workers - load + 1),
                 "cyclic *": cover_answers(place, arcs(workers, load)),
                 "random *": cover_answers(place, random_supports(workers, load, rng)),
             }
             if workers % (2 * load) == 0:
-                answers["groups"] = group_answers(place, 2 * load, load + 1)
+                answers["groups"] = group_answers(place, workers // (2 * load), load - 1)
             base = runtime(workers, answers["repetition"])
             line = f"{workers:4}{load:4}  "
             for name in names:
@@ -130,6 +147,39 @@ def main() -> None:
                     line += f"{'':16}"
             print(line, flush=True)
     print(f"repetition is beaten in {beaten} places")
+
+
+def other_loads(orders: int) -> None:
+    print("\nloads that do not divide N: mean number of answers, and runtime over that of the cyclic code")
+    print(f"{'N':>4}{'d':>4}{'groups':>8}{'cyclic':>9}{'grouped':>16}{'repetition':>16}", end="")
+    print(f"{'its work':>10}{'cyclic *':>16}")
+    faster = lines = 0
+    for workers in WORKERS:
+        for load in (d for d in range(2, workers // 2 + 1) if workers % d):
+            _, place, _ = orders_of_arrival(workers, load, orders)
+            groups = workers // load
+            answers = np.full(1, workers - load + 1)
+            base = runtime(workers, answers)
+            grouped, repeated = group_answers(place, groups, load - 1), group_answers(place, groups)
+            assert grouped.max() <= answers  # whoever is missing then, they are at most d - 1 in a group
+            covered = cover_answers(place, arcs(workers, load))
+            work = workers / groups / load
+            ratios = [runtime(workers, grouped) / base, work * runtime(workers, repeated) / base]
+            line = f"{workers:4}{load:4}{groups:8}{answers[0]:9}{grouped.mean():9.2f}{ratios[0]:7.2f}"
+            line += f"{repeated.mean():9.2f}{ratios[1]:7.2f}{work:10.2f}"
+            print(line + f"{covered.mean():9.2f}{runtime(workers, covered) / base:7.2f}", flush=True)
+            faster, lines = faster + (ratios[0] < ratios[1]), lines + 1
+    print(f"grouped is faster than repetition in {faster} of {lines} lines")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--orders", type=int, default=4_000, help="orders of arrival; arcs take a tenth")
+    orders = parser.parse_args().orders
+    loads_that_divide(orders)
+    other_loads(orders)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Prints means and standard errors on draws that nothing was chosen on, in units of 10^7 (M/N) b seconds,
 L = 20,000; a prototype's figure or that of free feedback; the goal, and whether it is met. Fails if one is
 missed by more than three standard errors.
-Run: python bench/bench_schemes.py [draws, default 100000] [walked fractional pairs shared traces auto chunks]
+Run: python bench/bench_schemes.py [draws, default 100000] [section ...], sections walked fractional pairs
+shared traces auto chunks groups.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from scipy import stats
 import cgc_fast as cgc
 from cgc_fast import baselines
 from cgc_fast.datasets import TRACES, load_trace
+from cgc_fast.forward_search import search_levels
 from cgc_fast.hold_out import halves, is_larger, standard_error
+from cgc_fast.levels import make_levels
+from cgc_fast.scheme_report import parts_stored
 
 COORDINATES = 20_000
 UNIT = 1e7
@@ -259,6 +263,72 @@ def chunks(count: int) -> None:
             print(f"  mu t0 = {ratio:g}, {parts:2d} parts: {', '.join(shown)}", flush=True)
 
 
+def group_statistics(times, redundancies):
+    """When cyclic codes in groups decode (S, K): the slowest group's fastest but n, one column a level."""
+    workers = times.shape[1]
+    columns = []
+    for n in redundancies:
+        groups = workers // (n + 1)
+        group = np.arange(workers) * groups // workers
+        own = (np.sort(times[:, group == k], axis=1) for k in range(groups))
+        columns.append(np.max([of[:, of.shape[1] - n - 1] for of in own], axis=0))
+    return np.stack(columns, axis=1)
+
+
+def planned_mean(levels, chosen_on, times):
+    """Runtimes (S,) of the block sizes of least mean on other draws; (work, statistics) of levels."""
+    work = np.concatenate([work for work, _ in levels])
+    order = np.argsort(work, kind="stable")
+
+    def statistics(draws):
+        columns = np.concatenate([statistic(draws) for _, statistic in levels], axis=1)
+        return np.ascontiguousarray(columns[:, order])
+
+    found = search_levels(statistics(chosen_on), work[order], 0.0)[0]
+    cycles = np.where(found.shares > 0, np.cumsum(work[order] * found.shares), 0.0)
+    return COORDINATES * (statistics(times) * cycles).max(axis=1)
+
+
+def groups(count: int) -> None:
+    print("cyclic codes in groups in the published plan: the same block sizes, draws and work")
+    rows = [(ratio, workers) for ratio in STARTS for workers in (10, 20, 48, 50)]
+    for ratio, workers in rows:
+        times = law(ratio).rvs((count, workers), random_state=np.random.default_rng(9))
+        plan = cgc.plan(workers, COORDINATES, law(ratio), samples=workers)
+        cyclic, grouped, repeated = (
+            cgc.simulate(plan.schedule(code), times, samples=workers, threads=0)
+            for code in ("cyclic", "grouped", "repetition")
+        )
+        if (grouped > cyclic * (1 + 1e-12)).any():
+            failures.append(f"groups, mu t0 = {ratio:g}, N = {workers}: later than the cyclic code")
+        stored = [parts_stored(plan.schedule(code)) for code in ("cyclic", "grouped")]
+        print(
+            f"  mu t0 = {ratio:g}, N = {workers}: cyclic {cyclic.mean() / UNIT:.3f}, grouped "
+            f"{grouped.mean() / UNIT:.3f} ({grouped.mean() / cyclic.mean():.3f} +- "
+            f"{standard_error(grouped - cyclic) / cyclic.mean():.4f}), repetition "
+            f"{repeated.mean() / UNIT:.3f}; parts held {stored[0]:.1f}, {stored[1]:.1f}",
+            flush=True,
+        )
+    print("planned for: fractional repetition, cyclic codes in groups, levels of both")
+    for ratio, workers in rows:
+        times = law(ratio).rvs((count, workers), random_state=np.random.default_rng(9))
+        others = law(ratio).rvs((20_000, workers), random_state=np.random.default_rng(8))
+        repetition = make_levels("fractional_repetition", workers)
+        redundancies = np.arange(workers)
+        of_repetition = (repetition.work, repetition.statistics)
+        of_groups = (redundancies + 1.0, lambda draws, n=redundancies: group_statistics(draws, n))
+        repeated, grouped, both = (
+            planned_mean(levels, others, times)
+            for levels in ([of_repetition], [of_groups], [of_repetition, of_groups])
+        )
+        print(
+            f"  mu t0 = {ratio:g}, N = {workers}: {repeated.mean() / UNIT:.3f}, {grouped.mean() / UNIT:.3f}, "
+            f"{both.mean() / UNIT:.3f} ({both.mean() / repeated.mean():.4f} +- "
+            f"{standard_error(both - repeated) / repeated.mean():.4f} of fractional repetition)",
+            flush=True,
+        )
+
+
 SECTIONS = {
     "walked": walked,
     "fractional": fractional,
@@ -267,6 +337,7 @@ SECTIONS = {
     "traces": traces,
     "auto": auto,
     "chunks": chunks,
+    "groups": groups,
 }
 
 

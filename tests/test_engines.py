@@ -26,6 +26,7 @@ def schedules(workers, coordinates=COORDINATES):
         "uncoded": uncoded_schedule(workers, coordinates),
         "single level": single_level_schedule(workers, coordinates, workers // 2),
         "cyclic": cyclic_schedule(workers, coordinates, sizes),
+        "grouped": cyclic_schedule(workers, coordinates, sizes, grouped=True),
         "repetition": fractional_repetition_schedule(workers, coordinates, sizes),
     }
 
@@ -39,7 +40,7 @@ def error(gradient, problem, theta, workers):
     return abs(gradient - problem.gradient(theta)).max() / problem.scale(theta, workers)
 
 
-@pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "repetition"])
+@pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "grouped", "repetition"])
 @pytest.mark.parametrize("workers", [1, 2, 5, 12])
 def test_serial_time_is_the_simulated_time(scheme, workers):
     schedule = schedules(workers)[scheme]

@@ -31,7 +31,7 @@ PROBLEMS = problems()
 
 
 def schedules(workers, coordinates):
-    """The four schemes; those with blocks use several levels and tolerate a third of the workers."""
+    """The schemes; those with blocks use several levels and tolerate a third of the workers."""
     lowest = workers // 3
     sizes = np.zeros(workers, dtype=np.int64)
     sizes[lowest:] = coordinates // (workers - lowest)
@@ -40,6 +40,7 @@ def schedules(workers, coordinates):
         "uncoded": uncoded_schedule(workers, coordinates),
         "single level": single_level_schedule(workers, coordinates, workers // 2),
         "cyclic": cyclic_schedule(workers, coordinates, sizes),
+        "grouped": cyclic_schedule(workers, coordinates, sizes, grouped=True),
         "repetition": fractional_repetition_schedule(workers, coordinates, sizes),
     }
 
@@ -65,7 +66,7 @@ def plain(problem, theta, workers):
 
 
 @pytest.mark.parametrize("workers", [2, 5, 8, 12])
-@pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "repetition"])
+@pytest.mark.parametrize("scheme", ["uncoded", "single level", "cyclic", "grouped", "repetition"])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_gradients_with_missing_workers_are_exact(name, scheme, workers):
     problem = PROBLEMS[name]

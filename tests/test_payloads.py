@@ -179,6 +179,41 @@ def test_auto_replaces_the_codes_that_leave_too_little_and_no_others(monkeypatch
     assert error <= 1e-4 * magnitudes(problem, theta)
 
 
+def test_auto_takes_cyclic_codes_in_groups_before_repetition(monkeypatch, caplog):
+    workers, sizes = 7, np.array([5, 6, 7, 8, 5, 4, 6])
+    refused = {(7, 1), (7, 2), (4, 2)}  # in groups: 3 + 2 + 2 at level 1, 4 + 3 at level 2
+
+    def promise(code):
+        if (code.workers, code.redundancy) in refused:
+            raise NumericalError(f"{code!r}: float32 payloads may be off by 1.0; use float64 payloads")
+        return 1e-4
+
+    monkeypatch.setattr(CyclicCode, "_single_promise", promise)
+    plan = cgc.plan(workers, COORDINATES, cycle_time=stats.expon(loc=1, scale=10), method="mean_time")
+    plan = replace(plan, block_sizes=sizes)
+    with caplog.at_level(logging.WARNING, "cgc_fast"):
+        schedule = plan.schedule(code="auto", payload="float32")
+    assert [record.args[:4] for record in caplog.records] == [
+        (1, 3, "cyclic codes", 1.0),
+        (2, 2, "fractional repetition", 7 / 6),
+    ]
+    models = {1: plan.schedule("grouped"), 2: plan.schedule("repetition")}
+    for level in range(workers):
+        model = models.get(level, plan.schedule())
+        start = sizes[:level].sum()
+        own, other = ([c for c in made.cells if c.start <= start < c.stop] for made in (schedule, model))
+        assert [(c.low, c.high, c.code) for c in own] == [(c.low, c.high, c.code) for c in other]
+    problem, theta = least_squares(), np.ones(COORDINATES)
+    for engine in ("serial", "processes"):
+        with cgc.Cluster(schedule, problem, engine) as cluster:
+            error = np.abs(cluster.gradient(theta) - exact_gradient(problem, theta)[0]).max()
+        assert error <= 1e-4 * magnitudes(problem, theta)
+    with pytest.raises(
+        ArgumentValueError, match=r"CyclicCode\(workers=4, redundancy=2, seed=0\).*code='auto'"
+    ):
+        plan.schedule("grouped", payload="float32")
+
+
 def test_auto_replaces_a_code_for_which_no_matrix_is_found(monkeypatch, caplog):
     monkeypatch.setattr("cgc_fast.codes.choose_matrix", fail_at_two)
     with caplog.at_level(logging.WARNING, "cgc_fast"):

@@ -405,6 +405,7 @@ def test_schedules_are_asked_of_the_schemes(monkeypatch):
     record("repetition", module, "fractional_repetition_schedule")
     cyclic, repetition = make(), make(scheme="fractional_repetition")
     cyclic.schedule(seed=3)
+    cyclic.schedule("grouped")
     cyclic.schedule("repetition")
     single = repetition.schedule(payload="float32")
     assert single.payload == "float32"
@@ -414,12 +415,21 @@ def test_schedules_are_asked_of_the_schemes(monkeypatch):
             6,
             1000,
             cyclic.block_sizes.tolist(),
-            {"seed": 3, "payload": "float64", "substitute": False},
+            {"seed": 3, "payload": "float64", "substitute": False, "grouped": False},
+        ),
+        (
+            "cyclic",
+            6,
+            1000,
+            cyclic.block_sizes.tolist(),
+            {"seed": 0, "payload": "float64", "substitute": False, "grouped": True},
         ),
         ("repetition", 6, 1000, cyclic.block_sizes.tolist(), {}),
         ("repetition", 6, 1000, repetition.block_sizes.tolist(), {}),
     ]
-    with pytest.raises(ArgumentValueError, match="code: expected one of auto, cyclic, repetition; got 'mds'"):
+    with pytest.raises(
+        ArgumentValueError, match="code: expected one of auto, cyclic, grouped, repetition; got 'mds'"
+    ):
         cyclic.schedule("mds")
 
 

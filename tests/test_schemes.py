@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from cgc_fast.schemes import (
 from cgc_fast.schemes.circles import contiguous_groups
 from cgc_fast.schemes.pairs import pairs_schedule
 from cgc_fast.schemes.walked import walked_schedule
+from cgc_fast.simulation import simulate
 
 
 @st.composite
@@ -60,6 +62,66 @@ class TestCyclic:
         for index, cell in enumerate(made.cells):
             assert made.tolerance(index) == redundancy[cell.start]
             assert (redundancy[cell.start : cell.stop] == redundancy[cell.start]).all()
+
+
+class TestCyclicInGroups:
+    def test_groups_take_as_many_parts_as_they_have_members(self):
+        # floor(7 / (n + 1)) = 7, 3, 2, 1 groups.
+        made = cyclic_schedule(7, 16, [1, 2, 4, 9, 0, 0, 0], seed=5, grouped=True)
+        assert made.cells[7:] == (
+            Cell(1, 3, 0.0, 3 / 7, CyclicCode(3, 1, seed=5)),
+            Cell(1, 3, 3 / 7, 5 / 7, RepetitionCode(2)),
+            Cell(1, 3, 5 / 7, 1.0, RepetitionCode(2)),
+            Cell(3, 7, 0.0, 4 / 7, CyclicCode(4, 2, seed=5)),
+            Cell(3, 7, 4 / 7, 1.0, RepetitionCode(3)),
+            Cell(7, 16, 0.0, 1.0, CyclicCode(7, 3, seed=5)),
+        )
+        cells = [walk.cells.tolist() for walk in made.walks]
+        assert cells == [[w, 7 + w * 3 // 7, 10 + w * 2 // 7, 12] for w in range(7)]
+        rows = [walk.rows.tolist() for walk in made.walks]
+        assert rows == [[0, w - (0, 3, 5)[w * 3 // 7], w % 4, w] for w in range(7)]
+
+    def test_equal_groups_of_the_least_size_are_fractional_repetition(self):
+        sizes = [1, 2, 3, 0, 0, 4]  # 1, 2, 3 and 6 divide 6
+        assert same(cyclic_schedule(6, 10, sizes, grouped=True), fractional_repetition_schedule(6, 10, sizes))
+
+    @given(block_sizes(), st.integers(0, 2**32 - 1))
+    def test_same_work_and_tolerance_and_never_later(self, sizes, seed):
+        workers, coordinates = len(sizes), sum(sizes)
+        made = cyclic_schedule(workers, coordinates, sizes, grouped=True)
+        cyclic = cyclic_schedule(workers, coordinates, sizes)
+        redundancy = np.repeat(np.arange(workers), sizes)
+        for index, cell in enumerate(made.cells):
+            assert made.tolerance(index) == redundancy[cell.start]
+        for own, other in zip(made.arrival_cycles(60), cyclic.arrival_cycles(60), strict=True):
+            np.testing.assert_allclose(own, other, rtol=1e-14)  # sums of at most 9 terms, each rounded twice
+        times = np.random.default_rng(seed).exponential(size=(50, workers))
+        times[::7, : workers // 3] = np.inf
+        own, other = (simulate(of, times, samples=60) for of in (made, cyclic))
+        assert (own <= other * (1.0 + 1e-14)).all()
+
+    @pytest.mark.parametrize("workers", range(1, 9))
+    def test_every_set_of_stragglers_of_every_level_decodes(self, workers):
+        for level in range(workers):
+            sizes = np.zeros(workers, dtype=np.int64)
+            sizes[level] = 1
+            made = cyclic_schedule(workers, 1, sizes, grouped=True)
+            (visits,) = {len(walk) for walk in made.walks}
+            assert visits == 1
+            for missing in itertools.combinations(range(workers), level):
+                for index, cell in enumerate(made.cells):
+                    rows = [
+                        int(walk.rows[0])
+                        for w, walk in enumerate(made.walks)
+                        if walk.cells[0] == index and w not in missing
+                    ]
+                    vector = cell.code.decoding_vector(rows)
+                    decoded = np.zeros(cell.code.parts)
+                    for weight, row in zip(vector, rows, strict=True):
+                        parts, coefficients = cell.code.support(row)
+                        decoded[parts] += weight * coefficients
+                    predicted = cell.code.predicted_error(rows, vector)
+                    assert abs(decoded - 1.0).max() <= predicted <= cell.code.promise
 
 
 def test_single_level_is_a_cyclic_schedule_with_one_block():

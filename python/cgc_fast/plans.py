@@ -204,12 +204,14 @@ class Plan:
 
         Parameters
         ----------
-        code : {"cyclic", "repetition", "auto"}, optional
-            "cyclic": cyclic codes at every level; "repetition": fractional repetition with
-            floor(N/(n+1)) groups at level n. By default the one that the plan was made for; its expected
-            runtime holds for that one, and plans of the method "search" have no other. "auto": the same, but
-            with repetition at every level where the cyclic code could not keep its promise for such payloads;
-            a warning is logged for each.
+        code : {"cyclic", "grouped", "repetition", "auto"}, optional
+            "cyclic": cyclic codes at every level; "grouped": cyclic codes in floor(N/(n+1)) groups at level
+            n, which make every worker compute as much, tolerate as many stragglers and decode no later, but
+            may make it hold more samples (`cyclic_schedule`); "repetition": fractional repetition with as
+            many groups. By default the one that the plan was made for; its expected runtime holds for that
+            one, and plans of the method "search" have no other. "auto": the same, but with cyclic codes in
+            groups, or else repetition, at every level where the cyclic code could not keep its promise for
+            such payloads; a warning is logged for each.
         seed : int
             Of the cyclic encoding matrices.
         payload : {"float64", "float32"}
@@ -234,7 +236,7 @@ class Plan:
             return replace(made, payload=payload)
         own = "cyclic" if self.scheme == "cyclic" else "repetition"
         chosen = own if code in (None, "auto") else code
-        if chosen == "cyclic":
+        if chosen in ("cyclic", "grouped"):
             from cgc_fast.schemes.cyclic import cyclic_schedule
 
             return cyclic_schedule(
@@ -244,13 +246,14 @@ class Plan:
                 seed=seed,
                 payload=payload,
                 substitute=code == "auto",
+                grouped=chosen == "grouped",
             )
         if chosen == "repetition":
             from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 
             made = fractional_repetition_schedule(self.workers, self.coordinates, self.block_sizes)
             return replace(made, payload=payload)
-        raise unknown_name("code", code, ("cyclic", "repetition", "auto"))
+        raise unknown_name("code", code, ("cyclic", "grouped", "repetition", "auto"))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Bars of the block sizes against the level, the relaxed ones as dots; needs matplotlib.

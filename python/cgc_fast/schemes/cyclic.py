@@ -1,4 +1,4 @@
-"""Cyclic block coding: one block of coordinates a redundancy level [WANG22]."""
+"""Cyclic block coding: one block of coordinates a redundancy level [WANG22], in groups where asked for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cgc_fast.arguments import integer
-from cgc_fast.codes import CyclicCode
+from cgc_fast.codes import Code, CyclicCode, RepetitionCode
 from cgc_fast.errors import NumericalError
 from cgc_fast.partition import as_block_sizes
 from cgc_fast.schedule import Cell, Payload, Schedule, Walk
-from cgc_fast.schemes.fractional_repetition import repetition_block
+from cgc_fast.schemes.fractional_repetition import GroupedBlock, group_members, repetition_block
 
 __all__ = ["cyclic_schedule"]
 
@@ -26,6 +26,7 @@ def cyclic_schedule(
     seed: int = 0,
     payload: Payload = "float64",
     substitute: bool = False,
+    grouped: bool = False,
 ) -> Schedule:
     """Block coordinate gradient coding with a cyclic code at every level [WANG22] [TANDON17].
 
@@ -45,9 +46,17 @@ def cyclic_schedule(
     payload : {"float64", "float32"}
         What partial derivatives are sent as.
     substitute : bool
-        Put fractional repetition with floor(N / (n + 1)) groups, which tolerates as many stragglers, in the
-        place of a level's cyclic code that leaves too little of such payloads, and log a warning for each. To
-        know that, all matrices are made.
+        At a level whose cyclic code leaves too little of such payloads, put a code in its place that
+        tolerates as many stragglers, and log a warning for each: cyclic codes in groups (as with `grouped`)
+        if these do, otherwise fractional repetition with floor(N / (n + 1)) groups, which is up to twice the
+        work. To know that, all matrices are made.
+    grouped : bool
+        Cyclic codes in groups [OZFATURA19]: level n has floor(N / (n + 1)) groups, contiguous and as equal
+        as possible, hence of n + 1 members at least; a group of m computes m / N of the samples under a
+        CyclicCode(m, n) of its own, or under a RepetitionCode where m = n + 1. A worker computes as many
+        derivatives as without groups and sends as much, any n stragglers are tolerated, and as soon as
+        N - n workers have answered all groups are done, mostly sooner. The parts that a worker computes at
+        different levels need not nest: it may hold more samples, and pay more for forward passes.
 
     Raises
     ------
@@ -61,39 +70,70 @@ def cyclic_schedule(
     cells: list[Cell] = []
     visits: list[np.ndarray] = []  # by level: the cell of each worker
     rows: list[np.ndarray] = []
-    everyone = np.arange(workers)
     for level in np.flatnonzero(sizes).tolist():
-        start, stop = bounds[level], bounds[level + 1]
-        repeats = level in (0, workers - 1)
-        if not repeats:
-            code = CyclicCode(workers, level, seed=seed)
-            repeats = substitute and _is_refused(code, payload)
-        if repeats:
-            block, cell, row = repetition_block(workers, workers // (level + 1), start, stop)
-        else:
-            block, cell, row = [Cell(start, stop, 0.0, 1.0, code)], np.zeros_like(everyone), everyone
-        visits.append(len(cells) + cell)
-        rows.append(row)
-        cells += block
+        groups = workers // (level + 1) if grouped or level == 0 else 1
+        block = _cyclic_block(workers, groups, level, bounds[level], bounds[level + 1], seed)
+        if substitute:
+            block = _kept_block(block, level, seed, payload)
+        visits.append(len(cells) + block.group)
+        rows.append(block.row)
+        cells += block.cells
 
     walks = map(Walk, np.stack(visits, axis=1), np.stack(rows, axis=1))
     return Schedule(workers, coordinates, tuple(cells), tuple(walks), payload=payload)
 
 
-def _is_refused(code: CyclicCode, payload: Payload) -> bool:
-    """Whether no promise can be kept, logged."""
-    try:
-        code.profile  # noqa: B018  a matrix that keeps the promise for float64 may not be found either
-        code.promise_for(payload)
-    except NumericalError as error:
-        groups = code.workers // (code.redundancy + 1)
-        work = code.workers / groups / (code.redundancy + 1)
-        logger.warning(
-            "level %d: fractional repetition with %d groups and %.3g times the work in place of a code: %s",
-            code.redundancy,
-            groups,
-            work,
-            error,
-        )
-        return True
-    return False
+def _cyclic_block(
+    workers: int, groups: int, redundancy: int, start: int, stop: int, seed: int
+) -> GroupedBlock:
+    """Every group has as many N-ths of the samples as members, under a cyclic code of its own."""
+    group, place, sizes = group_members(workers, groups)
+    codes: dict[int, Code] = {
+        members: RepetitionCode(members)
+        if members == redundancy + 1
+        else CyclicCode(members, redundancy, seed=seed)
+        for members in sizes.tolist()
+    }
+    ends = np.cumsum(sizes).tolist()
+    cells = [
+        Cell(start, stop, (end - members) / workers, end / workers, codes[members])
+        for members, end in zip(sizes.tolist(), ends, strict=True)
+    ]
+    return GroupedBlock(cells, group, place)
+
+
+def _kept_block(block: GroupedBlock, redundancy: int, seed: int, payload: Payload) -> GroupedBlock:
+    """The block, or the first in its place whose codes keep their promises, logged."""
+    error = _refusal(block, payload)
+    if error is None:
+        return block
+    workers = len(block.group)
+    groups = workers // (redundancy + 1)
+    start, stop = block.cells[0].start, block.cells[0].stop
+    work = 1.0
+    made = _cyclic_block(workers, groups, redundancy, start, stop, seed)
+    if groups == len(block.cells) or _refusal(made, payload) is not None:
+        work = workers / groups / (redundancy + 1)
+        made = repetition_block(workers, groups, start, stop)
+    coded = any(isinstance(cell.code, CyclicCode) for cell in made.cells)
+    logger.warning(
+        "level %d: %d groups under %s and %.3g times the work in place of a code: %s",
+        redundancy,
+        groups,
+        "cyclic codes" if coded else "fractional repetition",
+        work,
+        error,
+    )
+    return made
+
+
+def _refusal(block: GroupedBlock, payload: Payload) -> NumericalError | None:
+    """Why a code of the block can keep no promise, if that is so."""
+    for code in dict.fromkeys(cell.code for cell in block.cells):
+        try:
+            if isinstance(code, CyclicCode):
+                code.profile  # noqa: B018  a matrix that keeps the promise for float64 may not be found either
+                code.promise_for(payload)
+        except NumericalError as error:
+            return error
+    return None

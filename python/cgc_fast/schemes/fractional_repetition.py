@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,25 +15,36 @@ from cgc_fast.partition import as_block_sizes
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes.circles import Block, circle_schedule
 
-__all__ = ["fractional_repetition_schedule", "repetition_block"]
+__all__ = ["GroupedBlock", "fractional_repetition_schedule", "group_members", "repetition_block"]
 
 
-def repetition_block(
-    workers: int, groups: int, start: int, stop: int
-) -> tuple[list[Cell], NDArray[np.int64], NDArray[np.int64]]:
-    """Cells of a block, one a group, and which of them (N,) and which row of it (N,) each worker visits.
+class GroupedBlock(NamedTuple):
+    """Cells of a block, one a group, and which of them (N,) and which row of it (N,) each worker visits."""
 
-    Worker w is in group floor(w g / N).
-    """
+    cells: list[Cell]
+    group: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+def group_members(
+    workers: int, groups: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Group floor(w g / N) of each worker (N,), its place there (N,), and how many each group has (g,)."""
     everyone = np.arange(workers)
     group = everyone * groups // workers
     first_members = np.searchsorted(group, np.arange(groups + 1))
-    codes = {members: RepetitionCode(members) for members in np.diff(first_members).tolist()}
+    return group, everyone - first_members[group], np.diff(first_members)
+
+
+def repetition_block(workers: int, groups: int, start: int, stop: int) -> GroupedBlock:
+    """Fractional repetition: every group has an equal share of the samples, which any one member delivers."""
+    group, place, sizes = group_members(workers, groups)
+    codes = {members: RepetitionCode(members) for members in sizes.tolist()}
     cells = [
         Cell(start, stop, k / groups, (k + 1) / groups, codes[members])
-        for k, members in enumerate(np.diff(first_members).tolist())
+        for k, members in enumerate(sizes.tolist())
     ]
-    return cells, group, everyone - first_members[group]
+    return GroupedBlock(cells, group, place)
 
 
 def fractional_repetition_schedule(
