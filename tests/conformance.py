@@ -428,12 +428,14 @@ def workers_go_on_by_another_plan(setting, feedback):
             replace(setting.schedule("repetition"), payload="float32"),
         ]
     else:
-        first, *others = (with_feedback(setting.workers, feedback, pieces) for pieces in (10, 24, 16))
+        first, *others = (
+            with_feedback(setting.workers, feedback, pieces) for pieces in (10, 24, 16, 8, 24, 8)
+        )
     with Compared(setting, first, Quadratic.random(SAMPLES, COORDINATES)) as run:
         run.iterate(2)
-        run.cluster.stream(run.theta()).close()  # something may be on its way
         process_ids = [worker.process_id for worker in run.cluster.health().workers]
         for schedule in others:
+            run.cluster.stream(run.theta()).close()  # something may be on its way
             run.cluster.replan(schedule)
             run.promise = max(cell.code.promise_for(schedule.payload) for cell in schedule.cells)
             run.iterate(3)

@@ -66,6 +66,7 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
 
     def _lay_out(self, job: Job) -> None:
         self._board = make_table(self._workers, job.cells)
+        self._last_of_earlier_plans = self._iteration
         self._sums: dict[int, NDArray[np.float64]] = {}  # worker -> its last one
         self._sum_came = False
         for rank in self._ranks:  # no payload comes
@@ -110,7 +111,10 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
 
     def _take_question(self, worker: int, message: NDArray[np.int64]) -> None:
         question = message[1:]
-        self._hear(worker, int(question[1]))
+        iteration = int(question[1])
+        self._hear(worker, iteration)
+        if iteration <= self._last_of_earlier_plans:  # about cells that are no more: the new plan tells it
+            return
         reply = np.array([message[0], *answer(self._board, worker, question)], dtype=np.int64)
         self._send_small(reply, worker, Tag.BOARD)
 

@@ -429,13 +429,14 @@ class _Rank:
     # --- the mailbox ----------------------------------------------------------------------------------
 
     def is_over(self, iteration: int) -> bool:
-        """Whether the iteration was finished, another has begun, or the cluster is about to end."""
+        """Whether the iteration was finished, another or another plan has come, or the cluster is to end."""
         if time.monotonic() - self._looked_s > _LOOK_S:
             self._look()
         return self._is_over(iteration)
 
     def _is_over(self, iteration: int) -> bool:
-        return self._finished >= iteration or self._theta_came or self._ending is not None
+        next_came = self._theta_came or self._next_assignment is not None or self._ending is not None
+        return self._finished >= iteration or next_came
 
     def take_orders(self, iteration: int) -> Sequence[Visit]:
         """Orders of this iteration; older ones are dropped, newer ones wait for theta."""
