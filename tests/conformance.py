@@ -8,6 +8,7 @@ one result a check into ``FOLDER/results.json``.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ from own_problems import Fault, Quadratic, Scripted, ScriptedSlices, SlowSlices,
 
 SAMPLES, COORDINATES = 23, 40
 GIVE_UP_S = 60.0  # a hang, whatever the machine is busy with
+DUMP_AFTER_S = 500.0  # of a whole job
 SCHEMES = ("uncoded", "single level", "cyclic", "repetition")
 
 
@@ -606,6 +608,7 @@ def run_all(engine, workers, folder, only=""):
 
 
 def main() -> int:
+    faulthandler.dump_traceback_later(DUMP_AFTER_S, exit=False)  # a job that hangs says where
     engine, folder = sys.argv[1:3]
     only = sys.argv[3] if len(sys.argv) > 3 else ""
     if engine == "mpi":

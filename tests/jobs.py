@@ -45,15 +45,19 @@ def mpi_command(ranks, *arguments, options=()):
 
 def run(command, timeout_s):
     """Run to the end; the exit code and all output."""
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-        timeout=timeout_s,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(),
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        output = error.output or b""  # never text
+        pytest.fail(f"not at its end after {timeout_s} s; it said\n{output.decode(errors='replace')}")
     return done.returncode, done.stdout
 
 
