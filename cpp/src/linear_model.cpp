@@ -17,6 +17,9 @@ constexpr Index tile_size = 3072;
 constexpr Index tile_classes = 32;
 constexpr Index tile_features = 256;  // no fewer, unless there are no more
 constexpr Index column_step = 16;     // parts end where whole registers do
+// Behind each row of sums: rows of 256 would lie 2 KB apart, all in the same few sets of the first-level
+// cache.
+constexpr Index tile_padding = 16;
 
 std::string show(Index low, Index high) {
     std::string text = "[";
@@ -74,7 +77,7 @@ LinearModel::LinearModel(Loss loss, Index classes, Matrix<const double> features
     stamp_.assign(static_cast<std::size_t>(rows), 0);
     residuals_.resize(static_cast<std::size_t>(rows * classes));
     losses_.resize(static_cast<std::size_t>(rows));
-    scratch_.resize(static_cast<std::size_t>(tile_classes * tile_features));
+    scratch_.resize(static_cast<std::size_t>(tile_classes * (tile_features + tile_padding)));
 }
 
 void LinearModel::begin(View<const double> theta) {
@@ -230,8 +233,8 @@ void LinearModel::rectangle(Index first_class, Index classes, Index first_featur
             for (std::size_t r = 0; r < rows_.size(); ++r) {
                 const Index begin = rows_[r].begin, samples = rows_[r].end - begin;
                 if (samples == 0) continue;
-                const Matrix<double> sums{scratch_.data(), tall, wide, wide};
-                std::fill_n(sums.data, tall * wide, 0.0);
+                const Matrix<double> sums{scratch_.data(), tall, wide, wide + tile_padding};
+                std::fill_n(sums.data, tall * sums.row_stride, 0.0);
                 kernels::accumulate(
                     {features_.row(begin) + first_feature + f, samples, wide, features_.row_stride},
                     {residuals_.data() + begin * classes_ + first_class + c, samples, tall, classes_}, sums);

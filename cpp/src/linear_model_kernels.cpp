@@ -90,30 +90,33 @@ CGC_INLINE void accumulate_block(const double* features, Index stride, const dou
                                  Index residual_stride, Index samples, double* sums, Index sum_stride) {
     constexpr Index width = Bytes / static_cast<Index>(sizeof(double));
     Register<double, Bytes> block[C][V], x[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (Index c = 0; c < C; ++c)
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (Index v = 0; v < V; ++v) load<double, Bytes>(block[c][v], sums + c * sum_stride + v * width);
     for (Index s = 0; s < samples; ++s) {
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (Index v = 0; v < V; ++v) load<double, Bytes>(x[v], features + s * stride + v * width);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (Index c = 0; c < C; ++c) {
             const double r = residuals[s * residual_stride + c];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
             for (Index v = 0; v < V; ++v) block[c][v] += r * x[v];
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (Index c = 0; c < C; ++c)
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (Index v = 0; v < V; ++v) store<Bytes>(sums + c * sum_stride + v * width, block[c][v]);
 }
 
 template <int Bytes, Index V>
 CGC_INLINE void accumulate_column(const double* features, Index stride, const Matrix<const double>& residuals,
                                   Index first, Index samples, double* sums, Index sum_stride, Index classes) {
-    Index c = 0;
+    Index c = 0;  // 6 x 2 sums, 2 values, a residual and a product are the 16 registers that there are
+    for (; c + 6 <= classes; c += 6)
+        accumulate_block<Bytes, 6, V>(features, stride, residuals.row(first) + c, residuals.row_stride,
+                                      samples, sums + c * sum_stride, sum_stride);
     for (; c + 4 <= classes; c += 4)
         accumulate_block<Bytes, 4, V>(features, stride, residuals.row(first) + c, residuals.row_stride,
                                       samples, sums + c * sum_stride, sum_stride);

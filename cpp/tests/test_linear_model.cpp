@@ -160,7 +160,7 @@ void instruction_sets_return_the_same_bits() {
     const InstructionSet before = instruction_set();
     for (Index samples : {0, 1, 2, 3, 5, 9, 16, 17, 33, 128, 150})
         for (Index width : {1, 3, 4, 7, 15, 16, 17, 64, 129})
-            for (Index classes : {1, 2, 3, 5, 10, 16, 19, 64}) {
+            for (Index classes : {1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 16, 19, 64}) {
                 Data data(Loss::softmax, samples, width, classes, 5);
                 Vector logits(samples * classes);
                 use_instruction_set(InstructionSet::baseline);
@@ -181,6 +181,32 @@ void instruction_sets_return_the_same_bits() {
                     CHECK(sums == plain);
                 }
             }
+    use_instruction_set(before);
+}
+
+// Rows of features, residuals and sums that are parts of longer ones, from any start: the bits of the plain
+// loops, and what lies behind the sums stays.
+void parts_of_matrices_are_summed() {
+    const InstructionSet before = instruction_set();
+    std::mt19937 random(7);
+    std::normal_distribution<double> normal;
+    constexpr Index samples = 35, width = 37, classes = 13, stride = 53, guard = 3;
+    Vector features(samples * stride + guard), residuals(samples * stride + guard);
+    for (double& x : features) x = normal(random);
+    for (double& r : residuals) r = normal(random);
+    for (const InstructionSet set : available_instruction_sets()) {
+        use_instruction_set(set);
+        for (Index start : {0, 1, 2, 3}) {
+            const Matrix<const double> x{features.data() + start, samples, width, stride};
+            const Matrix<const double> r{residuals.data() + guard - start, samples, classes, stride};
+            Vector sums(classes * stride + guard, 0.25), plain(sums);
+            for (Index k = 0; k < classes; ++k)
+                for (Index j = 0; j < width; ++j)
+                    for (Index i = 0; i < samples; ++i) plain[start + k * stride + j] += r(i, k) * x(i, j);
+            kernels::accumulate(x, r, {sums.data() + start, classes, width, stride});
+            CHECK(sums == plain);
+        }
+    }
     use_instruction_set(before);
 }
 
@@ -217,12 +243,14 @@ int main() {
     gradient_is_the_slope_of_the_value(Loss::squares, 1);
     gradient_is_the_slope_of_the_value(Loss::logistic, 1);
     gradient_is_the_slope_of_the_value(Loss::softmax, 3);
-    slices_have_the_same_bits(Loss::softmax, 19, 300);  // more classes than a tile has, and more coordinates
+    slices_have_the_same_bits(Loss::softmax, 19, 300);  // more coordinates than a tile has, and more classes
+    slices_have_the_same_bits(Loss::softmax, 37, 300);
     slices_have_the_same_bits(Loss::logistic, 1, 3200);
     shards_have_the_same_bits();
     begin_forgets();
     extreme_logits_stay_finite();
     instruction_sets_return_the_same_bits();
+    parts_of_matrices_are_summed();
     bad_arguments_are_refused();
     return failures;
 }
