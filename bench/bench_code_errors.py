@@ -30,6 +30,7 @@ import numpy as np
 
 from cgc_fast import CyclicCode, NumericalError, _core
 from cgc_fast.cyclic_matrices import _null_matrix, _random_sets, _spaced_sets, _worst_found
+from cgc_fast.schemes.fractional_repetition import group_members
 
 GOAL = 1e-9
 RANDOM_SETS, REFUSAL_SETS = 300, 20_000
@@ -60,9 +61,9 @@ def codes_of(family, workers, redundancy):
     """Workers and redundancy of the codes whose worst is shown."""
     if family != "grouped":
         return [(workers, redundancy)]
-    groups = workers // (redundancy + 1)
-    sizes = {workers // groups, -(-workers // groups)} - {redundancy + 1}
-    return [(size, redundancy) for size in sorted(sizes)] if groups > 1 else []
+    _, _, sizes = group_members(workers, workers // (redundancy + 1))
+    coded = set(sizes.tolist()) - {redundancy + 1}
+    return [(size, redundancy) for size in sorted(coded)] if len(sizes) > 1 else []
 
 
 def decoder_of(family, workers, redundancy):

@@ -34,6 +34,8 @@ import argparse
 
 import numpy as np
 
+from cgc_fast.schemes.fractional_repetition import group_members
+
 WORKERS = (10, 20, 30, 40, 50)
 MU_T0 = 0.05
 
@@ -80,12 +82,12 @@ def random_supports(workers: int, load: int, rng: np.random.Generator) -> np.nda
 def group_answers(place: np.ndarray, groups: int, missing: int | None = None) -> np.ndarray:
     """Answers (orders,) until all but `missing` of every group have come, or, if None, one of each has.
 
-    place: of each worker in the order of arrival. Worker w is in group floor(w g / N).
+    place: of each worker in the order of arrival.
     """
-    group = np.arange(place.shape[1]) * groups // place.shape[1]
-    own = [np.sort(place[:, group == k], axis=1) for k in range(groups)]
-    last = [of[:, 0 if missing is None else of.shape[1] - missing - 1] for of in own]
-    return np.max(last, axis=0) + 1
+    group, _, sizes = group_members(place.shape[1], groups)
+    last = [0 if missing is None else m - missing - 1 for m in sizes]
+    own = [np.sort(place[:, group == k], axis=1)[:, last[k]] for k in range(groups)]
+    return np.max(own, axis=0) + 1
 
 
 def cover_answers(place: np.ndarray, supports: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from cgc_fast.forward_search import search_levels
 from cgc_fast.hold_out import halves, is_larger, standard_error
 from cgc_fast.levels import make_levels
 from cgc_fast.scheme_report import parts_stored
+from cgc_fast.schemes.fractional_repetition import group_members
 
 COORDINATES = 20_000
 UNIT = 1e7
@@ -268,10 +269,9 @@ def group_statistics(times, redundancies):
     workers = times.shape[1]
     columns = []
     for n in redundancies:
-        groups = workers // (n + 1)
-        group = np.arange(workers) * groups // workers
-        own = (np.sort(times[:, group == k], axis=1) for k in range(groups))
-        columns.append(np.max([of[:, of.shape[1] - n - 1] for of in own], axis=0))
+        group, _, sizes = group_members(workers, workers // (n + 1))
+        own = (np.sort(times[:, group == k], axis=1)[:, m - n - 1] for k, m in enumerate(sizes))
+        columns.append(np.max(list(own), axis=0))
     return np.stack(columns, axis=1)
 
 
