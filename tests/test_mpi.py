@@ -91,6 +91,23 @@ def go_on_for_ever(folder):
             iterate(cluster, problem, 1)
 
 
+def break_off_a_close(folder):
+    cluster, problem = cluster_of(folder)
+    iterate(cluster, problem, 2)
+    engine = cluster._master.engine
+
+    def raise_instead():
+        raise RuntimeError("scripted failure of closing")
+
+    engine._take_in = raise_instead
+    with pytest.raises(RuntimeError, match="scripted failure of closing"):
+        cluster.close()
+    cluster, problem = cluster_of(folder)
+    with cluster:
+        iterate(cluster, problem, 2)
+    print("went on")
+
+
 def refusals(folder):
     problem = Quadratic.random(SAMPLES, COORDINATES)
     with pytest.raises(cgc.ArgumentValueError, match="mpiexec -n 6"):
@@ -119,6 +136,12 @@ def test_a_rank_that_dies_ends_the_job_unless_mpi_was_told_to_go_on(tmp_path):
     assert exit_code != 0
     assert "exited on" in output
     assert "states" not in output
+
+
+def test_ranks_are_let_go_even_if_closing_breaks_off(tmp_path):
+    exit_code, output = run("break_off_a_close", tmp_path)
+    assert exit_code == 0, output
+    assert "went on" in output
 
 
 @pytest.mark.parametrize("scenario", ["survive_a_death", "survive_a_death_under_claim"])

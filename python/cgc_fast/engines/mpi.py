@@ -787,19 +787,25 @@ class MpiEngine(WithoutFeedback):
             for worker in hired:
                 self._ranks[worker].presence = "starting"
                 self._notify(worker, Notice.STOP)
-            until_s, backoff = time.monotonic() + LEAVE_S, Backoff()
-            while not all(self._ranks[w].has_left for w in hired) and time.monotonic() < until_s:
-                self._take_in()
-                backoff.pause()
-            all_left = all(self._ranks[w].has_left for w in hired) and len(hired) == self._workers
-            for worker in hired:
-                self._notify(worker, Notice.END if all_left else Notice.END_SILENTLY)
-            if all_left:
-                self._release()
-            else:
-                _kept.append((self._comm, self._found, self._ranks, self._outgoing, self._thetas))
-            self._found, self._outgoing, self._thetas = [], [], []
-            self._collector = None
+            try:
+                until_s, backoff = time.monotonic() + LEAVE_S, Backoff()
+                while not all(self._ranks[w].has_left for w in hired) and time.monotonic() < until_s:
+                    self._take_in()
+                    backoff.pause()
+            finally:  # or the ranks would wait for the end, and the next cluster for them
+                self._end(hired)
+
+    def _end(self, hired: Sequence[int]) -> None:
+        """Let the ranks go, and release what they do not refer to any more."""
+        all_left = all(self._ranks[w].has_left for w in hired) and len(hired) == self._workers
+        for worker in hired:
+            self._notify(worker, Notice.END if all_left else Notice.END_SILENTLY)
+        if all_left:
+            self._release()
+        else:
+            _kept.append((self._comm, self._found, self._ranks, self._outgoing, self._thetas))
+        self._found, self._outgoing, self._thetas = [], [], []
+        self._collector = None
 
     def _release(self) -> None:
         for request, _ in self._outgoing:
