@@ -71,7 +71,7 @@ def measured(step, problem, iterations, pids):
 # --- cgc_fast --------------------------------------------------------------------------------------------
 
 
-def run_cgc(workers, cells, iterations, engine="processes"):
+def run_cgc(workers, cells, iterations, engine="processes", options=None):
     import cgc_fast as cgc
     from cgc_fast.schedule import Cell, Schedule, Walk
 
@@ -83,7 +83,8 @@ def run_cgc(workers, cells, iterations, engine="processes"):
     walks = [Walk(np.arange(w * cells, (w + 1) * cells), np.zeros(cells, int)) for w in range(workers)]
     problem = problem_of(workers)
     out = np.empty(COORDINATES)
-    with cgc.Cluster(Schedule(workers, COORDINATES, tiles, walks), problem, engine) as cluster:
+    schedule = Schedule(workers, COORDINATES, tiles, walks)
+    with cgc.Cluster(schedule, problem, engine, engine_options=options) as cluster:
         pids = [worker.process_id for worker in cluster.health().workers]
         return measured(lambda theta: cluster.gradient(theta, out=out), problem, iterations, pids)
 

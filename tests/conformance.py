@@ -587,7 +587,7 @@ def names_for(engine):
     return [name for name, (engines, _) in CHECKS.items() if engine in engines]
 
 
-def run_all(engine, workers, folder, only=""):
+def run_all(engine, workers, folder, only="", options=None):
     """Run all checks of an engine in this process; None or a traceback for each."""
     results = {}
     for index, name in enumerate(names_for(engine)):
@@ -597,7 +597,7 @@ def run_all(engine, workers, folder, only=""):
         place.mkdir()
         began = time.monotonic()
         try:
-            CHECKS[name][1](Setting(engine, workers, place))
+            CHECKS[name][1](Setting(engine, workers, place, options or {}))
             results[name] = None
         except Exception:
             results[name] = traceback.format_exc()
@@ -613,6 +613,7 @@ def main() -> int:
     faulthandler.dump_traceback_later(DUMP_AFTER_S, exit=False)  # a job that hangs says where
     engine, folder = sys.argv[1:3]
     only = sys.argv[3] if len(sys.argv) > 3 else ""
+    options = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
     if engine == "mpi":
         from mpi4py import MPI
 
@@ -620,13 +621,13 @@ def main() -> int:
 
         # A communicator of its own, in which ranks have other numbers than in the world.
         comm = MPI.COMM_WORLD.Split(0, key=-MPI.COMM_WORLD.rank)
-        results = mpi.run(lambda: run_all(engine, comm.size - 1, folder, only), comm)
+        results = mpi.run(lambda: run_all(engine, comm.size - 1, folder, only, options), comm)
         if results is None:
             return 0
     else:
         from cgc_fast.engines import ray
 
-        results = ray.run(lambda: run_all(engine, 4, folder, only), num_cpus=4)
+        results = ray.run(lambda: run_all(engine, 4, folder, only, options), num_cpus=4)
     for name, result in results.items():
         if result is not None:
             print(f"--- {name}\n{result}")

@@ -148,6 +148,7 @@ def dotted_modules():
 WITH_A_RUNTIME = {
     "cgc_fast.engines.mpi": "mpi4py",
     "cgc_fast.engines.mpi_feedback": "mpi4py",
+    "cgc_fast.engines.mpi_messages": "mpi4py",
     "cgc_fast.engines.mpi_session": "mpi4py",
     "cgc_fast.engines.mpi_worker": "mpi4py",
     "cgc_fast.engines.ray": "ray",

@@ -11,7 +11,12 @@ import conformance
 import jobs
 
 HERE = {"serial": 4, "processes": 4}
-JOBS = {"mpi": 9, "ray": 4}  # ranks, actors
+# Ranks or actors, and options: over MPI as between hosts as well.
+JOBS = {
+    "mpi": ("mpi", 9, {}),
+    "mpi without shared memory": ("mpi", 9, {"share_memory": False}),
+    "ray": ("ray", 4, {}),
+}
 
 
 @pytest.mark.parametrize(
@@ -22,14 +27,15 @@ def test_engine(engine, name, tmp_path):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("engine", JOBS)
-def test_engine_in_a_job_of_its_own(engine, tmp_path):
-    script = jobs.TESTS / "conformance.py"
+@pytest.mark.parametrize("job", JOBS)
+def test_engine_in_a_job_of_its_own(job, tmp_path):
+    engine, size, options = JOBS[job]
+    arguments = [jobs.TESTS / "conformance.py", engine, tmp_path, "", json.dumps(options)]
     if engine == "mpi":
-        command = jobs.mpi_command(JOBS[engine], script, engine, tmp_path)
+        command = jobs.mpi_command(size, *arguments)
     else:
         jobs.need(engine)
-        command = [sys.executable, str(script), engine, str(tmp_path)]
+        command = [sys.executable, *map(str, arguments)]
     exit_code, output = jobs.run(command, timeout_s=580)
     assert exit_code == 0, output
     results = json.loads((tmp_path / "results.json").read_text())

@@ -5,6 +5,7 @@ Run as a script under mpiexec this file is the job: ``python test_mpi.py SCENARI
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -30,11 +31,11 @@ SCRIPT = Path(__file__)
 # --- the scenarios, on rank 0 ------------------------------------------------------------------------------
 
 
-def cluster_of(folder, schedule=None, script=None):
+def cluster_of(folder, schedule=None, script=None, **others):
     plain = Quadratic.random(SAMPLES, COORDINATES)
     problem = Scripted(plain.weights, plain.targets).with_script(script or {}, folder)
     schedule = schedule or single_level_schedule(WORKERS, COORDINATES, 1)
-    cluster = cgc.Cluster(schedule, problem, engine="mpi")
+    cluster = cgc.Cluster(schedule, problem, engine="mpi", **others)
     process_ids = [os.getpid(), *(worker.process_id for worker in cluster.health().workers)]
     (Path(folder) / "process_ids.json").write_text(json.dumps(process_ids))
     return cluster, problem
@@ -108,11 +109,48 @@ def break_off_a_close(folder):
     print("went on")
 
 
+def mapped():
+    gc.collect()
+    return Path("/proc/self/maps").read_text().count("memfd:cgc_fast")
+
+
+def share(cluster, problem):
+    """Iterate, by other plans as well; who shares memory with rank 0."""
+    iterate(cluster, problem, 5)
+    cluster.replan(uncoded_schedule(WORKERS, COORDINATES))
+    iterate(cluster, problem, 5)
+    cluster.replan(single_level_schedule(WORKERS, COORDINATES, 1))
+    iterate(cluster, problem, 5)
+    return [rank.shares for rank in cluster._master.engine._ranks]
+
+
+def share_memory(folder):
+    before = mapped(), len(os.listdir("/proc/self/fd"))
+    for options in ({}, {"share_memory": True}, {"share_memory": False}):
+        cluster, problem = cluster_of(folder, engine_options=options)
+        with cluster:
+            print("shared", *share(cluster, problem))
+        del cluster
+        assert (mapped(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def share_memory_with_some(folder):
+    script = {
+        (4, 0): Fault("raise", samples=(0,), first=True),
+        (9, 0): Fault("nan", samples=(22,), first=True),
+    }
+    cluster, problem = cluster_of(folder, script=script)
+    with cluster:
+        print("shared", *share(cluster, problem))
+
+
 def refusals(folder):
     problem = Quadratic.random(SAMPLES, COORDINATES)
     with pytest.raises(cgc.ArgumentValueError, match="mpiexec -n 6"):
         cgc.Cluster(uncoded_schedule(5, COORDINATES), problem, engine="mpi")
-    with pytest.raises(cgc.ArgumentValueError, match="expected none for engine 'mpi'; got 'color'"):
+    with pytest.raises(
+        cgc.ArgumentValueError, match="expected one of share_memory for engine 'mpi'; got 'color'"
+    ):
         cgc.Cluster(uncoded_schedule(3, COORDINATES), problem, engine="mpi", engine_options={"color": 1})
     with cgc.Cluster(uncoded_schedule(2, COORDINATES), problem, engine="mpi") as cluster:  # a rank is left
         iterate(cluster, problem, 2)
@@ -181,6 +219,19 @@ def test_ctrl_c_ends_the_job(tmp_path):
     jobs.assert_gone(json.loads((tmp_path / "process_ids.json").read_text()))
 
 
+def test_memory_is_shared_on_one_host_unless_told_not_to_and_given_back(tmp_path):
+    exit_code, output = run("share_memory", tmp_path)
+    assert exit_code == 0, output
+    lines = [line for line in output.splitlines() if line.startswith("shared")]
+    assert lines == ["shared True True True"] * 2 + ["shared False False False"]
+
+
+def test_ranks_that_share_memory_work_beside_ranks_that_do_not(tmp_path):
+    exit_code, output = run("share_memory_with_some", tmp_path)
+    assert exit_code == 0, output
+    assert "shared True False True" in output
+
+
 def test_refusals(tmp_path):
     exit_code, output = run("refusals", tmp_path)
     assert exit_code == 0, output
@@ -228,6 +279,11 @@ def test_the_command_line_under_mpiexec(tmp_path):
 
 
 if __name__ == "__main__":
-    from cgc_fast.engines import mpi
+    from mpi4py import MPI
+
+    from cgc_fast.engines import mpi, mpi_worker
+
+    if sys.argv[1] == "share_memory_with_some" and MPI.COMM_WORLD.rank == 2:
+        mpi_worker.find = lambda place: None  # as on another host
 
     mpi.run(lambda: globals()[sys.argv[1]](sys.argv[2]))

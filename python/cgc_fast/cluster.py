@@ -228,7 +228,8 @@ class Cluster:
     events : path or text file, optional
         Where to write who delivered what when, as JSON lines; ``cgc-fast timeline`` draws them.
     engine_options : mapping, optional
-        Of the engine: see `cgc_fast.engines.ray.RayEngine`. The others have none.
+        Of the engine: see `cgc_fast.engines.ray.RayEngine`; under MPI ``{"share_memory": False}`` has
+        everything sent, also where ranks on one host could share memory. The others have none.
 
     Attributes
     ----------

@@ -53,7 +53,7 @@ class _Home(NamedTuple):
 _HOMES = {
     "processes": _Home("processes.ProcessEngine", "process_feedback.ProcessFeedbackEngine"),
     "serial": _Home("serial.SerialEngine", "serial_feedback.SerialFeedbackEngine"),
-    "mpi": _Home("mpi.MpiEngine", "mpi_feedback.MpiFeedbackEngine", ("mpi4py",)),
+    "mpi": _Home("mpi.MpiEngine", "mpi_feedback.MpiFeedbackEngine", ("mpi4py",), ("share_memory",)),
     "ray": _Home(
         "ray.RayEngine",
         "ray_feedback.RayFeedbackEngine",

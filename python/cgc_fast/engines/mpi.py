@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,9 +38,11 @@ from cgc_fast.engines.base import (
 )
 from cgc_fast.engines.launch import pickled_for_worker
 from cgc_fast.engines.message_collector import MessageCollector
+from cgc_fast.engines.mpi_memory import Offer, Place
 from cgc_fast.engines.mpi_messages import (
     HEADER_VALUES,
     PREFIX,
+    RUN_VALUES,
     WORD_VALUES,
     Assignment,
     Backoff,
@@ -49,6 +52,7 @@ from cgc_fast.engines.mpi_messages import (
     Task,
     Word,
     pack,
+    probe,
     read_header,
     size_of,
 )
@@ -69,6 +73,7 @@ logger = logging.getLogger(__name__)
 _MOST_UNANSWERED = 2
 
 _EMPTY: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+_NO_VALUES: NDArray[np.float64] = np.empty(0)
 
 _Result = TypeVar("_Result")
 
@@ -142,18 +147,26 @@ class Message:
 
 
 class _Theta:
-    """A message with theta, and the requests that send it."""
+    """A message with theta, and the requests that send it; `index`: of the shared ones, others have none."""
 
-    def __init__(self, workers: int, coordinates: int) -> None:
-        self.message = np.empty(PREFIX + workers + coordinates)
-        self.values = self.message[PREFIX + workers :]
-        self._cycle_times = self.message[PREFIX : PREFIX + workers]
+    def __init__(self, message: NDArray[np.float64], workers: int, index: int = -1) -> None:
+        self.message, self._index = message, index
+        self.prefix, self.values = message[: PREFIX + workers], message[PREFIX + workers :]
+        self._cycle_times = message[PREFIX : PREFIX + workers]
+        self._cycle_times[:] = np.nan
+        self._are_given = False  # the cycle times
         self.requests: list[MPI.Request] = []
 
     def write_prefix(self, iteration: int, with_value: bool, cycle_times: NDArray[np.float64] | None) -> None:
         """What comes before theta."""
-        self.message[:PREFIX] = iteration, with_value
-        self._cycle_times[:] = np.nan if cycle_times is None else cycle_times
+        self.message[0], self.message[1], self.message[2] = iteration, with_value, self._index
+        if cycle_times is not None or self._are_given:
+            self._cycle_times[:] = np.nan if cycle_times is None else cycle_times
+            self._are_given = cycle_times is not None
+
+    def part_for(self, rank: _Rank) -> NDArray[np.float64]:
+        """What a rank is to be sent of it."""
+        return self.prefix if rank.shares and self._index >= 0 else self.message
 
     def is_free(self) -> bool:
         """Whether it has been sent to everybody."""
@@ -176,17 +189,27 @@ class _Rank:
         self.unanswered: list[int] = []
         self.behind = False
         self.loads = 0  # tasks that were sent and not answered
+        self.shares = False  # the memory of this rank, as it said last
         self.is_buried = False  # MPI says that it is gone
         self.has_left = False  # no message of it is to come
         # Of the iteration under way, which the master may be reading: slots, and payloads out of the walk.
         self.held: set[int] = set()
         self.others: dict[int, NDArray[np.float64]] = {}
+        self.offer: Offer | None = None
+        self.memory = _NO_VALUES
 
     def lay_out(self, walk: Sequence[Visit], slot_widths: NDArray[np.int64], payload: np.dtype[Any]) -> None:
         """Set room aside for the payloads of a walk; pages that nothing arrives in take no memory."""
         self.layout = Layout(walk, slot_widths, payload)
-        self.memory = np.empty(self.layout.bounds[-1])
+        self.close_offer()
+        self.offer = Offer(self.layout.bounds[-1])
+        self.memory = self.offer.values
         self.forget_payloads()
+
+    def close_offer(self) -> None:
+        """No process finds the room any more."""
+        if self.offer is not None:
+            self.offer.close()
 
     def forget_payloads(self) -> None:
         """Nobody reads them any more."""
@@ -195,11 +218,19 @@ class _Rank:
 
 
 class MpiEngine(WithoutFeedback):
-    """Hire ranks; the constructor returns when all of them have loaded their samples."""
+    """Hire ranks; the constructor returns when all of them have loaded their samples.
+
+    Parameters
+    ----------
+    job : Job
+    share_memory : bool
+        Whether workers on the host of rank 0 read theta and put payloads where it has them in memory, instead
+        of being sent and sending them. The rest is messages, as everything is with ranks elsewhere.
+    """
 
     _longest_sleep_s = 1e-3
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, share_memory: bool = True) -> None:
         if _session is None:
             raise CgcError(
                 "engine 'mpi': expected to be called on rank 0 by cgc_fast.engines.mpi.run(main), which lets "
@@ -232,16 +263,17 @@ class MpiEngine(WithoutFeedback):
         self._acknowledged = 0  # ranks that are gone
         self._outgoing: list[tuple[MPI.Request, object]] = []  # with what they send from
         self._not_sent = 0  # of these, at the last look
-        # Of even and of odd ordinary iterations, and more if a worker hangs.
-        self._thetas = [_Theta(self._workers, self._coordinates) for _ in range(2)]
-        self._theta = self._thetas[0]  # the one in use
+        self._share_memory = share_memory
+        self._theta_offer: Offer | None = None
+        self._thetas: list[_Theta] = []
         self._collector: MessageCollector | None = None
         self._is_collecting = False
-        self._lay_out(job)
         self._hearing = Hearing(self._workers)
         self._comm = _session.hire(self._workers)
         _open.append(self)
         try:
+            self._lay_out_thetas()
+            self._lay_out(job)
             for worker in range(self._workers):
                 self._load(worker, first if worker == 0 else pickled_for_worker(job, worker))
             wait_until_ready(self, self._workers)
@@ -257,6 +289,14 @@ class MpiEngine(WithoutFeedback):
                 f"schedule: expected at most {most} rows of all cells together, each of which has a tag of "
                 f"MPI of its own, got {len(job.slot_widths)}"
             )
+
+    def _lay_out_thetas(self) -> None:
+        """Two: of even and of odd ordinary iterations. There will be more if a worker hangs."""
+        size = PREFIX + self._workers + self._coordinates
+        self._theta_offer = Offer(2 * size)
+        messages = self._theta_offer.values.reshape(2, size)
+        self._thetas = [_Theta(message, self._workers, index) for index, message in enumerate(messages)]
+        self._theta = self._thetas[0]  # the one in use
 
     def _lay_out(self, job: Job) -> None:
         for rank, walk in zip(self._ranks, job.walks, strict=True):
@@ -274,14 +314,25 @@ class MpiEngine(WithoutFeedback):
             problem,
             self._iteration,
             self._generation(worker),
+            self._offered(self._theta_offer),
         )
         self._notify(worker, Notice.LOAD, pack(task))
 
     def _assignment(self, worker: int) -> Assignment:
         job = self._job
         return Assignment(
-            job.walks[worker], job.slot_widths, job.payload, job.feedback, job.cells, self._first_tag
+            job.walks[worker],
+            job.slot_widths,
+            job.payload,
+            job.feedback,
+            job.cells,
+            self._first_tag,
+            self._offered(self._ranks[worker].offer),
         )
+
+    def _offered(self, offer: Offer | None) -> Place | None:
+        assert offer is not None
+        return offer.place if self._share_memory else None
 
     def _generation(self, worker: int) -> int:
         return 0
@@ -310,7 +361,7 @@ class MpiEngine(WithoutFeedback):
         for theta in self._thetas:
             if theta.is_free():
                 return theta
-        self._thetas.append(_Theta(self._workers, self._coordinates))
+        self._thetas.append(_Theta(np.empty_like(self._thetas[0].message), self._workers))
         return self._thetas[-1]
 
     def _begin(self, iteration: int, cycle_times: NDArray[np.float64] | None, with_value: bool) -> None:
@@ -321,6 +372,7 @@ class MpiEngine(WithoutFeedback):
             rank.owed = 0
             if rank.presence == "there":
                 self._publish(worker, self._answers_to_walk(worker))
+        os.sched_yield()  # to a worker, should there be more ranks than cores
         for rank in self._ranks:
             rank.forget_payloads()
 
@@ -337,7 +389,7 @@ class MpiEngine(WithoutFeedback):
         rank.iteration = self._iteration
         rank.owed += owed
         rank.unanswered.append(self._iteration)
-        if (request := self._send(self._theta.message, worker, Tag.THETA)) is not None:
+        if (request := self._send(self._theta.part_for(rank), worker, Tag.THETA)) is not None:
             self._theta.requests.append(request)
 
     def _send(self, buffer: NDArray[Any], worker: int, tag: int) -> MPI.Request | None:
@@ -390,7 +442,7 @@ class MpiEngine(WithoutFeedback):
             if self._is_full():
                 break
             try:
-                message = self._comm.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, self._status)
+                message = probe(self._comm, MPI.ANY_SOURCE, self._status)
             except MPI.Exception:
                 lost += self._bury()
                 continue
@@ -446,7 +498,8 @@ class MpiEngine(WithoutFeedback):
             rank = self._ranks[found.worker]
             layout, size = rank.layout, found.size
             position = layout.position.get(slot)
-            if position is None:
+            # Where memory is shared the worker fills it, and sends what does not belong there.
+            if position is None or rank.shares:
                 found.slots = np.array([slot])
             else:
                 found.slots = layout.slots[position : layout.end_of_run(position, size)]
@@ -459,7 +512,10 @@ class MpiEngine(WithoutFeedback):
     def _arrived(self, found: Message) -> None:
         """Take a message in."""
         if found.tag >= self._first_tag:
-            self._take_payloads(found)
+            if found.size == RUN_VALUES:
+                self._take_run(found)
+            else:
+                self._take_payloads(found)
         elif found.tag == Tag.WORD:
             self._take_word(found.worker, found.buffer)
         elif found.tag < Tag.PAYLOAD:
@@ -470,6 +526,25 @@ class MpiEngine(WithoutFeedback):
     def _take_other(self, found: Message) -> None:
         """Take in what only schedules with feedback have."""
         raise RuntimeError(f"worker {found.worker}: a message with tag {found.tag}, which nobody sends")
+
+    def _take_run(self, found: Message) -> None:
+        """Take in payloads that a worker of this host has put where they belong."""
+        iteration, count = map(int, found.buffer.tolist())
+        rank = self._ranks[found.worker]
+        position = rank.layout.position[found.tag - self._first_tag]
+        bounds, stop = rank.layout.bounds, position + count
+        found.slots, found.in_place = rank.layout.slots[position:stop], True
+        if iteration == self._iteration:
+            found.buffer = rank.memory[bounds[position] : bounds[stop]]
+            self._take_payloads(found)
+            return
+        # What lies there may be of a later one by now, and half written.
+        self._hear(found.worker, iteration)
+        for slot in found.slots.tolist():
+            if self._is_collecting:
+                self._running_collector().arrived(found.worker, iteration, slot, True, 0.0, 0.0)
+            else:
+                self._early.append(Delivered(iteration, found.worker, slot, True, 0.0, 0.0))
 
     def _take_payloads(self, found: Message) -> None:
         worker, rank, slots = found.worker, self._ranks[found.worker], found.slots
@@ -488,6 +563,8 @@ class MpiEngine(WithoutFeedback):
             first, good, began_s, ended_s = read_header(payload.data)
             iteration, finite = int(first), bool(good)
             if iteration == self._iteration and finite and slot not in rank.held:
+                if rank.shares and self._is_collecting and not found.in_place:
+                    raise RuntimeError(f"worker {worker}: sent a payload that nobody ordered")
                 self._hold(rank, slot, payload, in_place=found.in_place)
             if not self._is_collecting:
                 self._early.append(Delivered(iteration, worker, slot, finite, began_s, ended_s))
@@ -499,9 +576,11 @@ class MpiEngine(WithoutFeedback):
         """Keep a payload where the master finds it: it may read it until the next iteration."""
         rank.held.add(slot)
         position = rank.layout.position.get(slot)
-        if position is None:
+        if in_place:
+            return
+        if position is None or rank.shares:
             rank.others[slot] = payload
-        elif not in_place:
+        else:
             rank.memory[rank.layout.bounds[position] : rank.layout.bounds[position + 1]] = payload
 
     def _hear(self, worker: int, iteration: int) -> None:
@@ -518,6 +597,8 @@ class MpiEngine(WithoutFeedback):
         self._hear(worker, iteration)
         if kind == Word.BYE:
             rank.has_left = True
+        elif kind == Word.SHARES:
+            rank.shares = bool(value)
         elif kind == Word.READY:
             rank.loads -= 1
             if rank.loads == 0:
@@ -692,11 +773,11 @@ class MpiEngine(WithoutFeedback):
                 self._first_tag = before
                 raise
             self._job = job
+            self._lay_out(job)
             self._outdated = {w for w, rank in enumerate(self._ranks) if rank.presence == "there"}
             for worker, rank in enumerate(self._ranks):
                 if rank.presence != "gone":
                     self._notify(worker, Notice.REPLAN, pack(self._assignment(worker)))
-            self._lay_out(job)
             began_s, backoff = time.monotonic(), Backoff()
             while self._outdated:
                 self._take_in()
@@ -800,6 +881,10 @@ class MpiEngine(WithoutFeedback):
         all_left = all(self._ranks[w].has_left for w in hired) and len(hired) == self._workers
         for worker in hired:
             self._notify(worker, Notice.END if all_left else Notice.END_SILENTLY)
+        if self._theta_offer is not None:
+            self._theta_offer.close()
+        for rank in self._ranks:
+            rank.close_offer()
         if all_left:
             self._release()
         else:
@@ -813,6 +898,8 @@ class MpiEngine(WithoutFeedback):
         for theta in self._thetas:
             MPI.Request.Waitall(theta.requests)
         self._comm.Free()
+        for rank in self._ranks:
+            rank.memory = _NO_VALUES
 
 
 def _are_done(requests: list[MPI.Request]) -> bool:

@@ -23,9 +23,10 @@ from cgc_fast.worker import Visit
 __all__ = ["MpiAnnounceEngine", "MpiClaimEngine", "MpiFeedbackEngine"]
 
 
-def MpiFeedbackEngine(job: Job) -> MpiEngine:
+def MpiFeedbackEngine(job: Job, *, share_memory: bool = True) -> MpiEngine:
     """Start the engine of an `announce` or a `claim` schedule."""
-    return MpiClaimEngine(job) if job.feedback == "claim" else MpiAnnounceEngine(job)
+    engine = MpiClaimEngine if job.feedback == "claim" else MpiAnnounceEngine
+    return engine(job, share_memory=share_memory)
 
 
 class MpiAnnounceEngine(MpiEngine):

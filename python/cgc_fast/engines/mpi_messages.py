@@ -6,6 +6,7 @@
     a communicator of the cluster's own, so that no message of another cluster can ever be taken for one of it
     NOTICE load, its samples         ---->   <---- WORD ready, or failed with a traceback
     THETA of an iteration            ---->   <---- PAYLOAD of rows; WORD alive, if there is nothing else
+    ... and where the worker has found the memory of rank 0, both only say what lies there
     NOTICE finish, orders            ---->
     NOTICE announce, cells           ---->   under announce
     BOARD, a reply                   ---->   <---- BOARD, a question, under claim; SUM instead of payloads
@@ -31,15 +32,18 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 from numpy.typing import NDArray
 
 from cgc_fast._core import HEADER_VALUES
+from cgc_fast.engines.mpi_memory import Place
 from cgc_fast.schedule import Feedback
 from cgc_fast.worker import Visit
 
 __all__ = [
     "HEADER_VALUES",
     "PREFIX",
+    "RUN_VALUES",
     "TEXT_BYTES",
     "WORD_VALUES",
     "Assignment",
@@ -51,6 +55,7 @@ __all__ = [
     "Task",
     "Word",
     "pack",
+    "probe",
     "read_header",
     "size_of",
     "unpack",
@@ -60,7 +65,8 @@ __all__ = [
 # Before each payload: iteration, whether it is finite, began and ended in seconds.
 write_header = struct.Struct(f"={HEADER_VALUES}d").pack_into
 read_header = struct.Struct(f"={HEADER_VALUES}d").unpack_from
-PREFIX = 2  # before each theta: iteration, with_value; then the cycle times
+PREFIX = 3  # before each theta: iteration, with_value, which of the shared ones; then the cycle times
+RUN_VALUES = 2  # in the place of payloads that lie in shared memory: iteration, how many
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
 
@@ -83,7 +89,7 @@ class Notice:
 class Word:
     """Kinds of a worker's words: (kind, iteration, process id, exit code or slot)."""
 
-    ALIVE, READY, FAILED, NOT_FINITE, REPLANNED, BYE = range(6)
+    ALIVE, SHARES, READY, FAILED, NOT_FINITE, REPLANNED, BYE = range(7)
 
 
 class Session:
@@ -142,6 +148,7 @@ class Assignment:
     feedback: Feedback
     cells: int
     first_tag: int
+    memory: Place | None  # where its payloads may be put, as its `Layout` says
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,7 @@ class Task:
     problem: bytes  # pickled: a shard, or (factory, sample ranges)
     iteration: int
     generation: int
+    thetas: Place | None  # where messages with theta lie
 
 
 def pack(what: object) -> NDArray[np.int64]:
@@ -169,6 +177,14 @@ def pack(what: object) -> NDArray[np.int64]:
 def unpack(content: NDArray[np.int64]) -> Any:
     """What was packed."""
     return pickle.loads(content.tobytes())
+
+
+def probe(comm: MPI.Intracomm, source: int, status: MPI.Status) -> MPI.Message | None:
+    """A message of any tag that has come.
+
+    Asked twice: MPI may answer from what it knows already, and only then look what else has come.
+    """
+    return comm.Improbe(source, MPI.ANY_TAG, status) or comm.Improbe(source, MPI.ANY_TAG, status)
 
 
 class Backoff:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cgc_fast._core import MessageWalk
 from cgc_fast.claims import ClaimTable, WorkerBoard
 from cgc_fast.engines.board_messages import AskingBoard
+from cgc_fast.engines.mpi_memory import find
 from cgc_fast.engines.mpi_messages import (
     HEADER_VALUES,
     PREFIX,
@@ -37,6 +38,7 @@ from cgc_fast.engines.mpi_messages import (
     Tag,
     Task,
     Word,
+    probe,
     size_of,
     unpack,
     write_header,
@@ -102,33 +104,48 @@ def _await(request: MPI.Request) -> None:
 
 
 class _Theta:
-    """Where a message with theta arrives."""
+    """Where a message with theta arrives; where it lies is said if it is in memory of rank 0's."""
 
-    def __init__(self, task: Task) -> None:
-        self.message = np.empty(PREFIX + task.workers + task.coordinates)
-        self.values = self.message[PREFIX + task.workers :]
-        self.values.flags.writeable = False
+    def __init__(self, task: Task, shared: NDArray[np.float64] | None) -> None:
+        prefix = PREFIX + task.workers
+        self.message = np.empty(prefix + task.coordinates)
+        messages = [self.message]
+        if shared is not None:
+            messages += list(shared.reshape(-1, prefix + task.coordinates))
+        self._values = [message[prefix:] for message in messages]
+        for values in self._values:
+            values.flags.writeable = False
+        self._prefix = prefix
+
+    def look(self, size: int) -> None:
+        """So many values have arrived."""
+        self.values = self._values[0 if size > self._prefix else 1 + int(self.message[2])]
 
 
 class _Outbox:
     """What a worker delivers by one plan: the payloads of its walk in one piece.
 
-    There are two of them: the second is for iterations that begin while the first is still on its way. Visits
-    that are not in its walk, or are made once more, have a message of their own.
+    There are two of them: the second is for iterations that begin while the first is still on its way. On the
+    host of rank 0 there is one, in memory of rank 0, which is told what lies there and reads it until it
+    begins another iteration. Visits that are not in its walk, or are made once more, have a message of their
+    own.
     """
 
-    def __init__(self, comm: MPI.Intracomm, assignment: Assignment) -> None:
+    def __init__(
+        self, comm: MPI.Intracomm, assignment: Assignment, shared: NDArray[np.float64] | None
+    ) -> None:
         self._comm = comm
         self._assignment = assignment
         self._layout = layout = Layout(assignment.walk, assignment.slot_widths, assignment.payload)
-        self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)]
+        self._is_shared = shared is not None
+        self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)] if shared is None else 2 * [shared]
         self.memory = 0  # which is in use
         self._requests: list[list[MPI.Request]] = [[], []]  # that send from them
         self._others: dict[int, NDArray[np.float64]] = {}  # slot -> message
         self._placed: set[int] = set()  # slots that have been given their place in this iteration
         self._iteration = 0
 
-    def begin(self, iteration: int) -> bool:
+    def begin(self, iteration: int, walk: bool) -> bool:
         """Whether an iteration may begin: nothing is on its way any more from where its payloads go."""
         are_sent = [not requests or MPI.Request.Testall(requests) for requests in self._requests]
         if not any(are_sent):
@@ -138,6 +155,8 @@ class _Outbox:
         self._iteration = iteration
         self._others.clear()
         self._placed.clear()
+        if self._is_shared and not walk:  # a walk before this one may have filled its place
+            self._placed.update(self._layout.position)
         return True
 
     def resume(self, made: int) -> None:
@@ -158,7 +177,10 @@ class _Outbox:
     def send_run(self, first: int, stop: int) -> None:
         """Send the payloads of visits of the walk; their headers are written."""
         bounds = self._layout.bounds
-        run = self.memories[self.memory][bounds[first] : bounds[stop]]
+        if self._is_shared:
+            run = np.array([self._iteration, stop - first], dtype=np.float64)
+        else:
+            run = self.memories[self.memory][bounds[first] : bounds[stop]]
         tag = self._assignment.first_tag + int(self._layout.slots[first])
         self._requests[self.memory].append(self._comm.Isend(run, dest=0, tag=tag))
 
@@ -198,6 +220,7 @@ class _Rank:
         self._status = MPI.Status()
         self._thetas: list[_Theta] = []  # the one in use, and the one that is yet to come
         self._theta_came = False
+        self._finds = False  # memory of rank 0
         self._task: Task | None = None
         self._loaded: Task | None = None
         self._assignment: Assignment | None = None
@@ -253,7 +276,9 @@ class _Rank:
         self._task = self._loop = None
         self._loaded = task
         if not self._thetas:
-            self._thetas = [_Theta(task), _Theta(task)]
+            shared = None if task.thetas is None else find(task.thetas)
+            self._finds = shared is not None
+            self._thetas = [_Theta(task, shared), _Theta(task, shared)]
         self._take_assignment(task.assignment, load_problem(task.problem), task.generation)
         self._say(Word.READY, os.getpid())
 
@@ -270,7 +295,8 @@ class _Rank:
             self._under_way += self._outbox.under_way()
         walk, place = assignment.walk, self._place
         self._assignment = assignment
-        self._outbox = _Outbox(self._comm, assignment)
+        memory = find(assignment.memory) if self._finds and assignment.memory is not None else None
+        self._outbox = _Outbox(self._comm, assignment, memory)
         self._table = self._compiled = None
         self._is_ordinary = False
         self._iteration = 0
@@ -285,6 +311,7 @@ class _Rank:
             if kernel is not None and assignment.payload == np.float64:
                 first, second = self._outbox.memories
                 self._compiled = MessageWalk(kernel, for_kernel(walk), first, second, SLICE_S, SOON_S)
+        self._say(Word.SHARES, int(memory is not None))
 
     def _take_up(self) -> None:
         """Take up the iteration whose theta has come."""
@@ -294,14 +321,14 @@ class _Rank:
         assert outbox is not None
         theta = self._thetas[1]
         iteration = int(theta.message[0])
-        if not outbox.begin(iteration):  # the master has not taken everything of the last but one
+        walk = iteration > task.iteration
+        if not outbox.begin(iteration, walk):  # the master has not taken everything of the last but one
             self.wait(1.0)
             return
         with_value, cycle_time = bool(theta.message[1]), float(theta.message[PREFIX + task.worker])
         self._thetas.reverse()  # the one before is free from now on
         self._theta_came = False
         self._iteration = iteration
-        walk = iteration > task.iteration
         self._is_ordinary = self._compiled is not None and walk and math.isnan(cycle_time)
         if self._is_ordinary:
             self._with_value = with_value
@@ -328,6 +355,8 @@ class _Rank:
             first, stop, finite = walk.go_on()
             if stop > first:
                 outbox.send_run(first, stop)
+                if walk.is_over:
+                    os.sched_yield()  # to rank 0, should there be more ranks than cores
                 answered = True
                 spoke_s = time.monotonic()
                 if not finite:
@@ -458,12 +487,14 @@ class _Rank:
         self._looked_s = time.monotonic()
         came = False
         while self._ending is None or self._ending == Notice.STOP:
-            message = self._comm.Improbe(0, MPI.ANY_TAG, self._status)
+            message = probe(self._comm, 0, self._status)
             if message is None:
                 break
             came = True
             if self._status.tag == Tag.THETA:  # whatever came before and was not taken up is over
-                _await(message.Irecv(self._thetas[1].message))
+                theta, size = self._thetas[1], self._status.Get_count(MPI.DOUBLE)
+                _await(message.Irecv(theta.message[:size]))
+                theta.look(size)
                 self._theta_came = True
                 break  # it is what everything else waits for
             words = np.empty(self._status.Get_count(MPI.INT64_T), dtype=np.int64)

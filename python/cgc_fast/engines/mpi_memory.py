@@ -1,0 +1,72 @@
+"""Memory of rank 0 that ranks on its host map, so that theta and payloads need not be sent there.
+
+Rank 0 makes a piece and tells where it is; whoever finds it there, and in it what it was told to look for, is
+on the same host. Everybody else is sent messages. Like any `Segment` it has no name, and leaves nothing
+behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgc_fast.memory import Segment
+
+__all__ = ["Offer", "Place", "find"]
+
+_TOKEN_BYTES = 64  # of chance, in front: another file at the same place has others
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a piece is: a file descriptor of a process, if that is on this host."""
+
+    process_id: int
+    descriptor: int
+    size: int
+    token: bytes
+
+
+class Offer:
+    """A piece that this process makes.
+
+    Parameters
+    ----------
+    count : int
+        How many float64.
+
+    Attributes
+    ----------
+    values : ndarray of float64 (count,)
+    """
+
+    def __init__(self, count: int) -> None:
+        token = secrets.token_bytes(_TOKEN_BYTES)
+        self._segment = Segment(_TOKEN_BYTES + 8 * count, label="mpi")
+        self._segment.array(_TOKEN_BYTES, dtype=np.uint8)[:] = np.frombuffer(token, dtype=np.uint8)
+        self.values: NDArray[np.float64] = self._segment.array(count, _TOKEN_BYTES)
+        self.place = Place(os.getpid(), self._segment.descriptor, self._segment.size, token)
+
+    def close(self) -> None:
+        """Nobody finds it any more; whoever has, keeps it."""
+        self._segment.close()
+
+
+def find(place: Place) -> NDArray[np.float64] | None:
+    """The values of a piece that another process offers; None if it is not to be found here."""
+    with contextlib.suppress(OSError, ValueError):  # no such process or file, or not ours, or too small
+        descriptor = os.open(f"/proc/{place.process_id}/fd/{place.descriptor}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            found = Segment(place.size, descriptor=descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        found.close()  # the mapping stays
+        if found.memory[:_TOKEN_BYTES] == place.token:
+            return found.array((place.size - _TOKEN_BYTES) // 8, _TOKEN_BYTES)
+    return None
