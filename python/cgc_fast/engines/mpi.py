@@ -18,6 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -260,6 +261,7 @@ class MpiEngine(WithoutFeedback):
         self._ranks = [_Rank() for _ in range(self._workers)]
         self._status = MPI.Status()
         self._found: list[Message] = []  # and not received yet; a worker's come one after the other
+        self._run = np.empty(RUN_VALUES)
         self._acknowledged = 0  # ranks that are gone
         self._outgoing: list[tuple[MPI.Request, object]] = []  # with what they send from
         self._not_sent = 0  # of these, at the last look
@@ -450,7 +452,13 @@ class MpiEngine(WithoutFeedback):
                 break
             came = True
             status = self._status
-            found = Message(status.source - 1, status.tag, status.Get_count(MPI.DOUBLE), message)
+            worker, tag, size = status.source - 1, status.tag, status.Get_count(MPI.DOUBLE)
+            if size == RUN_VALUES and tag >= self._first_tag:
+                with suppress(MPI.Exception):  # its rank is gone
+                    message.Recv(self._run)  # so small a message has come as a whole
+                    self._take_run(worker, tag - self._first_tag, *map(int, self._run.tolist()))
+                continue
+            found = Message(worker, tag, size, message)
             if self._found:
                 self._found.append(found)
                 self._receive_found()
@@ -512,10 +520,7 @@ class MpiEngine(WithoutFeedback):
     def _arrived(self, found: Message) -> None:
         """Take a message in."""
         if found.tag >= self._first_tag:
-            if found.size == RUN_VALUES:
-                self._take_run(found)
-            else:
-                self._take_payloads(found)
+            self._take_payloads(found)
         elif found.tag == Tag.WORD:
             self._take_word(found.worker, found.buffer)
         elif found.tag < Tag.PAYLOAD:
@@ -527,24 +532,25 @@ class MpiEngine(WithoutFeedback):
         """Take in what only schedules with feedback have."""
         raise RuntimeError(f"worker {found.worker}: a message with tag {found.tag}, which nobody sends")
 
-    def _take_run(self, found: Message) -> None:
-        """Take in payloads that a worker of this host has put where they belong."""
-        iteration, count = map(int, found.buffer.tolist())
-        rank = self._ranks[found.worker]
-        position = rank.layout.position[found.tag - self._first_tag]
-        bounds, stop = rank.layout.bounds, position + count
-        found.slots, found.in_place = rank.layout.slots[position:stop], True
-        if iteration == self._iteration:
-            found.buffer = rank.memory[bounds[position] : bounds[stop]]
-            self._take_payloads(found)
+    def _take_run(self, worker: int, slot: int, iteration: int, count: int) -> None:
+        """Take in payloads that a worker of this host has put where they belong, this and the next."""
+        rank = self._ranks[worker]
+        layout, position = rank.layout, rank.layout.position[slot]
+        slots = layout.slots[position : position + count]
+        self._hear(worker, iteration)
+        if iteration == rank.iteration:
+            rank.owed -= count
+        if iteration == self._iteration and self._is_collecting:
+            self._running_collector().take_in(worker, slots)
             return
-        # What lies there may be of a later one by now, and half written.
-        self._hear(found.worker, iteration)
-        for slot in found.slots.tolist():
+        for at, slot in enumerate(slots.tolist(), position):
+            good, began_s, ended_s = 1.0, 0.0, 0.0
+            if iteration == self._iteration:  # else there may be one of a later one by now, and half written
+                _, good, began_s, ended_s = read_header(rank.memory.data, 8 * layout.bounds[at])
             if self._is_collecting:
-                self._running_collector().arrived(found.worker, iteration, slot, True, 0.0, 0.0)
+                self._running_collector().arrived(worker, iteration, slot, True, began_s, ended_s)
             else:
-                self._early.append(Delivered(iteration, found.worker, slot, True, 0.0, 0.0))
+                self._early.append(Delivered(iteration, worker, slot, bool(good), began_s, ended_s))
 
     def _take_payloads(self, found: Message) -> None:
         worker, rank, slots = found.worker, self._ranks[found.worker], found.slots
@@ -563,7 +569,7 @@ class MpiEngine(WithoutFeedback):
             first, good, began_s, ended_s = read_header(payload.data)
             iteration, finite = int(first), bool(good)
             if iteration == self._iteration and finite and slot not in rank.held:
-                if rank.shares and self._is_collecting and not found.in_place:
+                if rank.shares and self._is_collecting:
                     raise RuntimeError(f"worker {worker}: sent a payload that nobody ordered")
                 self._hold(rank, slot, payload, in_place=found.in_place)
             if not self._is_collecting:
