@@ -85,6 +85,7 @@ class _Iteration:
         self._turn = turn
         self._blocks: list[Block] = []
         self.lock = threading.RLock()
+        self.is_complete = False  # and ended
         self._cancelled = False
 
     def close(self) -> None:
@@ -123,6 +124,12 @@ class _Iteration:
             except BaseException:
                 self._end()
                 raise
+
+    def end_if_complete(self) -> None:
+        """End it at once if there is nothing left to do; whoever calls this holds the lock."""
+        if self._master.done:
+            self._end()
+            self.is_complete = True
 
     def _end(self) -> None:
         if self._turn.is_held(self):
@@ -570,6 +577,8 @@ class Cluster:
                 self._master.begin(
                     values, gradient, cycle_times, with_value=with_value, to_the_end=to_the_end
                 )
+                if to_the_end:
+                    iteration.end_if_complete()
         except BaseException:
             iteration.close()
             raise
@@ -577,6 +586,8 @@ class Cluster:
 
     @staticmethod
     def _run(iteration: _Iteration) -> None:
+        if iteration.is_complete:
+            return
         try:
             while iteration.next_block(each=False) is not None:
                 pass

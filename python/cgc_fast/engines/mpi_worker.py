@@ -115,11 +115,11 @@ class _Theta:
         self._values = [message[prefix:] for message in messages]
         for values in self._values:
             values.flags.writeable = False
-        self._prefix = prefix
+        self.prefix = self.message[:prefix]
 
     def look(self, size: int) -> None:
         """So many values have arrived."""
-        self.values = self._values[0 if size > self._prefix else 1 + int(self.message[2])]
+        self.values = self._values[0 if size == len(self.message) else 1 + int(self.message[2])]
 
 
 class _Outbox:
@@ -493,7 +493,10 @@ class _Rank:
             came = True
             if self._status.tag == Tag.THETA:  # whatever came before and was not taken up is over
                 theta, size = self._thetas[1], self._status.Get_count(MPI.DOUBLE)
-                _await(message.Irecv(theta.message[:size]))
+                if size < len(theta.message):
+                    message.Recv(theta.prefix)  # so small a message has come as a whole
+                else:
+                    _await(message.Irecv(theta.message))
                 theta.look(size)
                 self._theta_came = True
                 break  # it is what everything else waits for
