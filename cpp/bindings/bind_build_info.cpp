@@ -26,11 +26,12 @@ void bind_build_info(py::module_& module) {
             for (const InstructionSet set : available_instruction_sets()) available.append(name_of(set));
             info["instruction_set"] = name_of(instruction_set());
             info["available_instruction_sets"] = available;
+            info["fuses_multiply_add"] = fuses_multiply_add(instruction_set());
             return info;
         },
         "How the extension module was built (version, compiler, build type, C++ standard, architecture), "
-        "which "
-        "instruction set the kernels run with, and which this machine could run, the fastest last.");
+        "which instruction set the kernels run with, which this machine could run, the fastest last, and "
+        "whether kernels that may round once where others multiply and add do so.");
 }
 
 }  // namespace cgc::bindings

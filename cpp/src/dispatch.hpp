@@ -2,9 +2,9 @@
 //
 // A text is a struct with a member  template <int Bytes> CGC_INLINE static R run(A...)  , where Bytes is the
 // size of a vector register. It and all that it calls are inlined into functions of each instruction set and
-// take on what those may use; nothing is left that a linker could pick the wrong version of. The compiler may
-// not fuse multiply and add, and the order of operations does not depend on Bytes, so all versions return the
-// same bits.
+// take on what those may use; nothing is left that a linker could pick the wrong version of. The order of
+// operations does not depend on Bytes. Unless a file is compiled with leave to fuse multiply and add, which
+// only some instruction sets can, all versions return the same bits.
 #pragma once
 
 #include <cstring>
@@ -44,7 +44,7 @@ struct Versions<Text, Result(Arguments...)> {
   private:
 #if defined(__x86_64__)
     static Result baseline(Arguments... arguments) { return Text::template run<16>(arguments...); }
-    [[gnu::target("avx2")]] static Result avx2(Arguments... arguments) {
+    [[gnu::target("avx2,fma")]] static Result avx2(Arguments... arguments) {
         return Text::template run<32>(arguments...);
     }
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]] static Result avx512(Arguments... arguments) {
@@ -57,6 +57,15 @@ struct Versions<Text, Result(Arguments...)> {
 #endif
 #endif
 };
+
+// Whether the version with registers of so many bytes can multiply and add in one instruction.
+template <int Bytes>
+inline constexpr bool fuses =
+#if defined(__FMA__) || defined(__aarch64__)
+    true;
+#else
+    Bytes > 16;
+#endif
 
 // As many values as fill a register. Never passed or returned by value: how is not the same everywhere.
 template <class T, int Bytes>

@@ -20,7 +20,7 @@ constexpr InstructionSet kBuilt[] = {InstructionSet::baseline};
 // Each contains the one before, so what a machine can run is the beginning of kBuilt.
 std::size_t count_available() {
 #if defined(__x86_64__)
-    if (!__builtin_cpu_supports("avx2")) return 1;
+    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return 1;
     if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
         return 2;
@@ -57,6 +57,17 @@ const char* name_of(InstructionSet set) {
             return "neon";
         default:
             return "baseline";
+    }
+}
+
+bool fuses_multiply_add(InstructionSet set) {
+    switch (set) {
+        case InstructionSet::avx2:
+            return fuses<32>;
+        case InstructionSet::avx512:
+            return fuses<64>;
+        default:
+            return fuses<16>;
     }
 }
 

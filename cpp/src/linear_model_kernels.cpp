@@ -1,4 +1,6 @@
-// The order of operations on every element is written out, whatever the instruction set.
+// The order of operations on every element is written out, whatever the instruction set. Multiply and add are
+// fused where the instruction set can, in all places alike: of registers by the compiler, which has leave to
+// do so in this file; of single values, whose loops it might vectorise and then not fuse, by `add_product`.
 #include "linear_model_kernels.hpp"
 
 #include "dispatch.hpp"
@@ -7,12 +9,20 @@ namespace cgc::kernels {
 
 namespace {
 
+template <int Bytes>
+CGC_INLINE void add_product(double& sum, double a, double b) {
+    if constexpr (fuses<Bytes>)
+        sum = __builtin_fma(a, b, sum);
+    else
+        sum += a * b;
+}
+
 // Four partial sums of a dot product: lane j holds the terms j, j+4, j+8, ...
 constexpr Index lanes = 4;
 constexpr int lanes_bytes = lanes * sizeof(double);
 
 // Dot products of S samples with C classes; every loaded value serves S or C of them.
-template <Index S, Index C>
+template <int Bytes, Index S, Index C>
 CGC_INLINE void dots(const double* features, Index stride, const double* theta, Index length, double* out,
                      Index out_stride) {
     using Lanes = Register<double, lanes_bytes>;
@@ -34,18 +44,19 @@ CGC_INLINE void dots(const double* features, Index stride, const double* theta, 
         for (Index c = 0; c < C; ++c) {
             const Lanes& sum = sums[s][c];
             double dot = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-            for (Index i = j; i < length; ++i) dot += features[s * stride + i] * theta[c * length + i];
+            for (Index i = j; i < length; ++i)
+                add_product<Bytes>(dot, features[s * stride + i], theta[c * length + i]);
             out[s * out_stride + c] = dot;
         }
 }
 
-template <Index S>
+template <int Bytes, Index S>
 CGC_INLINE void logits_of(const double* features, Index stride, const double* theta, Index length,
                           Index classes, double* out) {
     Index c = 0;
     for (; c + 2 <= classes; c += 2)
-        dots<S, 2>(features, stride, theta + c * length, length, out + c, classes);
-    if (c < classes) dots<S, 1>(features, stride, theta + c * length, length, out + c, classes);
+        dots<Bytes, S, 2>(features, stride, theta + c * length, length, out + c, classes);
+    if (c < classes) dots<Bytes, S, 1>(features, stride, theta + c * length, length, out + c, classes);
 }
 
 struct Logits {
@@ -55,11 +66,11 @@ struct Logits {
         constexpr Index samples = Bytes < 32 ? 2 : 4;  // as the sums of so many fit the registers
         Index i = 0;
         for (; i + samples <= features.rows; i += samples)
-            logits_of<samples>(features.row(i), features.row_stride, theta, features.columns, classes,
-                               out + i * classes);
+            logits_of<Bytes, samples>(features.row(i), features.row_stride, theta, features.columns, classes,
+                                      out + i * classes);
         for (; i < features.rows; ++i)
-            logits_of<1>(features.row(i), features.row_stride, theta, features.columns, classes,
-                         out + i * classes);
+            logits_of<Bytes, 1>(features.row(i), features.row_stride, theta, features.columns, classes,
+                                out + i * classes);
     }
 };
 
@@ -81,7 +92,8 @@ CGC_INLINE void accumulate_rows(const double* features, Index stride, const doub
         store<Bytes>(sums + j, sum);
     }
     for (; j < n; ++j)
-        for (Index s = 0; s < S; ++s) sums[j] += residuals[s * residual_stride] * features[s * stride + j];
+        for (Index s = 0; s < S; ++s)
+            add_product<Bytes>(sums[j], residuals[s * residual_stride], features[s * stride + j]);
 }
 
 // The rest of the classes: the sums of C classes x V registers stay in registers while `samples` pass by.
@@ -164,7 +176,8 @@ struct Accumulate {
             for (; j < n; ++j)
                 for (Index k = 0; k < sums.rows; ++k) {
                     double sum = sums(k, j);
-                    for (Index s = 0; s < samples; ++s) sum += residuals(i + s, k) * x[s * stride + j];
+                    for (Index s = 0; s < samples; ++s)
+                        add_product<Bytes>(sum, residuals(i + s, k), x[s * stride + j]);
                     sums(k, j) = sum;
                 }
         }

@@ -1,4 +1,5 @@
-// The inner loops of generalised linear models. All instruction sets return the same bits.
+// The inner loops of generalised linear models. Each returns the same bits however its work is cut, but not on
+// every instruction set: multiply and add are fused where that is one instruction.
 #pragma once
 
 #include "cgc/types.hpp"

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -156,29 +157,50 @@ void extreme_logits_stay_finite() {
     CHECK(softmax.value(pairs(all), one) == 2e4);
 }
 
-void instruction_sets_return_the_same_bits() {
+// What the kernels do on an instruction set, one element at a time: sums in the order that is promised.
+struct Plain {
+    bool fused;
+
+    explicit Plain(InstructionSet set) : fused(fuses_multiply_add(set)) {}
+
+    void add(double& sum, double a, double b) const { sum = fused ? std::fma(a, b, sum) : sum + a * b; }
+
+    double dot(const double* a, const double* b, Index length) const {
+        double lanes[4] = {};
+        const Index whole = length / 4 * 4;
+        for (Index j = 0; j < whole; ++j) add(lanes[j % 4], a[j], b[j]);
+        double sum = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+        for (Index j = whole; j < length; ++j) add(sum, a[j], b[j]);
+        return sum;
+    }
+};
+
+void every_instruction_set_returns_the_bits_of_the_plain_loops() {
     const InstructionSet before = instruction_set();
     for (Index samples : {0, 1, 2, 3, 5, 9, 16, 17, 33, 128, 150})
         for (Index width : {1, 3, 4, 7, 15, 16, 17, 64, 129})
             for (Index classes : {1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 16, 19, 64}) {
                 Data data(Loss::softmax, samples, width, classes, 5);
-                Vector logits(samples * classes);
-                use_instruction_set(InstructionSet::baseline);
-                kernels::logits(data.matrix(), data.theta.data(), classes, logits.data());
-                const Matrix<const double> residuals{logits.data(), samples, classes, classes};
-                // The order that is promised, written out.
-                Vector plain(width * classes, 0.5);
-                for (Index i = 0; i < samples; ++i)
-                    for (Index k = 0; k < classes; ++k)
-                        for (Index j = 0; j < width; ++j)
-                            plain[k * width + j] += residuals(i, k) * data.features[i * width + j];
+                Vector residuals(samples * classes);
+                std::mt19937 random(6);
+                for (double& r : residuals) r = std::normal_distribution<double>()(random);
                 for (const InstructionSet set : available_instruction_sets()) {
+                    const Plain plain(set);
+                    Vector logits(samples * classes), expected_logits(samples * classes);
+                    Vector sums(width * classes, 0.5), expected(sums);
+                    for (Index i = 0; i < samples; ++i)
+                        for (Index k = 0; k < classes; ++k) {
+                            const double* x = data.features.data() + i * width;
+                            expected_logits[i * classes + k] = plain.dot(x, &data.theta[k * width], width);
+                            for (Index j = 0; j < width; ++j)
+                                plain.add(expected[k * width + j], residuals[i * classes + k], x[j]);
+                        }
                     use_instruction_set(set);
-                    Vector other_logits(samples * classes), sums(width * classes, 0.5);
-                    kernels::logits(data.matrix(), data.theta.data(), classes, other_logits.data());
-                    kernels::accumulate(data.matrix(), residuals, {sums.data(), classes, width, width});
-                    CHECK(other_logits == logits);
-                    CHECK(sums == plain);
+                    kernels::logits(data.matrix(), data.theta.data(), classes, logits.data());
+                    kernels::accumulate(data.matrix(), {residuals.data(), samples, classes, classes},
+                                        {sums.data(), classes, width, width});
+                    CHECK(logits == expected_logits);
+                    CHECK(sums == expected);
                 }
             }
     use_instruction_set(before);
@@ -202,7 +224,8 @@ void parts_of_matrices_are_summed() {
             Vector sums(classes * stride + guard, 0.25), plain(sums);
             for (Index k = 0; k < classes; ++k)
                 for (Index j = 0; j < width; ++j)
-                    for (Index i = 0; i < samples; ++i) plain[start + k * stride + j] += r(i, k) * x(i, j);
+                    for (Index i = 0; i < samples; ++i)
+                        Plain(set).add(plain[start + k * stride + j], r(i, k), x(i, j));
             kernels::accumulate(x, r, {sums.data() + start, classes, width, stride});
             CHECK(sums == plain);
         }
@@ -249,7 +272,7 @@ int main() {
     shards_have_the_same_bits();
     begin_forgets();
     extreme_logits_stay_finite();
-    instruction_sets_return_the_same_bits();
+    every_instruction_set_returns_the_bits_of_the_plain_loops();
     parts_of_matrices_are_summed();
     bad_arguments_are_refused();
     return failures;

@@ -12,6 +12,9 @@ enum class InstructionSet { baseline, avx2, avx512, neon };
 
 const char* name_of(InstructionSet set);
 
+// Whether multiply and add can be one instruction, which rounds once: kernels that may use it do.
+bool fuses_multiply_add(InstructionSet set);
+
 // Those that this build has a version for and this machine can run, the fastest last.
 View<const InstructionSet> available_instruction_sets();
 
