@@ -13,6 +13,8 @@ import pytest
 import cgc_fast
 from cgc_fast import _core, reference
 from cgc_fast.combine import all_finite, largest_deviation, plain_sum, weighted_sum
+from cgc_fast.schemes.uncoded import uncoded_schedule
+from own_problems import Quadratic
 
 # Around the sizes of registers (2 to 16 values) and of the chunk that stays in the cache (8192 or 16384).
 LENGTHS = [0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 1001, 8193, 16385]
@@ -159,6 +161,21 @@ def test_a_set_of_another_architecture_fails_the_import():
     assert missing  # no machine has both
     for isa in missing:
         assert "ImportError: CGC_FAST_FORCE_ISA" in run(isa, "-c", "import cgc_fast._core").stderr
+
+
+@pytest.mark.skipif(
+    not cgc_fast.build_info()["fuses_multiply_add"]
+    or cgc_fast.build_info()["available_instruction_sets"][0] == cgc_fast.build_info()["instruction_set"],
+    reason="all instruction sets round alike",
+)
+def test_workers_that_would_round_otherwise_are_refused(monkeypatch):
+    problem = cgc_fast.problems.LeastSquares(np.ones((6, 3)), np.ones(6))
+    monkeypatch.setenv("CGC_FAST_FORCE_ISA", "baseline")
+    expected = "expected one like the master's, which does fuse multiply and add, got one that does not"
+    with pytest.raises(cgc_fast.WorkerDied, match=expected):
+        cgc_fast.Cluster(uncoded_schedule(2, 3), problem)
+    with cgc_fast.Cluster(uncoded_schedule(2, 3), Quadratic.random(6, 3)):
+        pass  # whose bits are its own matter
 
 
 def test_worker_processes_inherit_it():

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cgc_fast._core import build_info
 from cgc_fast.engines.base import Job
 from cgc_fast.engines.worker_process import WorkerConfiguration
 from cgc_fast.errors import ArgumentValueError
@@ -63,8 +64,9 @@ def pickled_for_worker(job: Job, worker: int) -> bytes:
             "import it from there; or use engine='serial'."
         )
     content = (job.factory, ranges) if job.factory is not None else job.problem.shard(ranges)
+    fused = build_info()["fuses_multiply_add"]
     try:
-        return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((fused, content), protocol=pickle.HIGHEST_PROTOCOL)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ArgumentValueError(
             f"{what}: expected something that can be pickled and sent to a worker process, got: {error}. "

@@ -25,7 +25,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import LinearModel, Signal, Walker, all_finite, leave_with, monotonic_ns
+from cgc_fast._core import LinearModel, Signal, Walker, all_finite, build_info, leave_with, monotonic_ns
+from cgc_fast.errors import CgcError
 from cgc_fast.memory import Segment
 from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, check_problem
@@ -97,7 +98,7 @@ class WorkerConfiguration:
     coordinates: int
     slot_widths: NDArray[np.int64]
     payload: np.dtype[Any]
-    problem: bytes  # pickled: a shard, or (factory, sample ranges)
+    problem: bytes  # for `load_problem`
     signal_descriptor: int
     signal_size: int
     theta_descriptor: int
@@ -128,12 +129,26 @@ def payload_offsets(slot_widths: NDArray[np.int64], payload: np.dtype[Any]) -> N
 
 
 def load_problem(pickled: bytes) -> Problem:
-    """Unpickle a shard, or call the factory with the sample ranges."""
-    content: Any = pickle.loads(pickled)
+    """Unpickle a shard, or call the factory with the sample ranges.
+
+    Refuses what would be computed with other bits than elsewhere: errors of rounding that are the same in all
+    workers cancel in decoding, others are amplified.
+    """
+    content: Any
+    fused, content = pickle.loads(pickled)
+    problem: Problem
     if isinstance(content, tuple):
         factory: Callable[[NDArray[np.int64]], Problem] = content[0]
-        return factory(content[1])
-    problem: Problem = content
+        problem = factory(content[1])
+    else:
+        problem = content
+    if compiled_kernel(problem) is not None and fused != build_info()["fuses_multiply_add"]:
+        here, there = ("does not", "does") if fused else ("does", "does not")
+        raise CgcError(
+            f"instruction set {build_info()['instruction_set']}: expected one like the master's, which "
+            f"{there} fuse multiply and add, got one that {here}: set CGC_FAST_FORCE_ISA=baseline for the "
+            "master and all workers, or leave it unset for all"
+        )
     return problem
 
 
