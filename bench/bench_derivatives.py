@@ -9,9 +9,7 @@ few features they weigh. The two take turns in one process with one thread; medi
 
     ratio     time of BLAS / ours: above 1, ours is faster; the goal is >= 0.9 for K = 1, where memory limits
 
-BLAS fuses multiply and add and splits sums as it sees fit; our kernels do neither, so that a part has the
-same bits on every worker. On processors that add and multiply in different units that costs nothing, on
-others up to a factor 2 where arithmetic is the limit (many classes).
+BLAS splits sums as it sees fit; our kernels do not, so that a part has the same bits on every worker.
 """
 
 from __future__ import annotations
