@@ -1,5 +1,5 @@
-// The inner loops of generalised linear models. Each returns the same bits however its work is cut, but not on
-// every instruction set: multiply and add are fused where that is one instruction.
+// The inner loops of generalised linear models. Each returns the same bits however its work is cut, but not
+// on every instruction set: multiply and add are fused where that is one instruction.
 #pragma once
 
 #include "cgc/types.hpp"
