@@ -403,7 +403,7 @@ def all_finite(values: typing.Any) -> bool:
     """
 def build_info() -> dict[str, typing.Any]:
     """
-    How the extension module was built (version, compiler, build type, C++ standard, architecture), which instruction set the kernels run with, and which this machine could run, the fastest last.
+    How the extension module was built (version, compiler, build type, C++ standard, architecture), which instruction set the kernels run with, which this machine could run, the fastest last, and whether kernels that may round once where others multiply and add do so.
     """
 def cyclic_coefficients(h: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]:
     """
