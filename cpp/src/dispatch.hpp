@@ -58,10 +58,13 @@ struct Versions<Text, Result(Arguments...)> {
 #endif
 };
 
-// Whether the version with registers of so many bytes can multiply and add in one instruction.
+// Whether the version with registers of so many bytes can multiply and add in one instruction, and this build
+// lets it.
 template <int Bytes>
 inline constexpr bool fuses =
-#if defined(__FMA__) || defined(__aarch64__)
+#if !defined(CGC_FUSE)
+    false;
+#elif defined(__FMA__) || defined(__aarch64__)
     true;
 #else
     Bytes > 16;
