@@ -18,7 +18,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -454,9 +453,11 @@ class MpiEngine(WithoutFeedback):
             status = self._status
             worker, tag, size = status.source - 1, status.tag, status.Get_count(MPI.DOUBLE)
             if size == RUN_VALUES and tag >= self._first_tag:
-                with suppress(MPI.Exception):  # its rank is gone
+                try:
                     message.Recv(self._run)  # so small a message has come as a whole
-                    self._take_run(worker, tag - self._first_tag, *map(int, self._run.tolist()))
+                except MPI.Exception:  # its rank is gone
+                    continue
+                self._take_run(worker, tag - self._first_tag, *map(int, self._run.tolist()))
                 continue
             found = Message(worker, tag, size, message)
             if self._found:
@@ -581,9 +582,9 @@ class MpiEngine(WithoutFeedback):
     def _hold(rank: _Rank, slot: int, payload: NDArray[np.float64], *, in_place: bool) -> None:
         """Keep a payload where the master finds it: it may read it until the next iteration."""
         rank.held.add(slot)
-        position = rank.layout.position.get(slot)
         if in_place:
             return
+        position = rank.layout.position.get(slot)
         if position is None or rank.shares:
             rank.others[slot] = payload
         else:

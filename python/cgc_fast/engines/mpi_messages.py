@@ -162,7 +162,7 @@ class Task:
     workers: int
     coordinates: int
     assignment: Assignment
-    problem: bytes  # pickled: a shard, or (factory, sample ranges)
+    problem: bytes  # for `load_problem`
     iteration: int
     generation: int
     thetas: Place | None  # where messages with theta lie

@@ -48,7 +48,7 @@ class Task:
 
     worker: int
     assignment: Assignment
-    problem: bytes  # pickled: a shard, or (factory, sample ranges)
+    problem: bytes  # for `load_problem`
 
 
 class BoardActor(OwnBoard):
