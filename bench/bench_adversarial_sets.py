@@ -18,13 +18,18 @@ payload, decoding, both: predictions for the same vector if payloads were rounde
 but for the rounding of its coefficients, and if both were so.
 
 The second table has the largest and the geometric mean of the predicted errors of climbs from random sets.
-The last one, for all levels of docs/codes.md up to N = 100 with more than 1,000 sets, has the worst of the
+The third, for all levels of docs/codes.md up to N = 100 with more than 1,000 sets, has the worst of the
 climbs above and of 20,000 random sets that nothing else here uses, and how many of these are beyond 1e-9.
+
+The last one is of cyclic codes in groups, whose members share rows: so few that every set of missing rows is
+decoded. The worst group of each level, the largest prediction and how many are beyond 1e-9; of the worst set
+also the errors measured, as above. `--groups` prints this one alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 
@@ -35,10 +40,11 @@ import numpy as np
 from bench_code_errors import GOAL, REFUSAL_SETS, straggler_sets
 from bench_code_errors import LEVELS as TABLE_LEVELS
 from cgc_fast import CyclicCode, _core
+from cgc_fast.schemes.cyclic_groups import cyclic_groups
 from cgc_fast.cyclic_matrices import _random_sets, _spaced_sets, _worst_found
 
 LEVELS = ((50, 25), (100, 10), (100, 25), (100, 75), (100, 90), (50, 37), (100, 50))
-LEVELS += ((12, 10), (33, 25), (34, 25))  # of groups at N = 100, s = 10 and 25
+GROUPED = ((50, 12), (50, 25), (50, 37), (100, 5), (100, 10), (100, 25), (100, 75), (100, 95))
 UNIT_ROUNDOFF = 2.0**-53
 DERIVATIVES, SEARCHED, ALTERATIONS = 2_000, 200, 300
 
@@ -176,12 +182,43 @@ def predictions_of_better_arithmetic(code, rows, vector):
     return [residual + 6 * UNIT_ROUNDOFF * math.sqrt(variance.max()) for variance in variances]
 
 
+def every_set_of_groups():
+    print(f"{'N':>4}{'s':>4}{'rows':>6}{'missing':>9}{'sets':>11}{'beyond':>8}{'predicted':>11}{'searched':>10}")
+    for workers, redundancy in GROUPED:
+        codes = {group.code() for group in cyclic_groups(workers, redundancy)}
+        worst = None
+        for code in codes:
+            if not isinstance(code, CyclicCode):
+                continue
+            decoder = code._make_decoder()
+            sets = itertools.combinations(range(code.workers), code.redundancy)
+            count, beyond, largest, at = 0, 0, 0.0, None
+            while some := list(itertools.islice(sets, 200_000)):
+                errors = decoder.profile(np.array(some), threads=2)
+                count, beyond = count + len(some), beyond + int((errors > GOAL).sum())
+                if errors.max() > largest:
+                    largest, at = errors.max(), some[int(errors.argmax())]
+            if worst is None or largest > worst[0]:
+                worst = largest, beyond, count, code, at
+        largest, beyond, count, code, at = worst
+        rows = np.setdiff1d(np.arange(code.workers), at)
+        vector, _ = code._make_decoder().decode(rows)
+        rng = np.random.default_rng([6, workers, redundancy])
+        searched = max(worst_measured(code, rows, vector, rng))
+        line = f"{workers:4}{redundancy:4}{code.workers:6}{code.redundancy:9}{count:11}{beyond:8}"
+        print(line + f"{largest:11.1e}{searched:10.1e}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--climbs", type=int, nargs="+", default=[20, 200, 2_000])
+    parser.add_argument("--groups", action="store_true", help="only the codes of groups, on every set")
     arguments = parser.parse_args()
+    if arguments.groups:
+        every_set_of_groups()
+        return
     names = ("normal", "heavy", "sparse", "single", "searched", "pred./max", "payload", "decoding", "both")
     print(f"{'N':>4}{'s':>4}  {'search':8}{'predicted':>10}" + "".join(f"{name:>10}" for name in names))
     for workers, redundancy in LEVELS:
@@ -224,6 +261,8 @@ def main():
             errors = climber.decoder.profile(_random_sets(workers, redundancy, REFUSAL_SETS, rng))
             beyond = int((errors > GOAL).sum())
             print(f"{workers:4}{redundancy:4}{worst:8.0e}{errors.max():8.0e}{beyond:8}", flush=True)
+    print()
+    every_set_of_groups()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python bench/bench_code_errors.py [--quick] [--families chosen ...] [--plot docs/images/code_errors.png]
 
     chosen       CyclicCode: harmonics, chosen by measured errors
-    grouped      the same for cyclic codes in floor(N / (s + 1)) groups, where these are two or more: the
-                 worst group, of which s members straggle; groups of s + 1 members repeat and lose nothing
+    grouped      the same for cyclic codes in groups whose members share rows: the worst group, of which s
+                 members straggle, and whatever rows are then missing; groups of s + 1 members repeat and lose
+                 nothing, and a group of N that shares nothing is the code above
     gaussian     one draw of the Gaussian null space [TANDON17], taken as it is
     highest      the s highest harmonics, real: the cyclic MDS code with a phase for the other parity
     chebyshev    polynomials at Chebyshev nodes (Reed-Solomon), real
@@ -30,7 +31,7 @@ import numpy as np
 
 from cgc_fast import CyclicCode, NumericalError, _core
 from cgc_fast.cyclic_matrices import _null_matrix, _random_sets, _spaced_sets, _worst_found
-from cgc_fast.schemes.fractional_repetition import group_members
+from cgc_fast.schemes.cyclic_groups import cyclic_groups
 
 GOAL = 1e-9
 RANDOM_SETS, REFUSAL_SETS = 300, 20_000
@@ -61,9 +62,9 @@ def codes_of(family, workers, redundancy):
     """Workers and redundancy of the codes whose worst is shown."""
     if family != "grouped":
         return [(workers, redundancy)]
-    _, _, sizes = group_members(workers, workers // (redundancy + 1))
-    coded = set(sizes.tolist()) - {redundancy + 1}
-    return [(size, redundancy) for size in sorted(coded)] if len(sizes) > 1 else []
+    codes = {group.code() for group in cyclic_groups(workers, redundancy)}
+    coded = {(code.workers, code.redundancy) for code in codes if isinstance(code, CyclicCode)}
+    return sorted(coded - {(workers, redundancy)})
 
 
 def decoder_of(family, workers, redundancy):

@@ -19,13 +19,13 @@ answers until the all-ones row is in the span of the rows that came:
 
 Where d does not divide N, two codes tolerate the d - 1 missing workers that the cyclic code does:
 
-    grouped      floor(N / d) groups as equal as possible, each of m >= d workers with m / N of the samples
-                 under a cyclic code of their own: the first m - d + 1 answers of each (repetition, if d
-                 divides N)
+    grouped      floor(N / d) groups, each of m >= d workers with m / N of the samples under a cyclic code of
+                 their own, in which gcd(m, d) neighbours share a row (repetition, if d divides N)
     repetition   as many groups with equal shares of the samples: the first answer of each, for N / d / groups
                  times the work
 
-Their runtimes are over that of the cyclic code. Loads beyond N / 2 leave one group, the cyclic code itself.
+Their runtimes are over that of the cyclic code, and those of grouped codes over that of repetition for two
+start times mu t0. Loads beyond N / 2 leave one group: where gcd(N, d) = 1 the cyclic code itself.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ import argparse
 
 import numpy as np
 
+from cgc_fast.schemes.cyclic_groups import CyclicGroup, cyclic_groups
 from cgc_fast.schemes.fractional_repetition import group_members
 
 WORKERS = (10, 20, 30, 40, 50)
 MU_T0 = 0.05
+STARTS = (0.05, 1.0)
 
 
 class Span:
@@ -79,15 +81,22 @@ def random_supports(workers: int, load: int, rng: np.random.Generator) -> np.nda
     return supports.astype(float)
 
 
-def group_answers(place: np.ndarray, groups: int, missing: int | None = None) -> np.ndarray:
-    """Answers (orders,) until all but `missing` of every group have come, or, if None, one of each has.
+def group_answers(place: np.ndarray, groups: tuple[CyclicGroup, ...]) -> np.ndarray:
+    """Answers (orders,) until every group decodes; place: of each worker in the order of arrival."""
+    last, begin = np.zeros(len(place), dtype=np.int64), 0
+    for group in groups:
+        own = place[:, begin : begin + group.members]
+        begin += group.members
+        rows = own.reshape(len(place), -1, group.sharing).min(axis=2)
+        missing = (group.redundancy + 1) // group.sharing - 1
+        last = np.maximum(last, np.sort(rows, axis=1)[:, rows.shape[1] - missing - 1])
+    return last + 1
 
-    place: of each worker in the order of arrival.
-    """
-    group, _, sizes = group_members(place.shape[1], groups)
-    last = [0 if missing is None else m - missing - 1 for m in sizes]
-    own = [np.sort(place[:, group == k], axis=1)[:, last[k]] for k in range(groups)]
-    return np.max(own, axis=0) + 1
+
+def repetition(workers: int, groups: int) -> tuple[CyclicGroup, ...]:
+    """Groups as equal as possible, the members of each of which all share one row."""
+    _, _, sizes = group_members(workers, groups)
+    return tuple(CyclicGroup(size, size - 1, size) for size in sizes.tolist())
 
 
 def cover_answers(place: np.ndarray, supports: np.ndarray) -> np.ndarray:
@@ -105,10 +114,10 @@ def span_answers(orders: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.array(counts)
 
 
-def runtime(workers: int, answers: np.ndarray) -> float:
+def runtime(workers: int, answers: np.ndarray, start: float = MU_T0) -> float:
     """E[T_(K)] for answers K that do not depend on the times, 1 / mu = 1."""
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, workers + 1))])
-    return float((MU_T0 + harmonic[workers] - harmonic[workers - answers]).mean())
+    return float((start + harmonic[workers] - harmonic[workers - answers]).mean())
 
 
 def orders_of_arrival(
@@ -129,14 +138,16 @@ def loads_that_divide(orders: int) -> None:
         for load in (d for d in range(2, workers) if workers % d == 0):
             drawn, place, rng = orders_of_arrival(workers, load, orders)
             answers = {
-                "repetition": group_answers(place, workers // load),
+                "repetition": group_answers(place, repetition(workers, workers // load)),
                 "arcs": span_answers(drawn[: orders // 10], arcs(workers, load)),
                 "cyclic": np.full(1, workers - load + 1),
                 "cyclic *": cover_answers(place, arcs(workers, load)),
                 "random *": cover_answers(place, random_supports(workers, load, rng)),
             }
             if workers % (2 * load) == 0:
-                answers["groups"] = group_answers(place, workers // (2 * load), load - 1)
+                answers["groups"] = group_answers(
+                    place, (CyclicGroup(2 * load, load - 1),) * (workers // (2 * load))
+                )
             base = runtime(workers, answers["repetition"])
             line = f"{workers:4}{load:4}  "
             for name in names:
@@ -154,24 +165,33 @@ def loads_that_divide(orders: int) -> None:
 def other_loads(orders: int) -> None:
     print("\nloads that do not divide N: mean number of answers, and runtime over that of the cyclic code")
     print(f"{'N':>4}{'d':>4}{'groups':>8}{'cyclic':>9}{'grouped':>16}{'repetition':>16}", end="")
-    print(f"{'its work':>10}{'cyclic *':>16}")
-    faster = lines = 0
+    starts = "".join(f"{f'mu t0 = {start:g}':>15}" for start in STARTS)
+    print(f"{'its work':>10}{'cyclic *':>16}   grouped over repetition:{starts}")
+    faster = dict.fromkeys(STARTS, 0)
+    lines = 0
     for workers in WORKERS:
-        for load in (d for d in range(2, workers // 2 + 1) if workers % d):
+        for load in (d for d in range(2, workers) if workers % d):
             _, place, _ = orders_of_arrival(workers, load, orders)
             groups = workers // load
             answers = np.full(1, workers - load + 1)
             base = runtime(workers, answers)
-            grouped, repeated = group_answers(place, groups, load - 1), group_answers(place, groups)
+            grouped = group_answers(place, cyclic_groups(workers, load - 1))
+            repeated = group_answers(place, repetition(workers, groups))
             assert grouped.max() <= answers  # whoever is missing then, they are at most d - 1 in a group
             covered = cover_answers(place, arcs(workers, load))
             work = workers / groups / load
             ratios = [runtime(workers, grouped) / base, work * runtime(workers, repeated) / base]
             line = f"{workers:4}{load:4}{groups:8}{answers[0]:9}{grouped.mean():9.2f}{ratios[0]:7.2f}"
             line += f"{repeated.mean():9.2f}{ratios[1]:7.2f}{work:10.2f}"
-            print(line + f"{covered.mean():9.2f}{runtime(workers, covered) / base:7.2f}", flush=True)
-            faster, lines = faster + (ratios[0] < ratios[1]), lines + 1
-    print(f"grouped is faster than repetition in {faster} of {lines} lines")
+            line += f"{covered.mean():9.2f}{runtime(workers, covered) / base:7.2f}   {'':24}"
+            for start in STARTS:
+                ratio = runtime(workers, grouped, start) / (work * runtime(workers, repeated, start))
+                line += f"{ratio:15.2f}"
+                faster[start] += ratio < 1.0
+            print(line, flush=True)
+            lines += 1
+    for start, count in faster.items():
+        print(f"mu t0 = {start:g}: grouped is faster than repetition in {count} of {lines} lines")
 
 
 def main() -> None:

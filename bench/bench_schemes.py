@@ -24,7 +24,7 @@ from cgc_fast.forward_search import search_levels
 from cgc_fast.hold_out import halves, is_larger, standard_error
 from cgc_fast.levels import make_levels
 from cgc_fast.scheme_report import parts_stored
-from cgc_fast.schemes.fractional_repetition import group_members
+from cgc_fast.schemes.cyclic_groups import cyclic_groups
 
 COORDINATES = 20_000
 UNIT = 1e7
@@ -265,13 +265,18 @@ def chunks(count: int) -> None:
 
 
 def group_statistics(times, redundancies):
-    """When cyclic codes in groups decode (S, K): the slowest group's fastest but n, one column a level."""
+    """When cyclic codes in groups decode (S, K), one column a level: the last group, each with enough rows."""
     workers = times.shape[1]
     columns = []
     for n in redundancies:
-        group, _, sizes = group_members(workers, workers // (n + 1))
-        own = (np.sort(times[:, group == k], axis=1)[:, m - n - 1] for k, m in enumerate(sizes))
-        columns.append(np.max(list(own), axis=0))
+        last, begin = np.zeros(len(times)), 0
+        for group in cyclic_groups(workers, n):
+            own = times[:, begin : begin + group.members]
+            begin += group.members
+            rows = own.reshape(len(times), -1, group.sharing).min(axis=2)
+            missing = (n + 1) // group.sharing - 1
+            last = np.maximum(last, np.sort(rows, axis=1)[:, rows.shape[1] - missing - 1])
+        columns.append(last)
     return np.stack(columns, axis=1)
 
 

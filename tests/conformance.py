@@ -58,6 +58,7 @@ class Setting:
             "uncoded": lambda: uncoded_schedule(workers, coordinates),
             "single level": lambda: single_level_schedule(workers, coordinates, workers // 2),
             "cyclic": lambda: cyclic_schedule(workers, coordinates, sizes),
+            "shared rows": lambda: cyclic_schedule(workers, coordinates, sizes, grouped=True),
             "repetition": lambda: fractional_repetition_schedule(workers, coordinates, sizes),
         }[scheme]()
 
@@ -132,7 +133,7 @@ def check(*cases, engines=EVERYWHERE, few=None):
 # --- gradients -------------------------------------------------------------------------------------------
 
 
-@check(*SCHEMES)
+@check(*SCHEMES, "shared rows")
 def gradients_are_exact(setting, scheme):
     schedule = setting.schedule(scheme)
     with Compared(setting, schedule, Quadratic.random(SAMPLES, COORDINATES)) as run:

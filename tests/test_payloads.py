@@ -214,6 +214,24 @@ def test_auto_takes_cyclic_codes_in_groups_before_repetition(monkeypatch, caplog
         plan.schedule("grouped", payload="float32")
 
 
+def test_auto_takes_shared_rows_at_a_higher_level_before_repetition(monkeypatch, caplog):
+    # Any 4 of 8 may be missing; 5 and 8 have no common divisor, 6 and 8 have: 4 rows, any 2 of which decode.
+    def promise(code):
+        if code.workers == 8:
+            raise NumericalError(f"{code!r}: float32 payloads may be off by 1.0; use float64 payloads")
+        return 1e-4
+
+    monkeypatch.setattr(CyclicCode, "_single_promise", promise)
+    sizes = np.zeros(8, dtype=np.int64)
+    sizes[4] = COORDINATES
+    with caplog.at_level(logging.WARNING, "cgc_fast"):
+        schedule = cyclic_schedule(8, COORDINATES, sizes, payload="float32", substitute=True)
+    assert [record.args[:4] for record in caplog.records] == [(4, 1, "cyclic codes", 6 / 5)]
+    assert [cell.code for cell in schedule.cells] == [CyclicCode(4, 2)]
+    assert [walk.rows.tolist() for walk in schedule.walks] == [[w // 2] for w in range(8)]
+    assert schedule.tolerance(0) == 5
+
+
 def test_auto_replaces_a_code_for_which_no_matrix_is_found(monkeypatch, caplog):
     monkeypatch.setattr("cgc_fast.codes.choose_matrix", fail_at_two)
     with caplog.at_level(logging.WARNING, "cgc_fast"):

@@ -35,12 +35,18 @@ def process_ids(cluster):
     return [worker.process_id for worker in cluster.health().workers]
 
 
-@pytest.mark.parametrize("what", ["raise", "kill", "nan"])
-def test_workers_that_fail_are_made_up_for(what, tmp_path):
-    # At level 3 of 5 workers four hold sample 0. All four fail in iteration 2, once; any two rows are needed.
+@pytest.mark.parametrize(
+    ("workers", "what"), [(5, "raise"), (5, "kill"), (5, "nan"), (6, "raise"), (6, "kill")]
+)
+def test_workers_that_fail_are_made_up_for(workers, what, tmp_path):
+    # Any three may be missing: five workers with a row each, six of whom two and two share one. Four hold
+    # sample 0. All four fail in iteration 2, once; any two rows are needed. (A row that two workers sent with NaN
+    # would be given up.)
     plain = Quadratic.random(SAMPLES, COORDINATES)
-    schedule = single_level_schedule(5, COORDINATES, 3)
-    holders = [w for w in range(5) if schedule.sample_ranges(w, SAMPLES)[0][0] == 0]
+    sizes = np.where(np.arange(workers) == 3, COORDINATES, 0)
+    schedule = cyclic_schedule(workers, COORDINATES, sizes, grouped=True)
+    assert [cell.code.rows for cell in schedule.cells] == [5 if workers == 5 else 3]
+    holders = [w for w in range(workers) if schedule.sample_ranges(w, SAMPLES)[0][0] == 0]
     assert len(holders) == 4
     script = {(2, 0): Fault(what, times=4, samples=(0,), first=True)}
     problem = Scripted(plain.weights, plain.targets).with_script(script, tmp_path)

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cgc_fast.arguments import integer
-from cgc_fast.codes import Code, CyclicCode, RepetitionCode
+from cgc_fast.codes import CyclicCode
 from cgc_fast.errors import NumericalError
 from cgc_fast.partition import as_block_sizes
 from cgc_fast.schedule import Cell, Payload, Schedule, Walk
-from cgc_fast.schemes.fractional_repetition import GroupedBlock, group_members, repetition_block
+from cgc_fast.schemes.cyclic_groups import CyclicGroup, cyclic_groups
+from cgc_fast.schemes.fractional_repetition import GroupedBlock, repetition_block
 
 __all__ = ["cyclic_schedule"]
 
@@ -46,17 +47,19 @@ def cyclic_schedule(
     payload : {"float64", "float32"}
         What partial derivatives are sent as.
     substitute : bool
-        At a level whose cyclic code leaves too little of such payloads, put a code in its place that
-        tolerates as many stragglers, and log a warning for each: cyclic codes in groups (as with `grouped`)
-        if these do, otherwise fractional repetition with floor(N / (n + 1)) groups, which is up to twice the
-        work. To know that, all matrices are made.
+        At a level n whose cyclic code leaves too little of such payloads, put a code in its place that
+        tolerates as many stragglers, and log a warning for each: cyclic codes in groups (as with `grouped`),
+        those of the least level n' >= n that do, for (n' + 1) / (n + 1) times the work, unless fractional
+        repetition with floor(N / (n + 1)) groups takes no more, which is at most twice as much. To know that,
+        all matrices are made.
     grouped : bool
-        Cyclic codes in groups [OZFATURA19]: level n has floor(N / (n + 1)) groups, contiguous and as equal
-        as possible, hence of n + 1 members at least; a group of m computes m / N of the samples under a
-        CyclicCode(m, n) of its own, or under a RepetitionCode where m = n + 1. A worker computes as many
-        derivatives as without groups and sends as much, any n stragglers are tolerated, and as soon as
-        N - n workers have answered all groups are done, mostly sooner. The parts that a worker computes at
-        different levels need not nest: it may hold more samples, and pay more for forward passes.
+        Cyclic codes in groups [OZFATURA19]: level n has floor(N / (n + 1)) contiguous groups of n + 1 members
+        at least; a group of m computes m / N of the samples under a cyclic code of its own, in which
+        gcd(m, n + 1) neighbours share a row, or under a RepetitionCode where m = n + 1 (`CyclicGroup`). Sizes
+        are those that decode soonest (`cyclic_groups`). A worker computes as many derivatives as without groups
+        and sends as much, any n stragglers are tolerated, and as soon as N - n workers have answered all
+        groups are done, mostly sooner. The parts that a worker computes at different levels need not nest: it
+        may hold more samples, and pay more for forward passes.
 
     Raises
     ------
@@ -71,8 +74,8 @@ def cyclic_schedule(
     visits: list[np.ndarray] = []  # by level: the cell of each worker
     rows: list[np.ndarray] = []
     for level in np.flatnonzero(sizes).tolist():
-        groups = workers // (level + 1) if grouped or level == 0 else 1
-        block = _cyclic_block(workers, groups, level, bounds[level], bounds[level + 1], seed)
+        groups = cyclic_groups(workers, level) if grouped or level == 0 else (CyclicGroup(workers, level),)
+        block = _cyclic_block(groups, bounds[level], bounds[level + 1], seed)
         if substitute:
             block = _kept_block(block, level, seed, payload)
         visits.append(len(cells) + block.group)
@@ -83,43 +86,41 @@ def cyclic_schedule(
     return Schedule(workers, coordinates, tuple(cells), tuple(walks), payload=payload)
 
 
-def _cyclic_block(
-    workers: int, groups: int, redundancy: int, start: int, stop: int, seed: int
-) -> GroupedBlock:
+def _cyclic_block(groups: tuple[CyclicGroup, ...], start: int, stop: int, seed: int) -> GroupedBlock:
     """Every group has as many N-ths of the samples as members, under a cyclic code of its own."""
-    group, place, sizes = group_members(workers, groups)
-    codes: dict[int, Code] = {
-        members: RepetitionCode(members)
-        if members == redundancy + 1
-        else CyclicCode(members, redundancy, seed=seed)
-        for members in sizes.tolist()
-    }
-    ends = np.cumsum(sizes).tolist()
+    members = [group.members for group in groups]
+    workers = sum(members)
+    codes = {group: group.code(seed) for group in set(groups)}
+    ends = np.cumsum(members).tolist()
     cells = [
-        Cell(start, stop, (end - members) / workers, end / workers, codes[members])
-        for members, end in zip(sizes.tolist(), ends, strict=True)
+        Cell(start, stop, (end - group.members) / workers, end / workers, codes[group])
+        for group, end in zip(groups, ends, strict=True)
     ]
-    return GroupedBlock(cells, group, place)
+    rows = np.concatenate([group.rows() for group in groups])
+    return GroupedBlock(cells, np.repeat(np.arange(len(groups)), members), rows)
 
 
 def _kept_block(block: GroupedBlock, redundancy: int, seed: int, payload: Payload) -> GroupedBlock:
-    """The block, or the first in its place whose codes keep their promises, logged."""
+    """The block, or the one of least work in its place whose codes keep their promises, logged."""
     error = _refusal(block, payload)
     if error is None:
         return block
     workers = len(block.group)
-    groups = workers // (redundancy + 1)
     start, stop = block.cells[0].start, block.cells[0].stop
-    work = 1.0
-    made = _cyclic_block(workers, groups, redundancy, start, stop, seed)
-    if groups == len(block.cells) or _refusal(made, payload) is not None:
-        work = workers / groups / (redundancy + 1)
-        made = repetition_block(workers, groups, start, stop)
+    groups = workers // (redundancy + 1)
+    made, work = repetition_block(workers, groups, start, stop), workers / groups / (redundancy + 1)
+    for more in range(redundancy, workers):
+        if (more + 1) / (redundancy + 1) >= work:
+            break
+        grouped = _cyclic_block(cyclic_groups(workers, more), start, stop, seed)
+        if grouped.cells != block.cells and _refusal(grouped, payload) is None:
+            made, work = grouped, (more + 1) / (redundancy + 1)
+            break
     coded = any(isinstance(cell.code, CyclicCode) for cell in made.cells)
     logger.warning(
         "level %d: %d groups under %s and %.3g times the work in place of a code: %s",
         redundancy,
-        groups,
+        len(made.cells),
         "cyclic codes" if coded else "fractional repetition",
         work,
         error,
