@@ -183,7 +183,9 @@ def predictions_of_better_arithmetic(code, rows, vector):
 
 
 def every_set_of_groups():
-    print(f"{'N':>4}{'s':>4}{'rows':>6}{'missing':>9}{'sets':>11}{'beyond':>8}{'predicted':>11}{'searched':>10}")
+    print(
+        f"{'N':>4}{'s':>4}{'rows':>6}{'missing':>9}{'sets':>11}{'beyond':>8}{'predicted':>11}{'searched':>10}"
+    )
     for workers, redundancy in GROUPED:
         codes = {group.code() for group in cyclic_groups(workers, redundancy)}
         worst = None
