@@ -11,10 +11,10 @@ namespace cgc {
 
 namespace {
 
-// A tile of coordinates: few enough for their sums to stay in cache (24 KB, of more than 12 classes at most
-// 64) while the samples of a range stream through, and the pieces of rows that are read are long.
+// A tile of coordinates: few enough for their sums to stay in cache (24 KB, of more than 12 classes 2 KB a
+// class) while the samples of a range stream through, and the pieces of rows that are read are long.
 constexpr Index tile_size = 3072;
-constexpr Index tile_classes = 32;
+constexpr Index tile_classes = 64;
 constexpr Index tile_features = 256;  // no fewer, unless there are no more
 constexpr Index column_step = 16;     // parts end where whole registers do
 // Behind each row of sums: rows of 256 would lie 2 KB apart, all in the same few sets of the first-level
@@ -78,6 +78,8 @@ LinearModel::LinearModel(Loss loss, Index classes, Matrix<const double> features
     residuals_.resize(static_cast<std::size_t>(rows * classes));
     losses_.resize(static_cast<std::size_t>(rows));
     scratch_.resize(static_cast<std::size_t>(tile_classes * (tile_features + tile_padding)));
+    const Index tallest = std::min(classes, tile_classes);
+    packed_.resize(static_cast<std::size_t>(kernels::accumulate_scratch(features.row_stride, tallest)));
 }
 
 void LinearModel::begin(View<const double> theta) {
@@ -237,7 +239,8 @@ void LinearModel::rectangle(Index first_class, Index classes, Index first_featur
                 std::fill_n(sums.data, tall * sums.row_stride, 0.0);
                 kernels::accumulate(
                     {features_.row(begin) + first_feature + f, samples, wide, features_.row_stride},
-                    {residuals_.data() + begin * classes_ + first_class + c, samples, tall, classes_}, sums);
+                    {residuals_.data() + begin * classes_ + first_class + c, samples, tall, classes_}, sums,
+                    packed_.data());
                 for (Index k = 0; k < tall; ++k) {
                     double* target = out + (c + k) * out_stride + f;
                     const double* sum = sums.row(k);

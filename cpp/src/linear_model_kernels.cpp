@@ -54,6 +54,9 @@ template <int Bytes, Index S>
 CGC_INLINE void logits_of(const double* features, Index stride, const double* theta, Index length,
                           Index classes, double* out) {
     Index c = 0;
+    if constexpr (Bytes >= 32)  // 4 x 3 sums, 3 values and one more are the 16 registers that there are
+        for (; c + 3 <= classes && classes - c != 4; c += 3)
+            dots<Bytes, S, 3>(features, stride, theta + c * length, length, out + c, classes);
     for (; c + 2 <= classes; c += 2)
         dots<Bytes, S, 2>(features, stride, theta + c * length, length, out + c, classes);
     if (c < classes) dots<Bytes, S, 1>(features, stride, theta + c * length, length, out + c, classes);
@@ -74,23 +77,35 @@ struct Logits {
     }
 };
 
-// S samples a pass, so that a sum is loaded and stored once for S of its terms; the rows of the features are
-// read from end to end. For one class, where memory is the limit.
+// S samples a pass and V registers at once, so that a sum is loaded and stored once for S of its terms; the
+// rows of the features are read from end to end. For one class, where memory is the limit.
+template <int Bytes, Index S, Index V>
+CGC_INLINE void accumulate_registers(const double* features, Index stride, const double* residuals,
+                                     Index residual_stride, double* sums) {
+    constexpr Index width = Bytes / static_cast<Index>(sizeof(double));
+    Register<double, Bytes> sum[V], x;
+#pragma GCC unroll 2
+    for (Index v = 0; v < V; ++v) load<double, Bytes>(sum[v], sums + v * width);
+#pragma GCC unroll 4
+    for (Index s = 0; s < S; ++s)
+#pragma GCC unroll 2
+        for (Index v = 0; v < V; ++v) {
+            load<double, Bytes>(x, features + s * stride + v * width);
+            sum[v] += residuals[s * residual_stride] * x;
+        }
+#pragma GCC unroll 2
+    for (Index v = 0; v < V; ++v) store<Bytes>(sums + v * width, sum[v]);
+}
+
 template <int Bytes, Index S>
 CGC_INLINE void accumulate_rows(const double* features, Index stride, const double* residuals,
                                 Index residual_stride, double* sums, Index n) {
     constexpr Index width = Bytes / static_cast<Index>(sizeof(double));
     Index j = 0;
-    for (; j + width <= n; j += width) {
-        Register<double, Bytes> sum, x;
-        load<double, Bytes>(sum, sums + j);
-#pragma GCC unroll 4
-        for (Index s = 0; s < S; ++s) {
-            load<double, Bytes>(x, features + s * stride + j);
-            sum += residuals[s * residual_stride] * x;
-        }
-        store<Bytes>(sums + j, sum);
-    }
+    for (; j + 2 * width <= n; j += 2 * width)
+        accumulate_registers<Bytes, S, 2>(features + j, stride, residuals, residual_stride, sums + j);
+    for (; j + width <= n; j += width)
+        accumulate_registers<Bytes, S, 1>(features + j, stride, residuals, residual_stride, sums + j);
     for (; j < n; ++j)
         for (Index s = 0; s < S; ++s)
             add_product<Bytes>(sums[j], residuals[s * residual_stride], features[s * stride + j]);
@@ -184,6 +199,87 @@ struct Accumulate {
     }
 };
 
+// Many classes: what a pass reads is copied first, to where the loops above read it from end to end.
+struct AccumulatePacked {
+    // Columns [0, n), in panels of two registers, each with its samples one behind the other.
+    template <int Bytes>
+    CGC_INLINE static void pack_features(const double* from, Index stride, Index samples, Index n,
+                                         double* to) {
+        constexpr Index width = Bytes / static_cast<Index>(sizeof(double)), panel = 2 * width;
+        constexpr Index ahead = 8, line = 8;
+        for (Index s = 0; s < samples; ++s) {
+            const double* x = from + s * stride;
+            if (s + ahead < samples)
+                for (Index j = 0; j < n; j += line) __builtin_prefetch(x + ahead * stride + j);
+            for (Index j = 0; j < n; j += panel) {
+                double* place = to + j * samples + s * panel;
+                Register<double, Bytes> low, high;
+                load<double, Bytes>(low, x + j);
+                load<double, Bytes>(high, x + j + width);
+                store<Bytes>(place, low);
+                store<Bytes>(place + width, high);
+            }
+        }
+    }
+
+    // Classes [first, first + C * count), in panels of C.
+    template <Index C>
+    CGC_INLINE static double* pack_classes(const double* from, Index stride, Index samples, Index count,
+                                           double* to) {
+        for (Index panel = 0; panel < count; ++panel, from += C)
+            for (Index s = 0; s < samples; ++s, to += C)
+                for (Index c = 0; c < C; ++c) to[c] = from[s * stride + c];
+        return to;
+    }
+
+    template <int Bytes, Index C>
+    CGC_INLINE static void add_panels(const double* features, const double*& residuals, Index samples,
+                                      Index count, double*& sums, Index sum_stride) {
+        constexpr Index panel = 2 * Bytes / static_cast<Index>(sizeof(double));
+        for (Index p = 0; p < count; ++p) {
+            accumulate_block<Bytes, C, 2>(features, panel, residuals, C, samples, sums, sum_stride);
+            residuals += C * samples;
+            sums += C * sum_stride;
+        }
+    }
+
+    template <int Bytes>
+    CGC_INLINE static void run(const Matrix<const double>& features, const Matrix<const double>& residuals,
+                               const Matrix<double>& sums, double* scratch) {
+        constexpr Index panel = 2 * Bytes / static_cast<Index>(sizeof(double));
+        const Index classes = sums.rows, packed = sums.columns / panel * panel;
+        // As many sixes as can be, but two fours in the place of six and two.
+        const Index sixes = classes % 6 == 2 && classes > 6 ? classes / 6 - 1 : classes / 6;
+        const Index left = classes - 6 * sixes, fours = left / 4, twos = left % 4 / 2, one = left % 2;
+        double* const x = scratch;
+        double* const r = scratch + packed_samples * packed_columns;
+        for (Index i = 0; i < features.rows; i += packed_samples) {
+            const Index samples = features.rows - i < packed_samples ? features.rows - i : packed_samples;
+            const double* from = residuals.row(i);
+            double* to = pack_classes<6>(from, residuals.row_stride, samples, sixes, r);
+            to = pack_classes<4>(from + 6 * sixes, residuals.row_stride, samples, fours, to);
+            to = pack_classes<2>(from + 6 * sixes + 4 * fours, residuals.row_stride, samples, twos, to);
+            pack_classes<1>(from + classes - one, residuals.row_stride, samples, one, to);
+            for (Index first = 0; first < packed; first += packed_columns) {
+                const Index n = packed - first < packed_columns ? packed - first : packed_columns;
+                pack_features<Bytes>(features.row(i) + first, features.row_stride, samples, n, x);
+                for (Index j = 0; j < n; j += panel) {
+                    const double* next = r;
+                    double* sum = sums.data + first + j;
+                    add_panels<Bytes, 6>(x + j * samples, next, samples, sixes, sum, sums.row_stride);
+                    add_panels<Bytes, 4>(x + j * samples, next, samples, fours, sum, sums.row_stride);
+                    add_panels<Bytes, 2>(x + j * samples, next, samples, twos, sum, sums.row_stride);
+                    add_panels<Bytes, 1>(x + j * samples, next, samples, one, sum, sums.row_stride);
+                }
+            }
+        }
+        if (packed < sums.columns)
+            Accumulate::run<Bytes>(
+                {features.data + packed, features.rows, sums.columns - packed, features.row_stride},
+                residuals, {sums.data + packed, classes, sums.columns - packed, sums.row_stride});
+    }
+};
+
 }  // namespace
 
 void logits(Matrix<const double> features, const double* theta, Index classes, double* out) {
@@ -191,9 +287,15 @@ void logits(Matrix<const double> features, const double* theta, Index classes, d
                                                                                             classes, out);
 }
 
-void accumulate(Matrix<const double> features, Matrix<const double> residuals, Matrix<double> sums) {
-    Versions<Accumulate, void(const Matrix<const double>&, const Matrix<const double>&,
-                              const Matrix<double>&)>::run(features, residuals, sums);
+void accumulate(Matrix<const double> features, Matrix<const double> residuals, Matrix<double> sums,
+                double* scratch) {
+    if (is_packed(features.row_stride, sums.rows))
+        Versions<AccumulatePacked, void(const Matrix<const double>&, const Matrix<const double>&,
+                                        const Matrix<double>&, double*)>::run(features, residuals, sums,
+                                                                              scratch);
+    else
+        Versions<Accumulate, void(const Matrix<const double>&, const Matrix<const double>&,
+                                  const Matrix<double>&)>::run(features, residuals, sums);
 }
 
 }  // namespace cgc::kernels

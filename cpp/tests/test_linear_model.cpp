@@ -175,35 +175,46 @@ struct Plain {
     }
 };
 
-void every_instruction_set_returns_the_bits_of_the_plain_loops() {
+void every_instruction_set_returns_the_bits_of_the_plain_loops(Index samples, Index width, Index classes) {
     const InstructionSet before = instruction_set();
+    Data data(Loss::softmax, samples, width, classes, 5);
+    Vector residuals(samples * classes), scratch(kernels::accumulate_scratch(width, classes));
+    std::mt19937 random(6);
+    for (double& r : residuals) r = std::normal_distribution<double>()(random);
+    for (const InstructionSet set : available_instruction_sets()) {
+        const Plain plain(set);
+        Vector logits(samples * classes), expected_logits(samples * classes);
+        Vector sums(width * classes, 0.5), expected(sums);
+        for (Index i = 0; i < samples; ++i)
+            for (Index k = 0; k < classes; ++k) {
+                const double* x = data.features.data() + i * width;
+                expected_logits[i * classes + k] = plain.dot(x, &data.theta[k * width], width);
+                for (Index j = 0; j < width; ++j)
+                    plain.add(expected[k * width + j], residuals[i * classes + k], x[j]);
+            }
+        use_instruction_set(set);
+        kernels::logits(data.matrix(), data.theta.data(), classes, logits.data());
+        kernels::accumulate(data.matrix(), {residuals.data(), samples, classes, classes},
+                            {sums.data(), classes, width, width}, scratch.data());
+        CHECK(logits == expected_logits);
+        CHECK(sums == expected);
+    }
+    use_instruction_set(before);
+}
+
+void every_instruction_set_returns_the_bits_of_the_plain_loops() {
     for (Index samples : {0, 1, 2, 3, 5, 9, 16, 17, 33, 128, 150})
         for (Index width : {1, 3, 4, 7, 15, 16, 17, 64, 129})
-            for (Index classes : {1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 16, 19, 64}) {
-                Data data(Loss::softmax, samples, width, classes, 5);
-                Vector residuals(samples * classes);
-                std::mt19937 random(6);
-                for (double& r : residuals) r = std::normal_distribution<double>()(random);
-                for (const InstructionSet set : available_instruction_sets()) {
-                    const Plain plain(set);
-                    Vector logits(samples * classes), expected_logits(samples * classes);
-                    Vector sums(width * classes, 0.5), expected(sums);
-                    for (Index i = 0; i < samples; ++i)
-                        for (Index k = 0; k < classes; ++k) {
-                            const double* x = data.features.data() + i * width;
-                            expected_logits[i * classes + k] = plain.dot(x, &data.theta[k * width], width);
-                            for (Index j = 0; j < width; ++j)
-                                plain.add(expected[k * width + j], residuals[i * classes + k], x[j]);
-                        }
-                    use_instruction_set(set);
-                    kernels::logits(data.matrix(), data.theta.data(), classes, logits.data());
-                    kernels::accumulate(data.matrix(), {residuals.data(), samples, classes, classes},
-                                        {sums.data(), classes, width, width});
-                    CHECK(logits == expected_logits);
-                    CHECK(sums == expected);
-                }
-            }
-    use_instruction_set(before);
+            for (Index classes : {1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 16, 19, 64})
+                every_instruction_set_returns_the_bits_of_the_plain_loops(samples, width, classes);
+    // Copied first: several passes and tiles of columns, and every rest of the classes.
+    CHECK(kernels::is_packed(256, 8) && kernels::is_packed(70, 40) && !kernels::is_packed(70, 39));
+    for (Index samples : {1, 7, 191, 192, 193, 400}) {
+        for (Index classes : {40, 41, 42, 43, 44, 45, 50})
+            every_instruction_set_returns_the_bits_of_the_plain_loops(samples, 85, classes);
+        for (Index classes : {8, 11})
+            every_instruction_set_returns_the_bits_of_the_plain_loops(samples, 256, classes);
+    }
 }
 
 // Rows of features, residuals and sums that are parts of longer ones, from any start: the bits of the plain
@@ -212,23 +223,25 @@ void parts_of_matrices_are_summed() {
     const InstructionSet before = instruction_set();
     std::mt19937 random(7);
     std::normal_distribution<double> normal;
-    constexpr Index samples = 35, width = 37, classes = 13, stride = 53, guard = 3;
+    constexpr Index samples = 35, width = 37, stride = 53, guard = 3;
     Vector features(samples * stride + guard), residuals(samples * stride + guard);
     for (double& x : features) x = normal(random);
     for (double& r : residuals) r = normal(random);
     for (const InstructionSet set : available_instruction_sets()) {
         use_instruction_set(set);
-        for (Index start : {0, 1, 2, 3}) {
-            const Matrix<const double> x{features.data() + start, samples, width, stride};
-            const Matrix<const double> r{residuals.data() + guard - start, samples, classes, stride};
-            Vector sums(classes * stride + guard, 0.25), plain(sums);
-            for (Index k = 0; k < classes; ++k)
-                for (Index j = 0; j < width; ++j)
-                    for (Index i = 0; i < samples; ++i)
-                        Plain(set).add(plain[start + k * stride + j], r(i, k), x(i, j));
-            kernels::accumulate(x, r, {sums.data() + start, classes, width, stride});
-            CHECK(sums == plain);
-        }
+        for (Index start : {0, 1, 2, 3})
+            for (Index classes : {1, 13, 44}) {
+                const Matrix<const double> x{features.data() + start, samples, width, stride};
+                const Matrix<const double> r{residuals.data() + guard - start, samples, classes, stride};
+                Vector sums(classes * stride + guard, 0.25), plain(sums);
+                for (Index k = 0; k < classes; ++k)
+                    for (Index j = 0; j < width; ++j)
+                        for (Index i = 0; i < samples; ++i)
+                            Plain(set).add(plain[start + k * stride + j], r(i, k), x(i, j));
+                Vector scratch(kernels::accumulate_scratch(stride, classes));
+                kernels::accumulate(x, r, {sums.data() + start, classes, width, stride}, scratch.data());
+                CHECK(sums == plain);
+            }
     }
     use_instruction_set(before);
 }

@@ -82,6 +82,7 @@ class LinearModel {
     std::vector<double> losses_;     // (n)
     std::vector<Rows> rows_;         // of the ranges of the present call
     std::vector<double> scratch_;    // sums over one range, for one tile of coordinates
+    std::vector<double> packed_;     // what a pass of many classes reads
 };
 
 }  // namespace cgc
