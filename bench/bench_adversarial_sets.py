@@ -40,8 +40,8 @@ import numpy as np
 from bench_code_errors import GOAL, REFUSAL_SETS, straggler_sets
 from bench_code_errors import LEVELS as TABLE_LEVELS
 from cgc_fast import CyclicCode, _core
-from cgc_fast.schemes.cyclic_groups import cyclic_groups
 from cgc_fast.cyclic_matrices import _random_sets, _spaced_sets, _worst_found
+from cgc_fast.schemes.cyclic_groups import cyclic_groups
 
 LEVELS = ((50, 25), (100, 10), (100, 25), (100, 75), (100, 90), (50, 37), (100, 50))
 GROUPED = ((50, 12), (50, 25), (50, 37), (100, 5), (100, 10), (100, 25), (100, 75), (100, 95))

@@ -265,7 +265,7 @@ def chunks(count: int) -> None:
 
 
 def group_statistics(times, redundancies):
-    """When cyclic codes in groups decode (S, K), one column a level: the last group, each with enough rows."""
+    """When cyclic codes in groups decode (S, K), one column a level: the last group."""
     workers = times.shape[1]
     columns = []
     for n in redundancies:

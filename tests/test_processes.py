@@ -40,8 +40,8 @@ def process_ids(cluster):
 )
 def test_workers_that_fail_are_made_up_for(workers, what, tmp_path):
     # Any three may be missing: five workers with a row each, six of whom two and two share one. Four hold
-    # sample 0. All four fail in iteration 2, once; any two rows are needed. (A row that two workers sent with NaN
-    # would be given up.)
+    # sample 0. All four fail in iteration 2, once; any two rows are needed. (No NaN where rows are shared:
+    # one that two workers sent with NaN is given up.)
     plain = Quadratic.random(SAMPLES, COORDINATES)
     sizes = np.where(np.arange(workers) == 3, COORDINATES, 0)
     schedule = cyclic_schedule(workers, COORDINATES, sizes, grouped=True)

@@ -206,9 +206,9 @@ class Plan:
         ----------
         code : {"cyclic", "grouped", "repetition", "auto"}, optional
             "cyclic": cyclic codes at every level; "grouped": cyclic codes in floor(N/(n+1)) groups at level
-            n, which make every worker compute as much, tolerate as many stragglers and decode no later, but
-            may make it hold more samples (`cyclic_schedule`); "repetition": fractional repetition with as
-            many groups. By default the one that the plan was made for; its expected runtime holds for that
+            n, whose members share rows where they can, which make every worker compute as much, tolerate as
+            many stragglers and decode no later, but may make it hold more samples (`cyclic_schedule`);
+            "repetition": fractional repetition with as many groups. By default the one that the plan was made for; its expected runtime holds for that
             one, and plans of the method "search" have no other. "auto": the same, but with cyclic codes in
             groups, or else repetition, at every level where the cyclic code could not keep its promise for
             such payloads; a warning is logged for each.

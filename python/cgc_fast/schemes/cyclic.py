@@ -55,11 +55,11 @@ def cyclic_schedule(
     grouped : bool
         Cyclic codes in groups [OZFATURA19]: level n has floor(N / (n + 1)) contiguous groups of n + 1 members
         at least; a group of m computes m / N of the samples under a cyclic code of its own, in which
-        gcd(m, n + 1) neighbours share a row, or under a RepetitionCode where m = n + 1 (`CyclicGroup`). Sizes
-        are those that decode soonest (`cyclic_groups`). A worker computes as many derivatives as without groups
-        and sends as much, any n stragglers are tolerated, and as soon as N - n workers have answered all
-        groups are done, mostly sooner. The parts that a worker computes at different levels need not nest: it
-        may hold more samples, and pay more for forward passes.
+        gcd(m, n + 1) neighbours share a row, or under a RepetitionCode where m = n + 1 (`CyclicGroup`); their
+        sizes are those that decode soonest (`cyclic_groups`). A worker computes as many derivatives as
+        without groups and sends as much, any n stragglers are tolerated, and as soon as N - n workers have
+        answered all groups are done, mostly sooner. The parts that a worker computes at different levels need
+        not nest: it may hold more samples, and pay more for forward passes.
 
     Raises
     ------
