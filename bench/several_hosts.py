@@ -207,7 +207,9 @@ def master_of_ray(workers, iterations):
 def master_of_mpi(workers, iterations):
     from cgc_fast.engines import mpi
 
-    return mpi.run(lambda: master("mpi", workers, iterations, None)) or 0
+    # The namespaces of the network have one /proc, in which ranks would find each other's memory.
+    options = {"share_memory": False}
+    return mpi.run(lambda: master("mpi", workers, iterations, options)) or 0
 
 
 def master(engine, workers, iterations, options):
