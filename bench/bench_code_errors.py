@@ -221,26 +221,32 @@ def draw(table, numbers, file):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown = {"chosen": "C0", "gaussian": "C1", "complex": "C3"}
-    names = {"chosen": "CyclicCode", "gaussian": "plain Gaussian", "complex": "complex cyclic MDS"}
+    shown = {"chosen": "C0", "grouped": "C2", "gaussian": "C1", "complex": "C3"}
+    names = {
+        "chosen": "CyclicCode",
+        "grouped": "in groups, rows shared",
+        "gaussian": "plain Gaussian",
+        "complex": "complex cyclic MDS",
+    }
     panels = [n for n in numbers if n >= 20]
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.1 * len(panels), 3.6), sharey=True, layout="constrained"
+        1, len(panels), figsize=(3.1 * len(panels), 3.8), sharey=True, layout="constrained"
     )
     for axis, workers in zip(axes, panels, strict=True):
         for family, colour in shown.items():
-            errors = np.array([table[family, workers, s] for s in numbers[workers]])
+            levels = [s for s in numbers[workers] if (family, workers, s) in table]
+            errors = np.array([table[family, workers, s] for s in levels])
             errors = np.minimum(errors, 1.0)
             worst = errors.max(axis=1)
-            axis.semilogy(numbers[workers], worst, color=colour, marker=".", label=f"{names[family]}, worst")
-            axis.semilogy(numbers[workers], errors[:, 0], ":", color=colour, label=f"{names[family]}, median")
+            axis.semilogy(levels, worst, color=colour, marker=".", label=f"{names[family]}, worst")
+            axis.semilogy(levels, errors[:, 0], ":", color=colour, label=f"{names[family]}, median")
         axis.axhline(GOAL, color="k", linewidth=0.8)
         axis.set_title(f"N = {workers}")
         axis.set_xlabel("stragglers s")
         axis.set_ylim(1e-15, 2)
     axes[-1].annotate("1e-9", (1.02, GOAL), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     axes[0].set_ylabel("relative error, float64")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     figure.savefig(file, dpi=110)
 
 

@@ -4,8 +4,9 @@
 `exchange.py`. Pairs of raw and cgc_fast are run in turn, all in one job; printed are medians over the pairs
 of the seconds per iteration, of their ratio, and of what one more cell costs. Exits non-zero if a budget is
 missed: cgc_fast takes at most 1.3 times as long as mpi4py and 1.2 times as long as Ray, per iteration and per
-cell alike. Over MPI this is measured twice: as it is on one host, whose ranks share memory, and as it is between
-hosts: messages alone, which both ways send over TCP. Needs ``pip install 'cgc_fast[mpi,ray]'``; what is not installed is left out.
+cell alike. Over MPI this is measured twice: as it is on one host, whose ranks share memory, and as it is
+between hosts: messages alone, which both ways send over TCP. Needs ``pip install 'cgc_fast[mpi,ray]'``; what
+is not installed is left out.
 """
 
 from __future__ import annotations

@@ -95,6 +95,10 @@ class Compared:
             self.check(self.cluster.gradient(theta), theta)
             assert self.cluster.last_report.complete
 
+    def replan(self, schedule):
+        self.cluster.replan(schedule)
+        self.promise = max(cell.code.promise_for(schedule.payload) for cell in schedule.cells)
+
     def settle(self):
         """Iterate until every worker is there."""
         self.wait_for(lambda: all(w.state == "ready" for w in self.cluster.health().workers))
@@ -133,12 +137,22 @@ def check(*cases, engines=EVERYWHERE, few=None):
 # --- gradients -------------------------------------------------------------------------------------------
 
 
-@check(*SCHEMES, "shared rows")
+@check(*SCHEMES, "shared rows", few=())
 def gradients_are_exact(setting, scheme):
     schedule = setting.schedule(scheme)
     with Compared(setting, schedule, Quadratic.random(SAMPLES, COORDINATES)) as run:
         run.iterate(4)
         assert run.cluster.gradient(run.theta()).dtype == np.float64
+
+
+@check()
+def gradients_are_exact_by_one_scheme_after_the_other(setting):
+    everywhere = single_level_schedule(setting.workers, COORDINATES, setting.workers - 1)  # all samples
+    with Compared(setting, everywhere, Quadratic.random(SAMPLES, COORDINATES)) as run:
+        run.iterate(2)
+        for scheme in (*SCHEMES, "shared rows"):
+            run.replan(setting.schedule(scheme))
+            run.iterate(4)
 
 
 @check("cyclic", "repetition", few=())
@@ -437,8 +451,7 @@ def workers_go_on_by_another_plan(setting, feedback):
         process_ids = [worker.process_id for worker in run.cluster.health().workers]
         for schedule in others:
             run.cluster.stream(run.theta()).close()  # something may be on its way
-            run.cluster.replan(schedule)
-            run.promise = max(cell.code.promise_for(schedule.payload) for cell in schedule.cells)
+            run.replan(schedule)
             run.iterate(3)
         assert [worker.process_id for worker in run.cluster.health().workers] == process_ids
         assert run.deaths() == 0
@@ -447,7 +460,7 @@ def workers_go_on_by_another_plan(setting, feedback):
 # --- faults ----------------------------------------------------------------------------------------------
 
 
-@check(*SCHEMES, engines=WITH_WORKERS, few=("uncoded", "cyclic"))
+@check(*SCHEMES, engines=WITH_WORKERS, few=("cyclic",))
 def a_worker_that_raises_is_made_up_for(setting, scheme):
     problem = setting.scripted({(2, 0): Fault("raise", samples=(0,), first=True)})
     with Compared(setting, setting.schedule(scheme), problem) as run:

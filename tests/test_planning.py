@@ -16,6 +16,7 @@ from cgc_fast.cli import app
 from cgc_fast.closed_forms import equalised_block_sizes, mean_time_block_sizes
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError
 from cgc_fast.planning import METHODS
+from cgc_fast.scheme_report import parts_stored
 
 LAW = stats.expon(loc=50, scale=1000)
 SCHEMES = ["cyclic", "fractional_repetition"]
@@ -431,6 +432,15 @@ def test_schedules_are_asked_of_the_schemes(monkeypatch):
         ArgumentValueError, match="code: expected one of auto, cyclic, grouped, repetition; got 'mds'"
     ):
         cyclic.schedule("mds")
+
+
+def test_a_code_with_which_a_worker_would_hold_too_much_is_refused():
+    plan = cgc.plan(12, 1000, stats.expon(loc=1, scale=3), samples=12, max_parts=6)
+    assert parts_stored(plan.schedule()) == 6
+    with pytest.raises(ArgumentValueError, match=r"max_parts = 6 parts; got 'grouped', .* one holds 8"):
+        plan.schedule("grouped")
+    free = cgc.plan(12, 1000, stats.expon(loc=1, scale=3), samples=12)
+    assert parts_stored(free.schedule("grouped")) == 12
 
 
 # --- the command ---

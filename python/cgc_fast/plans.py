@@ -18,7 +18,7 @@ from cgc_fast.partition import redundancy_from_block_sizes
 from cgc_fast.plotting import import_pyplot
 from cgc_fast.runtime_model import checked_thresholds, completion_and_failure
 from cgc_fast.sampled_plans import SampleReport
-from cgc_fast.scheme_report import SchemeReport
+from cgc_fast.scheme_report import SchemeReport, parts_stored
 from cgc_fast.simulation import simulate
 from cgc_fast.straggler_models import StragglerModel, Trace, straggler_model_from_dict
 from cgc_fast.subgradient import plot_history
@@ -208,10 +208,10 @@ class Plan:
             "cyclic": cyclic codes at every level; "grouped": cyclic codes in floor(N/(n+1)) groups at level
             n, whose members share rows where they can, which make every worker compute as much, tolerate as
             many stragglers and decode no later, but may make it hold more samples (`cyclic_schedule`);
-            "repetition": fractional repetition with as many groups. By default the one that the plan was made for; its expected runtime holds for that
-            one, and plans of the method "search" have no other. "auto": the same, but with cyclic codes in
-            groups, or else repetition, at every level where the cyclic code could not keep its promise for
-            such payloads; a warning is logged for each.
+            "repetition": fractional repetition with as many groups. By default the one that the plan was made
+            for; its expected runtime holds for that one, and plans of the method "search" have no other.
+            "auto": the same, but with cyclic codes in groups, or else repetition, at every level where the
+            cyclic code could not keep its promise for such payloads; a warning is logged for each.
         seed : int
             Of the cyclic encoding matrices.
         payload : {"float64", "float32"}
@@ -222,7 +222,8 @@ class Plan:
         ------
         ArgumentValueError
             Unknown code or payload, or a code for a plan without block sizes; a cyclic code that leaves too
-            little of float32 payloads.
+            little of float32 payloads; a code with which a worker holds more than the `max_parts` that the
+            plan was asked for.
         """
         if self.block_sizes is None:
             if code not in (None, "auto"):
@@ -239,7 +240,7 @@ class Plan:
         if chosen in ("cyclic", "grouped"):
             from cgc_fast.schemes.cyclic import cyclic_schedule
 
-            return cyclic_schedule(
+            made = cyclic_schedule(
                 self.workers,
                 self.coordinates,
                 self.block_sizes,
@@ -248,12 +249,20 @@ class Plan:
                 substitute=code == "auto",
                 grouped=chosen == "grouped",
             )
-        if chosen == "repetition":
+        elif chosen == "repetition":
             from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
 
             made = fractional_repetition_schedule(self.workers, self.coordinates, self.block_sizes)
-            return replace(made, payload=payload)
-        raise unknown_name("code", code, ("cyclic", "grouped", "repetition", "auto"))
+            made = replace(made, payload=payload)
+        else:
+            raise unknown_name("code", code, ("cyclic", "grouped", "repetition", "auto"))
+        most = self.parameters.get("max_parts")
+        if most is not None and (held := parts_stored(made)) > most:
+            raise ArgumentValueError(
+                f"code: expected one with which no worker holds more than max_parts = {most} parts; got "
+                f"{code!r}, with which one holds {held:g}. Take the default, or plan for more"
+            )
+        return made
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Bars of the block sizes against the level, the relaxed ones as dots; needs matplotlib.
