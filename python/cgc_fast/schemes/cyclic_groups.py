@@ -69,10 +69,10 @@ def expected_answers(groups: tuple[CyclicGroup, ...]) -> float:
     degree N, for which as many nodes as here are exact.
     """
     workers = sum(group.members for group in groups)
-    nodes, weights = _quadrature(workers // 2 + 1)
-    all_decode = np.ones_like(nodes)
+    weights = _quadrature(workers // 2 + 1)[1]
+    all_decode = np.ones_like(weights)
     for group in set(groups):
-        all_decode *= group.decodes(nodes) ** groups.count(group)
+        all_decode *= _decodes_at_nodes(group, workers // 2 + 1) ** groups.count(group)
     return float((workers + 1) * (weights @ (1.0 - all_decode)))
 
 
@@ -102,11 +102,16 @@ def _candidates(workers: int, redundancy: int) -> Iterator[tuple[int, ...]]:
         if (redundancy + 1) % divisor:
             continue
         units, rest = divmod(left_over, divisor)
-        for larger in range(1, groups + 1):
+        for larger in range(1, max(1, min(groups, units)) + 1):
             extra = [divisor * (units // larger + (k < units % larger)) for k in range(larger)]
             extra += [0] * (groups - larger)
             extra[-1] += rest
             yield tuple(sorted((redundancy + 1 + more for more in extra), reverse=True))
+
+
+@lru_cache(maxsize=256)  # candidates have the same few groups
+def _decodes_at_nodes(group: CyclicGroup, nodes: int) -> NDArray[np.float64]:
+    return group.decodes(_quadrature(nodes)[0])
 
 
 @lru_cache(maxsize=16)
