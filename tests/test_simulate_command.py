@@ -52,6 +52,18 @@ def test_a_saved_plan_on_its_own_law(plan_file):
     assert single["mean_s"] == pytest.approx(best, rel=1e-12)
 
 
+def test_the_same_block_sizes_under_other_codes(plan_file):
+    got = results(plan_file, "--draws", 400, "--seed", 5, "--code", "grouped")
+    assert [row["scheme"] for row in got["schemes"]][:3] == ["cyclic", "cyclic, grouped codes", "uncoded"]
+    times = parse_law(LAW).rvs(size=(400, 6), random_state=np.random.default_rng(5))
+    expected = simulate(Plan.load(plan_file).schedule("grouped"), times, samples=9)
+    assert got["schemes"][1]["mean_s"] == pytest.approx(expected.mean(), rel=1e-12)
+    assert got["schemes"][1]["mean_s"] < got["schemes"][0]["mean_s"]
+    code, _, err = run(plan_file, "--code", "mds")
+    assert code == 2
+    assert "expected one of auto, cyclic, grouped, repetition" in " ".join(err.replace("│", " ").split())
+
+
 def test_another_law_replaces_that_of_the_plan(plan_file):
     got = results(plan_file, "--cycle-time", "uniform(loc=2, scale=1e-9)", "--draws", 3)
     assert got["schemes"][1]["mean_s"] == pytest.approx(9 / 6 * 600 * 2, rel=1e-8)

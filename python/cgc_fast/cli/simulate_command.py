@@ -46,6 +46,10 @@ def simulate(
         str | None,
         typer.Option(help="How block sizes are planned: as for `cgc-fast plan`; by default the best."),
     ] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(help="Show the same block sizes under other codes too: cyclic, grouped or repetition."),
+    ] = None,
     samples: Samples = 1.0,
     cycles_per_derivative: CyclesPerDerivative = 1.0,
     forward_cycles: ForwardCycles = 0.0,
@@ -85,7 +89,7 @@ def simulate(
         raise ArgumentValueError("the plan names no law of the cycle times: give --cycle-time or --trace")
     if latency is None:
         latency = made.parameters.get("latency", 0.0)
-    results = _compare(made, model, draws, seed, delay=delay, latency=latency)
+    results = _compare(made, model, draws, seed, code=code, delay=delay, latency=latency)
     if as_json:
         made_for = {"workers": made.workers, "coordinates": made.coordinates, "method": made.method}
         results_on = {"draws": draws, "seed": seed, "schemes": results}
@@ -117,7 +121,14 @@ def _make_plan(
 
 
 def _compare(
-    made: Plan, model: StragglerModel, draws: int, seed: int, *, delay: float, latency: float
+    made: Plan,
+    model: StragglerModel,
+    draws: int,
+    seed: int,
+    *,
+    code: str | None,
+    delay: float,
+    latency: float,
 ) -> list[dict[str, Any]]:
     """Statistics of the plan and of the baselines, on the same draws."""
     times = model.draw(np.random.default_rng(seed), draws)
@@ -125,8 +136,10 @@ def _compare(
     nth_fastest = np.sort(times, axis=1)[:, ::-1].mean(axis=0)
     best_level = int(np.argmin(np.arange(1, made.workers + 1) * nth_fastest))
     single = made.method in ("uncoded", "single_level")
+    name = made.method if single else made.scheme
     schedules = {
-        made.method if single else made.scheme: made.schedule(),
+        name: made.schedule(),
+        **({} if code is None else {f"{name}, {code} codes": made.schedule(code)}),
         "uncoded": uncoded_schedule(made.workers, made.coordinates),
         f"best single level, {best_level}": single_level_schedule(made.workers, made.coordinates, best_level),
     }
