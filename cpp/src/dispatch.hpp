@@ -28,8 +28,10 @@ struct Versions<Text, Result(Arguments...)> {
     static Result run(Arguments... arguments) {
         switch (instruction_set()) {
 #if defined(__x86_64__)
+#if !defined(CGC_WITHOUT_AVX512)
             case InstructionSet::avx512:
                 return avx512(arguments...);
+#endif
             case InstructionSet::avx2:
                 return avx2(arguments...);
 #elif defined(__aarch64__)
@@ -47,9 +49,11 @@ struct Versions<Text, Result(Arguments...)> {
     [[gnu::target("avx2,fma")]] static Result avx2(Arguments... arguments) {
         return Text::template run<32>(arguments...);
     }
+#if !defined(CGC_WITHOUT_AVX512)
     [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]] static Result avx512(Arguments... arguments) {
         return Text::template run<64>(arguments...);
     }
+#endif
 #else
     static Result baseline(Arguments... arguments) { return Text::template run<8>(arguments...); }
 #if defined(__aarch64__)

@@ -9,7 +9,9 @@ namespace cgc {
 
 namespace {
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(CGC_WITHOUT_AVX512)
+constexpr InstructionSet kBuilt[] = {InstructionSet::baseline, InstructionSet::avx2};
+#elif defined(__x86_64__)
 constexpr InstructionSet kBuilt[] = {InstructionSet::baseline, InstructionSet::avx2, InstructionSet::avx512};
 #elif defined(__aarch64__)
 constexpr InstructionSet kBuilt[] = {InstructionSet::baseline, InstructionSet::neon};
