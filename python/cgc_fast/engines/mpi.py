@@ -198,12 +198,12 @@ class _Rank:
         self.offer: Offer | None = None
         self.memory = _NO_VALUES
 
-    def lay_out(self, walk: Sequence[Visit], slot_widths: NDArray[np.int64], payload: np.dtype[Any]) -> None:
+    def lay_out(self, layout: Layout, *, share_memory: bool) -> None:
         """Set room aside for the payloads of a walk; pages that nothing arrives in take no memory."""
-        self.layout = Layout(walk, slot_widths, payload)
+        self.layout = layout
         self.close_offer()
-        self.offer = Offer(self.layout.bounds[-1])
-        self.memory = self.offer.values
+        self.offer = Offer(layout.bounds[-1]) if share_memory else None
+        self.memory = np.empty(layout.bounds[-1]) if self.offer is None else self.offer.values
         self.forget_payloads()
 
     def close_offer(self) -> None:
@@ -294,14 +294,16 @@ class MpiEngine(WithoutFeedback):
     def _lay_out_thetas(self) -> None:
         """Two: of even and of odd ordinary iterations. There will be more if a worker hangs."""
         size = PREFIX + self._workers + self._coordinates
-        self._theta_offer = Offer(2 * size)
-        messages = self._theta_offer.values.reshape(2, size)
+        self._theta_offer = Offer(2 * size) if self._share_memory else None
+        values = np.empty(2 * size) if self._theta_offer is None else self._theta_offer.values
+        messages = values.reshape(2, size)
         self._thetas = [_Theta(message, self._workers, index) for index, message in enumerate(messages)]
         self._theta = self._thetas[0]  # the one in use
 
     def _lay_out(self, job: Job) -> None:
         for rank, walk in zip(self._ranks, job.walks, strict=True):
-            rank.lay_out(walk, job.slot_widths, job.payload)
+            layout = Layout(walk, job.slot_widths, job.payload)
+            rank.lay_out(layout, share_memory=self._share_memory)
 
     def _load(self, worker: int, problem: bytes) -> None:
         rank = self._ranks[worker]
@@ -315,7 +317,7 @@ class MpiEngine(WithoutFeedback):
             problem,
             self._iteration,
             self._generation(worker),
-            self._offered(self._theta_offer),
+            _place_of(self._theta_offer),
         )
         self._notify(worker, Notice.LOAD, pack(task))
 
@@ -328,12 +330,8 @@ class MpiEngine(WithoutFeedback):
             job.feedback,
             job.cells,
             self._first_tag,
-            self._offered(self._ranks[worker].offer),
+            _place_of(self._ranks[worker].offer),
         )
-
-    def _offered(self, offer: Offer | None) -> Place | None:
-        assert offer is not None
-        return offer.place if self._share_memory else None
 
     def _generation(self, worker: int) -> int:
         return 0
@@ -907,6 +905,10 @@ class MpiEngine(WithoutFeedback):
         self._comm.Free()
         for rank in self._ranks:
             rank.memory = _NO_VALUES
+
+
+def _place_of(offer: Offer | None) -> Place | None:
+    return None if offer is None else offer.place
 
 
 def _are_done(requests: list[MPI.Request]) -> bool:
