@@ -86,9 +86,15 @@ def test_commands_of_the_readme_exist():
 
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, heading in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+            if "://" in target:
+                continue
+            led_to = page.parent / target if target else page
+            assert led_to.exists(), f"{page.name}: {target}"
+            if heading:
+                titles = re.findall(r"^#+ (.+)$", led_to.read_text(), flags=re.M)
+                names = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+                assert heading in names, f"{page.name}: {target}#{heading}"
 
 
 @pytest.mark.parametrize("folder", [PACKAGE, ROOT / "cpp"], ids=["python", "cpp"])
