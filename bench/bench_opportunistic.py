@@ -81,16 +81,21 @@ def random_supports(workers: int, load: int, rng: np.random.Generator) -> np.nda
     return supports.astype(float)
 
 
-def group_answers(place: np.ndarray, groups: tuple[CyclicGroup, ...]) -> np.ndarray:
-    """Answers (orders,) until every group decodes; place: of each worker in the order of arrival."""
-    last, begin = np.zeros(len(place), dtype=np.int64), 0
+def decode_times(times: np.ndarray, groups: tuple[CyclicGroup, ...]) -> np.ndarray:
+    """When every group decodes (S,); times (S, N): when each worker answers."""
+    last, begin = np.zeros(len(times), dtype=times.dtype), 0
     for group in groups:
-        own = place[:, begin : begin + group.members]
+        own = times[:, begin : begin + group.members]
         begin += group.members
-        rows = own.reshape(len(place), -1, group.sharing).min(axis=2)
+        rows = own.reshape(len(times), -1, group.sharing).min(axis=2)
         missing = (group.redundancy + 1) // group.sharing - 1
         last = np.maximum(last, np.sort(rows, axis=1)[:, rows.shape[1] - missing - 1])
-    return last + 1
+    return last
+
+
+def group_answers(place: np.ndarray, groups: tuple[CyclicGroup, ...]) -> np.ndarray:
+    """Answers (orders,) until every group decodes; place: of each worker in the order of arrival."""
+    return decode_times(place, groups) + 1
 
 
 def repetition(workers: int, groups: int) -> tuple[CyclicGroup, ...]:

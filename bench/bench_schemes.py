@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import cgc_fast as cgc
+from bench_opportunistic import decode_times
 from cgc_fast import baselines
 from cgc_fast.datasets import TRACES, load_trace
 from cgc_fast.forward_search import search_levels
@@ -267,17 +268,7 @@ def chunks(count: int) -> None:
 def group_statistics(times, redundancies):
     """When cyclic codes in groups decode (S, K), one column a level: the last group."""
     workers = times.shape[1]
-    columns = []
-    for n in redundancies:
-        last, begin = np.zeros(len(times)), 0
-        for group in cyclic_groups(workers, n):
-            own = times[:, begin : begin + group.members]
-            begin += group.members
-            rows = own.reshape(len(times), -1, group.sharing).min(axis=2)
-            missing = (n + 1) // group.sharing - 1
-            last = np.maximum(last, np.sort(rows, axis=1)[:, rows.shape[1] - missing - 1])
-        columns.append(last)
-    return np.stack(columns, axis=1)
+    return np.stack([decode_times(times, cyclic_groups(workers, n)) for n in redundancies], axis=1)
 
 
 def planned_mean(levels, chosen_on, times):
