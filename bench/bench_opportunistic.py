@@ -87,9 +87,11 @@ def decode_times(times: np.ndarray, groups: tuple[CyclicGroup, ...]) -> np.ndarr
     for group in groups:
         own = times[:, begin : begin + group.members]
         begin += group.members
-        rows = own.reshape(len(times), -1, group.sharing).min(axis=2)
-        missing = (group.redundancy + 1) // group.sharing - 1
-        last = np.maximum(last, np.sort(rows, axis=1)[:, rows.shape[1] - missing - 1])
+        first_members = np.searchsorted(
+            np.arange(group.members) * group.rows // group.members, np.arange(group.rows)
+        )
+        rows = np.minimum.reduceat(own, first_members, axis=1)
+        last = np.maximum(last, np.sort(rows, axis=1)[:, group.rows - group.missing - 1])
     return last
 
 
@@ -101,7 +103,7 @@ def group_answers(place: np.ndarray, groups: tuple[CyclicGroup, ...]) -> np.ndar
 def repetition(workers: int, groups: int) -> tuple[CyclicGroup, ...]:
     """Groups as equal as possible, the members of each of which all share one row."""
     _, _, sizes = group_members(workers, groups)
-    return tuple(CyclicGroup(size, size - 1, size) for size in sizes.tolist())
+    return tuple(CyclicGroup(size, size - 1, 1) for size in sizes.tolist())
 
 
 def cover_answers(place: np.ndarray, supports: np.ndarray) -> np.ndarray:
@@ -151,7 +153,7 @@ def loads_that_divide(orders: int) -> None:
             }
             if workers % (2 * load) == 0:
                 answers["groups"] = group_answers(
-                    place, (CyclicGroup(2 * load, load - 1),) * (workers // (2 * load))
+                    place, (CyclicGroup(2 * load, load - 1, 2 * load),) * (workers // (2 * load))
                 )
             base = runtime(workers, answers["repetition"])
             line = f"{workers:4}{load:4}  "

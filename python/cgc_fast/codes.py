@@ -25,7 +25,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cgc_fast import _core
 from cgc_fast.arguments import integer
-from cgc_fast.cyclic_matrices import ChosenMatrix, CodeProfile, choose_matrix, promised_error
+from cgc_fast.cyclic_matrices import (
+    ChosenMatrix,
+    CodeProfile,
+    choose_matrix,
+    promised_error,
+    tries_all_sets,
+)
 from cgc_fast.errors import ArgumentTypeError, ArgumentValueError, DecodeError, NumericalError
 
 __all__ = ["Code", "CodeProfile", "CyclicCode", "RepetitionCode", "decoding_vectors"]
@@ -251,6 +257,11 @@ class CyclicCode(Code):
                 f"{_MOST_SINGLE_ERROR}; use float64 payloads, or a repetition code, which loses nothing"
             )
         return measured
+
+    @property
+    def has_few_sets(self) -> bool:
+        """Whether all straggler sets are tried when the matrix is made: there are at most 13,000."""
+        return tries_all_sets(self.rows, self.redundancy)
 
     @property
     def profile(self) -> CodeProfile:

@@ -1,6 +1,6 @@
 """Matrices of cyclic codes, chosen for the accuracy of decoding: which are tried, how they are tested.
 
-A cyclic code is its null space matrix H (s, N); `_core.cyclic_coefficients` has the rest. Two kinds:
+A cyclic code is its null space matrix H (s, N); `_core.cyclic_coefficients` has the rest. Three kinds:
 
 - The s highest harmonics of the circle, row by row cos and sin of k·2πj/N: the real cyclic MDS code
   [RAVIV20]. The null space is the trigonometric polynomials of degree t = (N−s−1)/2, of which N − s points
@@ -13,6 +13,9 @@ A cyclic code is its null space matrix H (s, N); `_core.cyclic_coefficients` has
   other, as for the first kind, so that none is worse than the others, and a gap of contiguous stragglers is
   no worse than a random set. Without the Gaussian, sets with a symmetry of their own (unions of cosets) may
   not decode at all; with it any N − s rows do with probability 1 [TANDON17], and these sets accurately.
+- The same without the Gaussian, for up to 30 workers and N − s odd, so that whole harmonics are drawn. All
+  rows are shifts of one, and the sets that are turns of one another decode alike: there are N times fewer to
+  be unlucky with. Draws that fail on sets with a symmetry are not taken.
 
 Orthonormal rows in place of those of H would change nothing: a code depends on the null space alone.
 """
@@ -29,13 +32,17 @@ from numpy.typing import NDArray
 from cgc_fast import _core
 from cgc_fast.errors import NumericalError
 
-__all__ = ["ChosenMatrix", "CodeProfile", "choose_matrix"]
+__all__ = ["ChosenMatrix", "CodeProfile", "choose_matrix", "promised_error", "tries_all_sets"]
 
-# Sets beyond this number are sampled.
+# All sets are tried if there are no more, as there are with up to 16 workers: that takes no longer than to
+# sample and to search.
+_MOST_SETS = 13_000
 _RANDOM_SETS = 1_000
 # Draws are compared on so many random sets (and others); the best of them are then tested on all.
 _SCREENING_SETS = 100
 _DRAWN_DEVIATION = 0.01
+# Beyond, few draws of bare harmonics decode all sets with a symmetry, and searches miss where they fail.
+_MOST_WORKERS_OF_BARE_HARMONICS = 30
 # A matrix with errors below this on every set tried is taken at once: a tenth of the promise.
 _GOOD_ERROR = 1e-10
 # Rounds of draws until one keeps the promise on random and contiguous sets. The first has always sufficed;
@@ -52,15 +59,17 @@ class CodeProfile:
     Attributes
     ----------
     sets : int
-        How many straggler sets were decoded: every one if there are at most 1,000, else all contiguous ones
+        How many straggler sets were decoded: every one if there are at most 13,000, else all contiguous ones
         and 1,000 random ones; those of the search for adversarial ones not counted.
+    is_exhaustive : bool
+        Whether these are all sets there are.
     median : float
         Of the predicted errors.
     contiguous, random : float
         The largest predicted error of the contiguous sets, and of the others.
     adversarial : float
         The largest that a greedy search finds: from the worst random, contiguous and equally spaced sets on,
-        as long as exchanging one straggler makes the set worse. At most 1,000 sets: all there are.
+        as long as exchanging one straggler makes the set worse. Of all sets if they are all there are.
     attempts : int
         How many matrices had been compared when this one was found the best.
     single : float
@@ -68,6 +77,7 @@ class CodeProfile:
     """
 
     sets: int
+    is_exhaustive: bool
     median: float
     contiguous: float
     random: float
@@ -95,6 +105,11 @@ def promised_error(workers: int) -> float:
     return 1e-9 if workers <= 100 else math.inf
 
 
+def tries_all_sets(workers: int, redundancy: int) -> bool:
+    """Whether the profile of a code is that of every straggler set there is."""
+    return math.comb(workers, redundancy) <= _MOST_SETS
+
+
 def choose_matrix(workers: int, redundancy: int, seed: int) -> tuple[ChosenMatrix, _core.CyclicDecoder]:
     """Compare matrices and return the best, with its decoder.
 
@@ -118,7 +133,8 @@ def choose_matrix(workers: int, redundancy: int, seed: int) -> tuple[ChosenMatri
         screened = []
         for attempt in range(first, first + attempts):
             generator = np.random.default_rng([seed, workers, redundancy, attempt])
-            matrix = _null_matrix(workers, redundancy, generator if attempt else None)
+            bare = attempt % 2 == 1 and _draws_bare_harmonics(workers, redundancy)
+            matrix = _null_matrix(workers, redundancy, generator if attempt else None, bare=bare)
             coefficients = _core.cyclic_coefficients(matrix)
             decoder = _core.CyclicDecoder(matrix, coefficients)
             sets = _screening_sets(workers, redundancy, generator)
@@ -156,10 +172,14 @@ def _most_attempts(workers: int) -> tuple[int, int]:
     return (16, 2) if workers <= 200 else (3, 1)
 
 
+def _draws_bare_harmonics(workers: int, redundancy: int) -> bool:
+    return workers <= _MOST_WORKERS_OF_BARE_HARMONICS and (workers - redundancy) % 2 == 1
+
+
 def _null_matrix(
-    workers: int, redundancy: int, generator: np.random.Generator | None = None
+    workers: int, redundancy: int, generator: np.random.Generator | None = None, *, bare: bool = False
 ) -> NDArray[np.float64]:
-    """H (s, N) of the highest harmonics, or drawn.
+    """H (s, N) of the highest harmonics, or drawn, and then with a Gaussian unless it is to be bare.
 
     Values are rounded to multiples of 2^-32: then the sums are exact, and so is H·1 = 0.
     """
@@ -167,7 +187,8 @@ def _null_matrix(
         matrix = _highest_harmonics(workers, redundancy)
     else:
         matrix = _drawn_harmonics(workers, redundancy, generator)
-        matrix += _DRAWN_DEVIATION * generator.standard_normal(matrix.shape)
+        if not bare:
+            matrix += _DRAWN_DEVIATION * generator.standard_normal(matrix.shape)
         matrix -= matrix.mean(axis=1, keepdims=True)
     matrix = np.rint(matrix * 2.0**32) / 2.0**32
     matrix[:, -1] = -matrix[:, :-1].sum(axis=1)
@@ -207,7 +228,8 @@ def _measured(
     sets = _test_sets(workers, redundancy, generator)
     errors = decoder.profile(sets, threads=_TEST_THREADS)
     is_contiguous = np.zeros(len(sets), dtype=bool)
-    if math.comb(workers, redundancy) > _RANDOM_SETS:
+    is_exhaustive = tries_all_sets(workers, redundancy)
+    if not is_exhaustive:
         is_contiguous[:workers] = True
         starts = np.concatenate([sets, _spaced_sets(workers, redundancy)])
         adversarial = _worst_found(decoder, workers, starts, generator)[1]
@@ -218,7 +240,8 @@ def _measured(
     contiguous = float(errors[is_contiguous].max(initial=0.0))
     random = float(errors[~is_contiguous].max(initial=0.0))
     single = float(decoder.profile(sets, threads=_TEST_THREADS, single=True).max())
-    return CodeProfile(len(sets), float(np.median(errors)), contiguous, random, adversarial, attempts, single)
+    median = float(np.median(errors))
+    return CodeProfile(len(sets), is_exhaustive, median, contiguous, random, adversarial, attempts, single)
 
 
 def _worst_found(
@@ -260,7 +283,7 @@ def _worst_found(
 
 def _test_sets(workers: int, redundancy: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Straggler sets (sets, s) on which a matrix is tested: all, or the contiguous and 1,000 random ones."""
-    if math.comb(workers, redundancy) <= _RANDOM_SETS:
+    if tries_all_sets(workers, redundancy):
         return np.array(list(itertools.combinations(range(workers), redundancy)), dtype=np.int64)
     contiguous = (np.arange(workers)[:, None] + np.arange(redundancy)) % workers
     return np.concatenate([contiguous, _random_sets(workers, redundancy, _RANDOM_SETS, generator)])

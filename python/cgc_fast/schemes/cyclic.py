@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cgc_fast.arguments import integer
-from cgc_fast.codes import CyclicCode
+from cgc_fast.codes import Code, CyclicCode
 from cgc_fast.errors import NumericalError
 from cgc_fast.partition import as_block_sizes
 from cgc_fast.schedule import Cell, Payload, Schedule, Walk
-from cgc_fast.schemes.cyclic_groups import CyclicGroup, cyclic_groups
-from cgc_fast.schemes.fractional_repetition import GroupedBlock, repetition_block
+from cgc_fast.schemes.cyclic_groups import (
+    CyclicGroup,
+    cyclic_groups,
+    expected_answers,
+    groups_by_work,
+    sizes_of_groups,
+    work,
+)
+from cgc_fast.schemes.fractional_repetition import GroupedBlock
 
 __all__ = ["cyclic_schedule"]
 
@@ -47,11 +57,11 @@ def cyclic_schedule(
     payload : {"float64", "float32"}
         What partial derivatives are sent as.
     substitute : bool
-        At a level n whose cyclic code leaves too little of such payloads, put a code in its place that
-        tolerates as many stragglers, and log a warning for each: cyclic codes in groups (as with `grouped`),
-        those of the least level n' >= n that do, for (n' + 1) / (n + 1) times the work, unless fractional
-        repetition with floor(N / (n + 1)) groups takes no more, which is at most twice as much. To know that,
-        all matrices are made.
+        At a level n whose cyclic code has more straggler sets than can be tried, or is known not to keep its
+        promise for such payloads on all of them, put codes in its place that tolerate as many stragglers and
+        keep theirs on every set there is: cyclic codes in groups of neighbours that share rows
+        (`CyclicGroup`), those of least work, and of these those that decode soonest. At worst that is
+        fractional repetition. One warning is logged for all of them.
     grouped : bool
         Cyclic codes in groups [OZFATURA19]: level n has floor(N / (n + 1)) contiguous groups of n + 1 members
         at least; a group of m computes m / N of the samples under a cyclic code of its own, in which
@@ -73,68 +83,80 @@ def cyclic_schedule(
     cells: list[Cell] = []
     visits: list[np.ndarray] = []  # by level: the cell of each worker
     rows: list[np.ndarray] = []
+    codes: dict[Code, Code] = {}  # equal ones are one, whose matrix is made once
+
+    def code_of(group: CyclicGroup) -> Code:
+        code = group.code(seed)
+        return codes.setdefault(code, code)
+
+    replaced: dict[int, float] = {}  # level -> how many times the work
     for level in np.flatnonzero(sizes).tolist():
-        groups = cyclic_groups(workers, level) if grouped or level == 0 else (CyclicGroup(workers, level),)
-        block = _cyclic_block(groups, bounds[level], bounds[level + 1], seed)
-        if substitute:
-            block = _kept_block(block, level, seed, payload)
+        groups: tuple[CyclicGroup, ...] = (CyclicGroup(workers, level, workers),)
+        if grouped or level == 0:
+            groups = cyclic_groups(workers, level)
+        elif substitute and not _is_kept(code_of(groups[0]), payload):
+            groups = _kept_groups(workers, level, code_of, payload)
+            replaced[level] = float(work(groups) / Fraction(level + 1, workers))
+        block = _cyclic_block(groups, bounds[level], bounds[level + 1], code_of)
         visits.append(len(cells) + block.group)
         rows.append(block.row)
         cells += block.cells
+
+    if replaced:
+        most = max(replaced, key=lambda level: replaced[level])
+        logger.warning(
+            "levels %s: in place of cyclic codes which break their promise for %s payloads on some straggler "
+            "set, or have too many to try, codes that keep it on all; %.3g times the work at most (level %d)",
+            _ranges(list(replaced)),
+            payload,
+            replaced[most],
+            most,
+        )
 
     walks = map(Walk, np.stack(visits, axis=1), np.stack(rows, axis=1))
     return Schedule(workers, coordinates, tuple(cells), tuple(walks), payload=payload)
 
 
-def _cyclic_block(groups: tuple[CyclicGroup, ...], start: int, stop: int, seed: int) -> GroupedBlock:
-    """Every group has as many N-ths of the samples as members, under a cyclic code of its own."""
+def _cyclic_block(
+    groups: tuple[CyclicGroup, ...], start: int, stop: int, code_of: Callable[[CyclicGroup], Code]
+) -> GroupedBlock:
+    """Samples are dealt out so that all workers compute as much."""
     members = [group.members for group in groups]
-    workers = sum(members)
-    codes = {group: group.code(seed) for group in set(groups)}
-    ends = np.cumsum(members).tolist()
+    everything = work(groups)
+    ends = list(itertools.accumulate((everything / group.share for group in groups), initial=Fraction(0)))
     cells = [
-        Cell(start, stop, (end - group.members) / workers, end / workers, codes[group])
-        for group, end in zip(groups, ends, strict=True)
+        Cell(start, stop, float(low), float(high), code_of(group))
+        for group, low, high in zip(groups, ends[:-1], ends[1:], strict=True)
     ]
-    rows = np.concatenate([group.rows() for group in groups])
+    rows = np.concatenate([group.row_of_member() for group in groups])
     return GroupedBlock(cells, np.repeat(np.arange(len(groups)), members), rows)
 
 
-def _kept_block(block: GroupedBlock, redundancy: int, seed: int, payload: Payload) -> GroupedBlock:
-    """The block, or the one of least work in its place whose codes keep their promises, logged."""
-    error = _refusal(block, payload)
-    if error is None:
-        return block
-    workers = len(block.group)
-    start, stop = block.cells[0].start, block.cells[0].stop
-    groups = workers // (redundancy + 1)
-    made, work = repetition_block(workers, groups, start, stop), workers / groups / (redundancy + 1)
-    for more in range(redundancy, workers):
-        if (more + 1) / (redundancy + 1) >= work:
-            break
-        grouped = _cyclic_block(cyclic_groups(workers, more), start, stop, seed)
-        if grouped.cells != block.cells and _refusal(grouped, payload) is None:
-            made, work = grouped, (more + 1) / (redundancy + 1)
-            break
-    coded = any(isinstance(cell.code, CyclicCode) for cell in made.cells)
-    logger.warning(
-        "level %d: %d groups under %s and %.3g times the work in place of a code: %s",
-        redundancy,
-        len(made.cells),
-        "cyclic codes" if coded else "fractional repetition",
-        work,
-        error,
-    )
-    return made
+def _kept_groups(
+    workers: int, redundancy: int, code_of: Callable[[CyclicGroup], Code], payload: Payload
+) -> tuple[CyclicGroup, ...]:
+    """Groups of least work, and of these those that decode soonest, whose codes are kept."""
+
+    def best(members: int) -> CyclicGroup:
+        by_work = groups_by_work(members, redundancy)
+        return next(group for group in by_work if _is_kept(code_of(group), payload))
+
+    options = {tuple(map(best, sizes)) for sizes in sizes_of_groups(workers, redundancy)}
+    return min(options, key=lambda groups: (work(groups), expected_answers(groups)))
 
 
-def _refusal(block: GroupedBlock, payload: Payload) -> NumericalError | None:
-    """Why a code of the block can keep no promise, if that is so."""
-    for code in dict.fromkeys(cell.code for cell in block.cells):
-        try:
-            if isinstance(code, CyclicCode):
-                code.profile  # noqa: B018  a matrix that keeps the promise for float64 may not be found either
-                code.promise_for(payload)
-        except NumericalError as error:
-            return error
-    return None
+def _ranges(levels: list[int]) -> str:
+    """Of ascending levels, those that follow one another as one: "2, 4-7"."""
+    first = [level for level in levels if level - 1 not in levels]
+    last = [level for level in levels if level + 1 not in levels]
+    return ", ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in zip(first, last, strict=True))
+
+
+def _is_kept(code: Code, payload: Payload) -> bool:
+    """Whether a code is known to keep its promise for such payloads on every straggler set there is."""
+    if not isinstance(code, CyclicCode):
+        return True
+    try:
+        return code.has_few_sets and code.profile.worst <= code.promise and code.promise_for(payload) > 0.0
+    except NumericalError:  # no matrix keeps the promise, or too little would be left of float32 payloads
+        return False
