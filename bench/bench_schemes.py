@@ -291,18 +291,20 @@ def groups(count: int) -> None:
     for ratio, workers in rows:
         times = law(ratio).rvs((count, workers), random_state=np.random.default_rng(9))
         plan = cgc.plan(workers, COORDINATES, law(ratio), samples=workers)
-        cyclic, grouped, repeated = (
+        cyclic, grouped, repeated, auto = (
             cgc.simulate(plan.schedule(code), times, samples=workers, threads=0)
-            for code in ("cyclic", "grouped", "repetition")
+            for code in ("cyclic", "grouped", "repetition", "auto")
         )
         if (grouped > cyclic * (1 + 1e-12)).any():
             failures.append(f"groups, mu t0 = {ratio:g}, N = {workers}: later than the cyclic code")
-        stored = [parts_stored(plan.schedule(code)) for code in ("cyclic", "grouped")]
+        stored = [parts_stored(plan.schedule(code)) for code in ("cyclic", "grouped", "auto")]
         print(
             f"  mu t0 = {ratio:g}, N = {workers}: cyclic {cyclic.mean() / UNIT:.3f}, grouped "
             f"{grouped.mean() / UNIT:.3f} ({grouped.mean() / cyclic.mean():.3f} +- "
             f"{standard_error(grouped - cyclic) / cyclic.mean():.4f}), repetition "
-            f"{repeated.mean() / UNIT:.3f}; parts held {stored[0]:.1f}, {stored[1]:.1f}",
+            f"{repeated.mean() / UNIT:.3f}, auto {auto.mean() / UNIT:.3f} "
+            f"({auto.mean() / cyclic.mean():.3f} of cyclic); parts held {stored[0]:.1f}, {stored[1]:.1f}, "
+            f"{stored[2]:.1f}",
             flush=True,
         )
     print("planned for: fractional repetition, cyclic codes in groups, levels of both")

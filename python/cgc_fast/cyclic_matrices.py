@@ -1,6 +1,6 @@
 """Matrices of cyclic codes, chosen for the accuracy of decoding: which are tried, how they are tested.
 
-A cyclic code is its null space matrix H (s, N); `_core.cyclic_coefficients` has the rest. Three kinds:
+A cyclic code is its null space matrix H (s, N); `_core.cyclic_coefficients` has the rest. Two kinds:
 
 - The s highest harmonics of the circle, row by row cos and sin of k·2πj/N: the real cyclic MDS code
   [RAVIV20]. The null space is the trigonometric polynomials of degree t = (N−s−1)/2, of which N − s points
@@ -13,9 +13,6 @@ A cyclic code is its null space matrix H (s, N); `_core.cyclic_coefficients` has
   other, as for the first kind, so that none is worse than the others, and a gap of contiguous stragglers is
   no worse than a random set. Without the Gaussian, sets with a symmetry of their own (unions of cosets) may
   not decode at all; with it any N − s rows do with probability 1 [TANDON17], and these sets accurately.
-- The same without the Gaussian, for up to 30 workers and N − s odd, so that whole harmonics are drawn. All
-  rows are shifts of one, and the sets that are turns of one another decode alike: there are N times fewer to
-  be unlucky with. Draws that fail on sets with a symmetry are not taken.
 
 Orthonormal rows in place of those of H would change nothing: a code depends on the null space alone.
 """
@@ -41,8 +38,6 @@ _RANDOM_SETS = 1_000
 # Draws are compared on so many random sets (and others); the best of them are then tested on all.
 _SCREENING_SETS = 100
 _DRAWN_DEVIATION = 0.01
-# Beyond, few draws of bare harmonics decode all sets with a symmetry, and searches miss where they fail.
-_MOST_WORKERS_OF_BARE_HARMONICS = 30
 # A matrix with errors below this on every set tried is taken at once: a tenth of the promise.
 _GOOD_ERROR = 1e-10
 # Rounds of draws until one keeps the promise on random and contiguous sets. The first has always sufficed;
@@ -133,8 +128,7 @@ def choose_matrix(workers: int, redundancy: int, seed: int) -> tuple[ChosenMatri
         screened = []
         for attempt in range(first, first + attempts):
             generator = np.random.default_rng([seed, workers, redundancy, attempt])
-            bare = attempt % 2 == 1 and _draws_bare_harmonics(workers, redundancy)
-            matrix = _null_matrix(workers, redundancy, generator if attempt else None, bare=bare)
+            matrix = _null_matrix(workers, redundancy, generator if attempt else None)
             coefficients = _core.cyclic_coefficients(matrix)
             decoder = _core.CyclicDecoder(matrix, coefficients)
             sets = _screening_sets(workers, redundancy, generator)
@@ -172,14 +166,10 @@ def _most_attempts(workers: int) -> tuple[int, int]:
     return (16, 2) if workers <= 200 else (3, 1)
 
 
-def _draws_bare_harmonics(workers: int, redundancy: int) -> bool:
-    return workers <= _MOST_WORKERS_OF_BARE_HARMONICS and (workers - redundancy) % 2 == 1
-
-
 def _null_matrix(
-    workers: int, redundancy: int, generator: np.random.Generator | None = None, *, bare: bool = False
+    workers: int, redundancy: int, generator: np.random.Generator | None = None
 ) -> NDArray[np.float64]:
-    """H (s, N) of the highest harmonics, or drawn, and then with a Gaussian unless it is to be bare.
+    """H (s, N) of the highest harmonics, or drawn.
 
     Values are rounded to multiples of 2^-32: then the sums are exact, and so is H·1 = 0.
     """
@@ -187,8 +177,7 @@ def _null_matrix(
         matrix = _highest_harmonics(workers, redundancy)
     else:
         matrix = _drawn_harmonics(workers, redundancy, generator)
-        if not bare:
-            matrix += _DRAWN_DEVIATION * generator.standard_normal(matrix.shape)
+        matrix += _DRAWN_DEVIATION * generator.standard_normal(matrix.shape)
         matrix -= matrix.mean(axis=1, keepdims=True)
     matrix = np.rint(matrix * 2.0**32) / 2.0**32
     matrix[:, -1] = -matrix[:, :-1].sum(axis=1)

@@ -210,8 +210,9 @@ class Plan:
             many stragglers and decode no later, but may make it hold more samples (`cyclic_schedule`);
             "repetition": fractional repetition with as many groups. By default the one that the plan was made
             for; its expected runtime holds for that one, and plans of the method "search" have no other.
-            "auto": the same, but with cyclic codes in groups, or else repetition, at every level where the
-            cyclic code could not keep its promise for such payloads; a warning is logged for each.
+            "auto": the same, but a cyclic code that does not keep its promise for such payloads on every
+            straggler set, or has too many to try, is replaced by codes that do, for at most a tenth more
+            work at that level; a warning says at which levels (`cyclic_schedule`).
         seed : int
             Of the cyclic encoding matrices.
         payload : {"float64", "float32"}

@@ -48,7 +48,7 @@ def simulate(
     ] = None,
     code: Annotated[
         str | None,
-        typer.Option(help="Show the same block sizes under other codes too: cyclic, grouped or repetition."),
+        typer.Option(help="Show the same blocks under other codes too: cyclic, grouped, repetition or auto."),
     ] = None,
     samples: Samples = 1.0,
     cycles_per_derivative: CyclesPerDerivative = 1.0,
