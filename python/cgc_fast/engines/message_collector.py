@@ -70,10 +70,9 @@ class MessageCollector:
         # Whether all workers are well is known elsewhere: here, no iteration is too late to have taken up.
         return self.collector.run(0, 0, iteration, theta, gradient, with_value, None) is not None
 
-    def arrived(
-        self, worker: int, iteration: int, slot: int, finite: bool, began_s: float, ended_s: float
-    ) -> None:
-        """Take down a payload that is not in its place; seconds since the iteration began."""
+    def arrived(self, payload: Delivered) -> None:
+        """Take down a payload that is not in its place."""
+        iteration, worker, slot, finite, began_s, ended_s = payload
         start_ns = self.collector.began_ns
         began_ns, ended_ns = start_ns + int(1e9 * began_s), start_ns + int(1e9 * ended_s)
         if not self._signal.push(worker, iteration, slot, finite, began_ns, ended_ns, False, _NOBODY):

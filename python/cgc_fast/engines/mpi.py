@@ -536,9 +536,7 @@ class MpiEngine(WithoutFeedback):
         rank = self._ranks[worker]
         layout, position = rank.layout, rank.layout.position[slot]
         slots = layout.slots[position : position + count]
-        self._hear(worker, iteration)
-        if iteration == rank.iteration:
-            rank.owed -= count
+        self._answered(worker, iteration, count)
         if iteration == self._iteration and self._is_collecting:
             self._running_collector().take_in(worker, slots)
             return
@@ -546,17 +544,11 @@ class MpiEngine(WithoutFeedback):
             good, began_s, ended_s = 1.0, 0.0, 0.0
             if iteration == self._iteration:  # else there may be one of a later one by now, and half written
                 _, good, began_s, ended_s = read_header(rank.memory.data, 8 * layout.bounds[at])
-            if self._is_collecting:
-                self._running_collector().arrived(worker, iteration, slot, True, began_s, ended_s)
-            else:
-                self._early.append(Delivered(iteration, worker, slot, bool(good), began_s, ended_s))
+            self._report(Delivered(iteration, worker, slot, bool(good), began_s, ended_s))
 
     def _take_payloads(self, found: Message) -> None:
         worker, rank, slots = found.worker, self._ranks[found.worker], found.slots
-        iteration = int(found.buffer[0])
-        self._hear(worker, iteration)
-        if iteration == rank.iteration:
-            rank.owed -= len(slots)
+        self._answered(worker, int(found.buffer[0]), len(slots))
         if found.in_place and self._is_collecting and self._running_collector().take_in(worker, slots):
             rank.held.update(slots.tolist())
             return
@@ -571,10 +563,21 @@ class MpiEngine(WithoutFeedback):
                 if rank.shares and self._is_collecting:
                     raise RuntimeError(f"worker {worker}: sent a payload that nobody ordered")
                 self._hold(rank, slot, payload, in_place=found.in_place)
-            if not self._is_collecting:
-                self._early.append(Delivered(iteration, worker, slot, finite, began_s, ended_s))
-            elif not found.in_place:
-                self._running_collector().arrived(worker, iteration, slot, finite, began_s, ended_s)
+            if not (self._is_collecting and found.in_place):  # else the collector has seen it
+                self._report(Delivered(iteration, worker, slot, finite, began_s, ended_s))
+
+    def _answered(self, worker: int, iteration: int, payloads: int) -> None:
+        """So many payloads, or their sum, have come."""
+        self._hear(worker, iteration)
+        rank = self._ranks[worker]
+        if iteration == rank.iteration:
+            rank.owed -= payloads
+
+    def _report(self, payload: Delivered) -> None:
+        if self._is_collecting:
+            self._running_collector().arrived(payload)
+        else:
+            self._early.append(payload)
 
     @staticmethod
     def _hold(rank: _Rank, slot: int, payload: NDArray[np.float64], *, in_place: bool) -> None:

@@ -99,9 +99,7 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
 
     def _take_sum(self, worker: int, message: NDArray[np.float64]) -> None:
         iteration, generation, count = map(int, read_header(message.data)[:3])
-        self._hear(worker, iteration)
-        if iteration == self._ranks[worker].iteration:
-            self._ranks[worker].owed -= 1
+        self._answered(worker, iteration, 1)
         visits: list[Visited] = []
         if iteration == self._iteration and generation == self._board.generation(worker):
             total = HEADER_VALUES + 3 * count

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
-from scipy.stats import binom
+from scipy.special import bdtr, binom
 
 from cgc_fast.codes import Code, CyclicCode, RepetitionCode
 
@@ -81,10 +80,10 @@ class CyclicGroup(NamedTuple):
         smaller = self.rows - larger
         nobody, nobody_of_larger = (1.0 - answered) ** least, (1.0 - answered) ** (least + 1)
         probability = np.zeros_like(answered)
-        for lost in range(min(larger, self.missing) + 1):  # of the larger rows, all by missing members
+        for lost in range(min(larger, self.missing) + 1):  # of the larger rows
+            chance = nobody_of_larger**lost * (1.0 - nobody_of_larger) ** (larger - lost)
             others = bdtr(min(self.missing - lost, smaller), smaller, nobody)
-            chance = binom.pmf(lost, larger, nobody_of_larger) if larger else 1.0
-            probability += chance * others
+            probability += binom(larger, lost) * chance * others
         return probability
 
 
