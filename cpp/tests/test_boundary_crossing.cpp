@@ -57,5 +57,5 @@ int main() {
     test_many_points_below_one_bound();
     test_poisson_probability();
     CHECK_THROWS(cgc::BoundaryCrossing(0), std::invalid_argument);
-    return failures;
+    return failures != 0;
 }

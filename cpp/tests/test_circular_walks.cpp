@@ -85,5 +85,5 @@ int main() {
     test_a_fast_worker_walks_on();
     test_the_last_level_counts_and_empty_ones_do_not();
     test_numbers_out_of_range_are_refused();
-    return failures;
+    return failures != 0;
 }

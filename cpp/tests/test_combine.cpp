@@ -151,5 +151,5 @@ int main() {
         check_largest_deviation<double>();
         check_largest_deviation<float>();
     }
-    return failures;
+    return failures != 0;
 }

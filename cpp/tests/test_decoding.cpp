@@ -149,5 +149,5 @@ int main() {
     check_profile();
     check_order();
     check_extreme_levels();
-    return failures;
+    return failures != 0;
 }

@@ -78,5 +78,5 @@ int main() {
     test_runtimes();
     test_groups();
     test_subgradient();
-    return failures;
+    return failures != 0;
 }

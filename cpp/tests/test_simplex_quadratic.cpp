@@ -47,5 +47,5 @@ int main() {
     test_at_the_boundary();
     test_linear_and_single();
     test_concave_is_refused();
-    return failures;
+    return failures != 0;
 }

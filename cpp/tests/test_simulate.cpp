@@ -156,5 +156,5 @@ int main() {
     test_a_pair_meets();
     test_an_announcement_ends_the_visit_under_way();
     test_an_outstanding_cell_is_claimed_again();
-    return failures;
+    return failures != 0;
 }
