@@ -1,4 +1,4 @@
-// A check that reports where it failed and lets the rest of the test run; main() returns the count.
+// A check that reports where it failed and lets the rest of the test run; main() fails if any has.
 #pragma once
 
 #include <cmath>
