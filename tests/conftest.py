@@ -9,6 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+# As many test processes run as there are cores: threads of BLAS in each would be in one another's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import matplotlib
 import pytest
 from hypothesis import settings

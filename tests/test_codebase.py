@@ -122,6 +122,16 @@ def test_importing_the_package_is_lazy():
     assert out.stdout.strip() == "[]"
 
 
+def test_worker_processes_import_nothing_of_the_master():
+    code = "import sys, cgc_fast.engines.worker_process; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(out.stdout.split())
+    assert {"cgc_fast.worker", "cgc_fast.problems.linear_models", "numpy"} <= loaded
+    for module in ("schedule", "codes", "decoder", "supervisor", "master", "claims", "feedback_worker"):
+        assert f"cgc_fast.{module}" not in loaded
+    assert not any(name.split(".")[0] in ("scipy", "matplotlib", "multiprocessing") for name in loaded)
+
+
 def test_every_public_name_resolves_and_is_documented():
     for name in cgc_fast.__all__:
         assert getattr(cgc_fast, name).__doc__, name

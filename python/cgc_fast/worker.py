@@ -13,13 +13,15 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.arguments import Cost
-from cgc_fast.schedule import Schedule
+
+if TYPE_CHECKING:  # worker processes start sooner without
+    from cgc_fast.schedule import Schedule
 
 __all__ = [
     "SLICE_S",

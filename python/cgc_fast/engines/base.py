@@ -24,18 +24,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import Board, Collector
-from cgc_fast.claims import ClaimTable
 from cgc_fast.errors import WorkerDied
-from cgc_fast.problems import Problem
-from cgc_fast.schedule import Feedback
-from cgc_fast.supervisor import SignOfLife
-from cgc_fast.worker import Visit
+
+if TYPE_CHECKING:  # worker processes, which import the package of engines, start sooner without
+    from cgc_fast._core import Board, Collector
+    from cgc_fast.claims import ClaimTable
+    from cgc_fast.problems import Problem
+    from cgc_fast.schedule import Feedback
+    from cgc_fast.supervisor import SignOfLife
+    from cgc_fast.worker import Visit
 
 __all__ = [
     "CellOutline",
