@@ -7,7 +7,7 @@
 # prints what the guest says, after the time of day, and fails unless AVX-512 was found and every test passed.
 # Some 40 million instructions a second: test_combine takes a quarter of an hour, LIMIT (3h) ends it at the
 # latest. The kernel comes from Debian's package, downloaded but not installed. Needs, on Debian 12:
-#   cmake make g++ bochs bochs-term bochsbios vgabios busybox-static isolinux syslinux-common xorriso cpio
+#   cmake make g++ python3 bochs bochs-term bochsbios vgabios busybox-static isolinux syslinux-common xorriso cpio
 set -euo pipefail
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -62,10 +62,10 @@ boot: cdrom
 com1: enabled=1, mode=file, dev=serial
 END
 touch serial
-mkfifo silence  # opened to read and write it never ends: script would stop reading the screen
-echo continue > commands  # Debian's Bochs stops in its debugger first; its screen is a terminal that has a size
-timeout "${LIMIT:-3h}" script -qc "stty rows 50 cols 132; TERM=xterm exec bochs -f bochsrc -rc commands" \
-  /dev/null 0<> silence &> screen &
+echo continue > commands  # Debian's Bochs stops in its debugger first
+# Its screen is a terminal that has a size, and that somebody reads.
+timeout "${LIMIT:-3h}" python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' \
+  bash -c "stty rows 50 cols 132; TERM=xterm exec bochs -q -f bochsrc -rc commands" < /dev/null &> screen &
 emulator=$!
 tail -n +1 -f --pid "$emulator" serial | while IFS= read -r line; do printf '%(%T)T %s\n' -1 "${line%$'\r'}"; done
 [[ $(grep -c '^PASS ' serial) == $((${#tests[@]} + 1)) ]] || { echo "Not every test passed." >&2; exit 1; }
