@@ -1,6 +1,6 @@
 """Weighted sum of rows in separate buffers: bytes moved per second beside NumPy.
 
-    python bench/bench_weighted_sum.py [--quick] [--length N ...] [--rows K ...]
+    python bench/bench_weighted_sum.py [--quick] [--length N ...] [--rows K ...] [--pages-of-numpy]
 
 Every line is one (data type, k, length); every contender runs in turn, several times round, in one
 process with one thread; rates are medians, ratios the medians of those of each round. A pass reads k rows
@@ -18,6 +18,9 @@ and writes one: for each contender (k + 1) * length * itemsize bytes are counted
 ratio is against the best of the NumPy sums (matmul, einsum, mul+add, chunked), the goal >= 0.9; x matmul is
 against matmul alone, the goal >= 1. Below 100,000 values both take the time inside the core. Lines of mixed
 data types (float32 rows into a float64 sum) have no NumPy pass that reads as little: no ratio.
+
+NumPy asks for huge pages for arrays of 4 MiB and more, so that the stacked copy may have them where the rows
+have not: here rows have what the copy has, unless `--pages-of-numpy` leaves it to NumPy.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ GOAL, MATMUL_GOAL = 0.9, 1.0
 CONTENDERS = ["cgc", "matmul", "einsum", "mul+add", "chunked", "copy", "copy*"]
 SUMS = ["matmul", "einsum", "mul+add", "chunked"]
 CORE_BELOW = 100_000
+HUGE_FROM, HUGE_PAGE = 4 << 20, 2 << 20  # for arrays of so many bytes NumPy asks for pages of so many
 
 
 def seconds_per_call(
@@ -68,6 +72,22 @@ def seconds_per_call(
 def paired_ratio(theirs: list[float], ours: list[float]) -> float:
     """Median of the ratios round by round: a neighbour who takes the memory for a while meets both."""
     return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+
+
+def make_rows(
+    rng: np.random.Generator, k: int, length: int, dtype: type, pages_of_numpy: bool
+) -> list[np.ndarray]:
+    """Rows in separate buffers, with pages as large as their stacked copy has."""
+    size = np.dtype(dtype).itemsize
+    if pages_of_numpy or k * length * size < HUGE_FROM:
+        return [rng.standard_normal(length, dtype) for _ in range(k)]
+    rows = []
+    for _ in range(k):
+        buffer = np.empty(max(HUGE_FROM, length * size + HUGE_PAGE), np.uint8)
+        row = buffer[-buffer.ctypes.data % HUGE_PAGE :][: length * size].view(dtype)
+        row[:] = rng.standard_normal(length, dtype)
+        rows.append(row)
+    return rows
 
 
 def contenders(
@@ -139,6 +159,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer lengths and rounds")
     parser.add_argument("--length", type=int, nargs="+", default=None)
     parser.add_argument("--rows", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64])
+    parser.add_argument("--pages-of-numpy", action="store_true", help="also where the copy's are larger")
     options = parser.parse_args()
     quick = options.quick
     lengths = [1_000, 100_000, 1_000_000] if quick else [1_000, 10_000, 100_000, 1_000_000, 10_000_000]
@@ -167,7 +188,7 @@ def main() -> None:
             for length in lengths:
                 if k * length * np.dtype(dtype).itemsize > 1.4e9:
                     continue  # rows and their stacked copy must fit in memory
-                rows = [rng.standard_normal(length, dtype) for _ in range(k)]
+                rows = make_rows(rng, k, length, dtype, options.pages_of_numpy)
                 coefficients = rng.standard_normal(k)
                 functions, outs = contenders(rows, coefficients)
                 heavy = k * length > 2e7
