@@ -2,6 +2,8 @@
 
 All fractions, costs and times are dyadic with few bits, so that sums and products of them are exact and ties
 are frequent: results can be compared for equality.
+
+Besides, a check of schedules that are small enough to try every set of stragglers.
 """
 
 import itertools
@@ -86,3 +88,27 @@ def schedules(draw, feedback="none", codes=any_codes):
                 visits[worker].append((index, row))
     walks = [Walk(*np.array(draw(st.permutations(of)), dtype=np.int64).reshape(-1, 2).T) for of in visits]
     return Schedule(workers, coordinates, cells, walks, feedback)
+
+
+def check_every_straggler_set(made: Schedule, redundancy: int) -> None:
+    """Whichever so many workers are missing, all cells decode as accurately as predicted and promised.
+
+    `made` has one block, of which every worker visits one cell.
+    """
+    assert {len(walk) for walk in made.walks} == {1}
+    for missing in itertools.combinations(range(made.workers), redundancy):
+        for index, cell in enumerate(made.cells):
+            rows = sorted(
+                {
+                    int(walk.rows[0])
+                    for w, walk in enumerate(made.walks)
+                    if walk.cells[0] == index and w not in missing
+                }
+            )
+            vector = cell.code.decoding_vector(rows)
+            decoded = np.zeros(cell.code.parts)
+            for weight, row in zip(vector, rows, strict=True):
+                parts, coefficients = cell.code.support(row)
+                decoded[parts] += weight * coefficients
+            predicted = cell.code.predicted_error(rows, vector)
+            assert abs(decoded - 1.0).max() <= predicted <= cell.code.promise

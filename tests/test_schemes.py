@@ -22,6 +22,7 @@ from cgc_fast.schemes.cyclic_groups import CyclicGroup, cyclic_groups, expected_
 from cgc_fast.schemes.pairs import pairs_schedule
 from cgc_fast.schemes.walked import walked_schedule
 from cgc_fast.simulation import simulate
+from small_schedules import check_every_straggler_set
 
 
 @st.composite
@@ -170,24 +171,7 @@ class TestCyclicInGroups:
             sizes = np.zeros(workers, dtype=np.int64)
             sizes[level] = 1
             made = cyclic_schedule(workers, 1, sizes, grouped=True)
-            (visits,) = {len(walk) for walk in made.walks}
-            assert visits == 1
-            for missing in itertools.combinations(range(workers), level):
-                for index, cell in enumerate(made.cells):
-                    rows = sorted(
-                        {
-                            int(walk.rows[0])
-                            for w, walk in enumerate(made.walks)
-                            if walk.cells[0] == index and w not in missing
-                        }
-                    )
-                    vector = cell.code.decoding_vector(rows)
-                    decoded = np.zeros(cell.code.parts)
-                    for weight, row in zip(vector, rows, strict=True):
-                        parts, coefficients = cell.code.support(row)
-                        decoded[parts] += weight * coefficients
-                    predicted = cell.code.predicted_error(rows, vector)
-                    assert abs(decoded - 1.0).max() <= predicted <= cell.code.promise
+            check_every_straggler_set(made, level)
 
 
 def test_single_level_is_a_cyclic_schedule_with_one_block():

@@ -56,8 +56,6 @@ class CodeProfile:
     sets : int
         How many straggler sets were decoded: every one if there are at most 13,000, else all contiguous ones
         and 1,000 random ones; those of the search for adversarial ones not counted.
-    is_exhaustive : bool
-        Whether these are all sets there are.
     median : float
         Of the predicted errors.
     contiguous, random : float
@@ -72,7 +70,6 @@ class CodeProfile:
     """
 
     sets: int
-    is_exhaustive: bool
     median: float
     contiguous: float
     random: float
@@ -217,8 +214,7 @@ def _measured(
     sets = _test_sets(workers, redundancy, generator)
     errors = decoder.profile(sets, threads=_TEST_THREADS)
     is_contiguous = np.zeros(len(sets), dtype=bool)
-    is_exhaustive = tries_all_sets(workers, redundancy)
-    if not is_exhaustive:
+    if not tries_all_sets(workers, redundancy):
         is_contiguous[:workers] = True
         starts = np.concatenate([sets, _spaced_sets(workers, redundancy)])
         adversarial = _worst_found(decoder, workers, starts, generator)[1]
@@ -229,8 +225,7 @@ def _measured(
     contiguous = float(errors[is_contiguous].max(initial=0.0))
     random = float(errors[~is_contiguous].max(initial=0.0))
     single = float(decoder.profile(sets, threads=_TEST_THREADS, single=True).max())
-    median = float(np.median(errors))
-    return CodeProfile(len(sets), is_exhaustive, median, contiguous, random, adversarial, attempts, single)
+    return CodeProfile(len(sets), float(np.median(errors)), contiguous, random, adversarial, attempts, single)
 
 
 def _worst_found(

@@ -15,7 +15,7 @@ from cgc_fast.partition import as_block_sizes
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes.circles import Block, circle_schedule
 
-__all__ = ["GroupedBlock", "fractional_repetition_schedule", "group_members", "repetition_block"]
+__all__ = ["GroupedBlock", "fractional_repetition_schedule", "group_members"]
 
 
 class GroupedBlock(NamedTuple):
@@ -36,7 +36,7 @@ def group_members(
     return group, everyone - first_members[group], np.diff(first_members)
 
 
-def repetition_block(workers: int, groups: int, start: int, stop: int) -> GroupedBlock:
+def _repetition_block(workers: int, groups: int, start: int, stop: int) -> GroupedBlock:
     """Fractional repetition: every group has an equal share of the samples, which any one member delivers."""
     group, place, sizes = group_members(workers, groups)
     codes = {members: RepetitionCode(members) for members in sizes.tolist()}
@@ -92,7 +92,7 @@ def fractional_repetition_schedule(
     for g, width in zip(groups[order].tolist(), widths.tolist(), strict=True):
         if width == 0:
             continue
-        block, group, row = repetition_block(workers, g, start, start + width)
+        block, group, row = _repetition_block(workers, g, start, start + width)
         visits.append(len(cells) + group)
         rows.append(row)
         cells += block
