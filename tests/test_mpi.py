@@ -100,7 +100,7 @@ def break_off_a_close(folder):
     def raise_instead():
         raise RuntimeError("scripted failure of closing")
 
-    engine._take_in = raise_instead
+    engine._look = raise_instead
     with pytest.raises(RuntimeError, match="scripted failure of closing"):
         cluster.close()
     cluster, problem = cluster_of(folder)

@@ -29,8 +29,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast.errors import WorkerDied
-
 if TYPE_CHECKING:  # worker processes, which import the package of engines, start sooner without
     from cgc_fast._core import Board, Collector
     from cgc_fast.claims import ClaimTable
@@ -54,7 +52,6 @@ __all__ = [
     "Summed",
     "Visited",
     "WithoutFeedback",
-    "wait_until_ready",
 ]
 
 
@@ -292,22 +289,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release every process, descriptor and segment; may be called twice."""
-
-
-def wait_until_ready(engine: Engine, workers: int) -> None:
-    """Wait for all workers of an engine that starts; raises `WorkerDied` if one fails before it is ready."""
-    waiting = set(range(workers))
-    while waiting:
-        for event in engine.wait():
-            if isinstance(event, Lost):
-                raise WorkerDied(
-                    f"worker {event.worker} failed before it was ready:\n{event.traceback}",
-                    event.worker,
-                    event.exit_code,
-                    event.traceback,
-                )
-            if isinstance(event, Ready):
-                waiting.discard(event.worker)
 
 
 class CellOutline(NamedTuple):

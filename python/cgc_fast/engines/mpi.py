@@ -13,29 +13,17 @@ from __future__ import annotations
 
 import atexit
 import logging
-import math
 import os
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from cgc_fast._core import Collector
-from cgc_fast.engines.base import (
-    CellOutline,
-    Delivered,
-    Event,
-    Job,
-    Lost,
-    Presence,
-    Ready,
-    WithoutFeedback,
-    wait_until_ready,
-)
+from cgc_fast.engines.base import CellOutline, Delivered, Event, Job, Lost, Ready
+from cgc_fast.engines.collecting import WithCollector
 from cgc_fast.engines.launch import pickled_for_worker
 from cgc_fast.engines.message_collector import MessageCollector
 from cgc_fast.engines.mpi_memory import Offer, Place
@@ -44,21 +32,21 @@ from cgc_fast.engines.mpi_messages import (
     PREFIX,
     RUN_VALUES,
     WORD_VALUES,
-    Assignment,
     Backoff,
     Layout,
     Notice,
+    Outgoing,
+    RankAssignment,
     Tag,
     Task,
     Word,
     pack,
     probe,
     read_header,
-    size_of,
 )
 from cgc_fast.engines.mpi_session import LEAVE_S, Ranks
 from cgc_fast.engines.mpi_worker import leave_without_mpi, serve_session
-from cgc_fast.engines.signs import Hearing
+from cgc_fast.engines.remote_master import RemoteMaster, RemoteRecord
 from cgc_fast.errors import ArgumentValueError, CgcError, ClusterClosed
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.supervisor import SignOfLife
@@ -72,7 +60,7 @@ logger = logging.getLogger(__name__)
 # pile up at a worker that hangs.
 _MOST_UNANSWERED = 2
 
-_EMPTY: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+_NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 _NO_VALUES: NDArray[np.float64] = np.empty(0)
 
 _Result = TypeVar("_Result")
@@ -134,67 +122,48 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
 
 
 class Message:
-    """A message that was found, where it goes, and the request that receives it; `size`: in 8 bytes."""
+    """A message that was found, and where it is received."""
 
-    __slots__ = ("buffer", "in_place", "matched", "request", "size", "slots", "tag", "worker")
+    __slots__ = ("buffer", "request", "tag", "worker")
 
-    def __init__(self, worker: int, tag: int, size: int, matched: MPI.Message) -> None:
-        self.worker, self.tag, self.size, self.matched = worker, tag, size, matched
-        self.buffer: NDArray[Any] = _EMPTY
-        self.slots = _EMPTY  # of its payloads
-        self.in_place = False
-        self.request: MPI.Request | None = None
+    def __init__(self, worker: int, tag: int, buffer: NDArray[Any], request: MPI.Request) -> None:
+        self.worker, self.tag, self.buffer, self.request = worker, tag, buffer, request
 
 
 class _Theta:
-    """A message with theta, and the requests that send it; `index`: of the shared ones, others have none."""
+    """A message with theta, and what sends it; `index`: of the shared ones, others have -1."""
 
-    def __init__(self, message: NDArray[np.float64], workers: int, index: int = -1) -> None:
-        self.message, self._index = message, index
-        self.prefix, self.values = message[: PREFIX + workers], message[PREFIX + workers :]
-        self._cycle_times = message[PREFIX : PREFIX + workers]
-        self._cycle_times[:] = np.nan
-        self._are_given = False  # the cycle times
-        self.requests: list[MPI.Request] = []
+    def __init__(self, message: NDArray[np.float64], comm: MPI.Intracomm, index: int = -1) -> None:
+        self._message, self._prefix, self.values = message, message[:PREFIX], message[PREFIX:]
+        self._index = index
+        self.outgoing = Outgoing(comm)
 
-    def write_prefix(self, iteration: int, with_value: bool, cycle_times: NDArray[np.float64] | None) -> None:
-        """What comes before theta."""
-        self.message[0], self.message[1], self.message[2] = iteration, with_value, self._index
-        if cycle_times is not None or self._are_given:
-            self._cycle_times[:] = np.nan if cycle_times is None else cycle_times
-            self._are_given = cycle_times is not None
+    def begin(self, iteration: int, with_value: bool) -> None:
+        """Say what comes before theta."""
+        self._prefix[:] = iteration, with_value, self._index
 
-    def part_for(self, rank: _Rank) -> NDArray[np.float64]:
-        """What a rank is to be sent of it."""
-        return self.prefix if rank.shares and self._index >= 0 else self.message
-
-    def is_free(self) -> bool:
-        """Whether it has been sent to everybody."""
-        if self.requests and _are_done(self.requests):
-            self.requests.clear()
-        return not self.requests
+    def send(self, rank: _Rank, worker: int) -> None:
+        """Begin to send what a worker needs of it."""
+        finds = rank.shares and self._index >= 0
+        self.outgoing.send(self._prefix if finds else self._message, worker + 1, Tag.THETA)
 
 
-class _Rank:
+class _Rank(RemoteRecord):
     """What the master knows of a worker, and what it has delivered.
 
     `iteration`: the last one that it was sent. `owed`: payloads that it has not delivered in that one.
     """
 
     def __init__(self) -> None:
-        self.presence: Presence = "starting"
-        self.process_id: int | None = None
+        super().__init__()
         self.iteration = 0
-        self.owed = 0
         self.unanswered: list[int] = []
-        self.behind = False
         self.loads = 0  # tasks that were sent and not answered
         self.shares = False  # the memory of this rank, as it said last
         self.is_buried = False  # MPI says that it is gone
         self.has_left = False  # no message of it is to come
-        # Of the iteration under way, which the master may be reading: slots, and payloads out of the walk.
-        self.held: set[int] = set()
-        self.others: dict[int, NDArray[np.float64]] = {}
+        # Payloads out of the walk, of the iteration under way, with their headers.
+        self.apart: dict[int, NDArray[np.float64]] = {}
         self.offer: Offer | None = None
         self.memory = _NO_VALUES
 
@@ -204,20 +173,15 @@ class _Rank:
         self.close_offer()
         self.offer = Offer(layout.bounds[-1]) if share_memory else None
         self.memory = np.empty(layout.bounds[-1]) if self.offer is None else self.offer.values
-        self.forget_payloads()
+        self.apart.clear()
 
     def close_offer(self) -> None:
         """No process finds the room any more."""
         if self.offer is not None:
             self.offer.close()
 
-    def forget_payloads(self) -> None:
-        """Nobody reads them any more."""
-        self.held.clear()
-        self.others.clear()
 
-
-class MpiEngine(WithoutFeedback):
+class MpiEngine(WithCollector, RemoteMaster):
     """Hire ranks; the constructor returns when all of them have loaded their samples.
 
     Parameters
@@ -242,62 +206,57 @@ class MpiEngine(WithoutFeedback):
                 f"(MPI_THREAD_SERIALIZED), got thread level {MPI.Query_thread()}: leave "
                 "mpi4py.rc.thread_level at its default"
             )
-        self._job = job
+        super().__init__(job)
         self._workers = len(job.walks)
         self._coordinates = int(job.problem.coordinates)
         self._first_tag = int(Tag.PAYLOAD)
-        self._check_tags(job)
-        began_s = time.monotonic()
+        self._check_tags(job, self._first_tag)
         first = pickled_for_worker(job, 0)  # refused before anybody is hired
-        self._closed = False
-        self._interrupted = False
-        self._running = False
-        self._early: list[Event] = []
-        self._waiting = threading.RLock()  # held while a thread waits for events
-        self._outdated: set[int] = set()  # workers that have not taken up the plan yet
-        self._iteration = 0
-        self._began_s = began_s
         self._ranks = [_Rank() for _ in range(self._workers)]
+        self._unplanned: set[int] = set()  # workers that have not taken up the plan yet
         self._status = MPI.Status()
-        self._found: list[Message] = []  # and not received yet; a worker's come one after the other
         self._run = np.empty(RUN_VALUES)
+        self._receiving: list[Message] = []  # a worker's come one after the other
+        self._backoff = Backoff(self._longest_sleep_s)
+        self._ctrl_c: Sequence[object] = ()
         self._acknowledged = 0  # ranks that are gone
-        self._outgoing: list[tuple[MPI.Request, object]] = []  # with what they send from
-        self._not_sent = 0  # of these, at the last look
         self._share_memory = share_memory
         self._theta_offer: Offer | None = None
+        self._cycle_times: NDArray[np.float64] | None = None
         self._thetas: list[_Theta] = []
-        self._collector: MessageCollector | None = None
+        self._messages: MessageCollector | None = None
         self._is_collecting = False
-        self._hearing = Hearing(self._workers)
         self._comm = _session.hire(self._workers)
+        self._outgoing = Outgoing(self._comm)
         _open.append(self)
         try:
             self._lay_out_thetas()
             self._lay_out(job)
             for worker in range(self._workers):
                 self._load(worker, first if worker == 0 else pickled_for_worker(job, worker))
-            wait_until_ready(self, self._workers)
+            self._wait_until_ready()
         except BaseException:
             self.close()
             raise
-        self.start_s = time.monotonic() - began_s
 
-    def _check_tags(self, job: Job) -> None:
-        most = int(MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) or 0) - self._first_tag
+    @property
+    def _records(self) -> Sequence[_Rank]:
+        return self._ranks
+
+    def _check_tags(self, job: Job, first_tag: int) -> None:
+        most = (int(MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) or 0) - first_tag) // 2
         if len(job.slot_widths) > most:
             raise ArgumentValueError(
-                f"schedule: expected at most {most} rows of all cells together, each of which has a tag of "
+                f"schedule: expected at most {most} rows of all cells together, each of which has tags of "
                 f"MPI of its own, got {len(job.slot_widths)}"
             )
 
     def _lay_out_thetas(self) -> None:
         """Two: of even and of odd ordinary iterations. There will be more if a worker hangs."""
-        size = PREFIX + self._workers + self._coordinates
-        self._theta_offer = Offer(2 * size) if self._share_memory else None
-        values = np.empty(2 * size) if self._theta_offer is None else self._theta_offer.values
-        messages = values.reshape(2, size)
-        self._thetas = [_Theta(message, self._workers, index) for index, message in enumerate(messages)]
+        size = 2 * (PREFIX + self._coordinates)
+        self._theta_offer = Offer(size) if self._share_memory else None
+        values = np.empty(size) if self._theta_offer is None else self._theta_offer.values
+        self._thetas = [_Theta(theta, self._comm, i) for i, theta in enumerate(values.reshape(2, -1))]
         self._theta = self._thetas[0]  # the one in use
 
     def _lay_out(self, job: Job) -> None:
@@ -310,8 +269,6 @@ class MpiEngine(WithoutFeedback):
         rank.presence = "starting"
         rank.loads += 1
         task = Task(
-            worker,
-            self._workers,
             self._coordinates,
             self._assignment(worker),
             problem,
@@ -321,9 +278,9 @@ class MpiEngine(WithoutFeedback):
         )
         self._notify(worker, Notice.LOAD, pack(task))
 
-    def _assignment(self, worker: int) -> Assignment:
+    def _assignment(self, worker: int) -> RankAssignment:
         job = self._job
-        return Assignment(
+        return RankAssignment(
             job.walks[worker],
             job.slot_widths,
             job.payload,
@@ -354,26 +311,27 @@ class MpiEngine(WithoutFeedback):
             self._theta = self._free_theta()
             self._theta.values[:] = theta
             self._hearing.begin()
-            self._begin(iteration, cycle_times, with_value)
+            self._cycle_times = cycle_times
+            self._begin(iteration, with_value)
 
     def _free_theta(self) -> _Theta:
         for theta in self._thetas:
-            if theta.is_free():
+            if theta.outgoing.is_empty():
                 return theta
-        self._thetas.append(_Theta(np.empty_like(self._thetas[0].message), self._workers))
+        self._thetas.append(_Theta(np.empty(PREFIX + self._coordinates), self._comm))
         return self._thetas[-1]
 
-    def _begin(self, iteration: int, cycle_times: NDArray[np.float64] | None, with_value: bool) -> None:
+    def _begin(self, iteration: int, with_value: bool) -> None:
         """Send theta."""
         self._iteration, self._running = iteration, True
-        self._theta.write_prefix(iteration, with_value, cycle_times)
+        self._theta.begin(iteration, with_value)
         for worker, rank in enumerate(self._ranks):
             rank.owed = 0
             if rank.presence == "there":
                 self._publish(worker, self._answers_to_walk(worker))
         os.sched_yield()  # to a worker, should there be more ranks than cores
         for rank in self._ranks:
-            rank.forget_payloads()
+            rank.apart.clear()
 
     def _answers_to_walk(self, worker: int) -> int:
         """How many payloads, or sums, say that a worker is done with its walk."""
@@ -388,83 +346,47 @@ class MpiEngine(WithoutFeedback):
         rank.iteration = self._iteration
         rank.owed += owed
         rank.unanswered.append(self._iteration)
-        if (request := self._send(self._theta.part_for(rank), worker, Tag.THETA)) is not None:
-            self._theta.requests.append(request)
+        if self._cycle_times is not None:
+            self._notify(worker, Notice.PACE, self._cycle_times[worker : worker + 1].view(np.int64))
+        self._theta.send(rank, worker)
 
-    def _send(self, buffer: NDArray[Any], worker: int, tag: int) -> MPI.Request | None:
-        """Begin to send; None if the rank is known to be gone, which the next look for messages tells."""
-        try:
-            return self._comm.Isend(buffer, worker + 1, tag)
-        except MPI.Exception:
-            return None
-
-    def _notify(self, worker: int, kind: int, content: NDArray[np.int64] = _EMPTY) -> None:
+    def _notify(self, worker: int, kind: int, content: NDArray[np.int64] = _NOTHING) -> None:
         notice = np.concatenate([[kind, self._iteration], content])
-        self._send_small(notice, worker, Tag.NOTICE)
-
-    def _send_small(self, message: NDArray[np.int64], worker: int, tag: int) -> None:
-        """Send, and keep the message until it has been sent; look for that now and then."""
-        request = self._send(message, worker, tag)
-        if request is None:
-            return
-        self._outgoing.append((request, message))
-        if len(self._outgoing) > 2 * self._not_sent + 16:
-            self._outgoing = [sent for sent in self._outgoing if not _is_done(sent[0])]
-            self._not_sent = len(self._outgoing)
+        self._outgoing.send(notice, worker + 1, Tag.NOTICE)
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
-        """Look for messages, less and less often while none comes."""
-        until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        backoff = Backoff(self._longest_sleep_s)
-        with self._waiting, self._hearing.listening(), interrupts_postponed() as ctrl_c:
-            while True:
-                if self._early:
-                    events, self._early = self._early, []
-                    return events
-                if self._closed:  # by another thread, or by a signal handler
-                    raise ClusterClosed("the cluster was closed while an iteration was under way")
-                came = self._take_in()
-                left_s = until_s - time.monotonic()
-                if not self._early and (self._interrupted or ctrl_c or left_s <= 0):
-                    self._interrupted = False
-                    return []
-                if came:
-                    backoff.reset()
-                else:
-                    backoff.pause(left_s)
+        """Look for messages, less and less often while none comes; not within a step is there a Ctrl-C."""
+        with interrupts_postponed() as self._ctrl_c:
+            self._backoff.reset()
+            return super().wait(timeout_s)
 
-    def _take_in(self) -> bool:
+    def _was_interrupted(self) -> bool:
+        return super()._was_interrupted() or bool(self._ctrl_c)
+
+    def _take_in(self, timeout_s: float) -> None:
+        if self._look():
+            self._backoff.reset()
+        elif timeout_s > 0.0:
+            self._backoff.pause(timeout_s)
+
+    def _look(self) -> bool:
         """Take in a few of the messages that have come; whether there were any."""
         lost: list[Event] = []
-        came = False
+        came = bool(self._receiving) and self._go_on_receiving()
         for _ in self._ranks:
             if self._is_full():
                 break
             try:
-                message = probe(self._comm, MPI.ANY_SOURCE, self._status)
+                matched = probe(self._comm, MPI.ANY_SOURCE, self._status)
             except MPI.Exception:
                 lost += self._bury()
                 continue
-            if message is None:
+            if matched is None:
                 break
             came = True
-            status = self._status
-            worker, tag, size = status.source - 1, status.tag, status.Get_count(MPI.DOUBLE)
-            if size == RUN_VALUES and tag >= self._first_tag:
-                try:
-                    message.Recv(self._run)  # so small a message has come as a whole
-                except MPI.Exception:  # its rank is gone
-                    continue
-                self._take_run(worker, tag - self._first_tag, *map(int, self._run.tolist()))
-                continue
-            found = Message(worker, tag, size, message)
-            if self._found:
-                self._found.append(found)
-                self._receive_found()
-            elif not self._receive(found):
-                self._found.append(found)
-        if self._found:
-            came |= self._receive_found()
+            self._receive(matched)
+            if self._is_collecting:
+                break  # that is counted first, before MPI lets another process run
         self._early += lost  # after what they had sent
         return came or bool(lost)
 
@@ -472,73 +394,89 @@ class MpiEngine(WithoutFeedback):
         """Whether what has come is to be read before more is received."""
         return False
 
-    def _receive_found(self) -> bool:
+    def _receive(self, matched: MPI.Message) -> None:
+        """Begin to receive a message, or take it in, if it is here and nothing before it is to come."""
+        status = self._status
+        worker, size = status.source - 1, status.Get_count(MPI.DOUBLE)
+        slot = status.tag - self._first_tag
+        try:
+            if size == RUN_VALUES and slot >= 0 and not self._receiving:
+                matched.Recv(self._run)  # so small a message has come as a whole
+                self._take_run(worker, slot, *map(int, self._run.tolist()))
+                return
+            buffer = self._place(worker, slot, size)
+            message = Message(worker, status.tag, buffer, matched.Irecv(buffer))
+        except MPI.Exception:  # its rank is gone
+            return
+        if self._receiving or not self._has_arrived(message):
+            self._receiving.append(message)
+
+    def _place(self, worker: int, slot: int, size: int) -> NDArray[np.float64]:
+        """Where a message goes: payloads of the walk to where they are decoded from.
+
+        Nobody reads there: a worker sends a run of its walk once an iteration, and none of an earlier one
+        when it has begun the next.
+        """
+        rank = self._ranks[worker]
+        if 0 <= slot < len(self._job.slot_widths) and size > RUN_VALUES:
+            first = rank.layout.bounds[rank.layout.position[slot]]
+            return rank.memory[first : first + size]
+        return np.empty(size)
+
+    def _go_on_receiving(self) -> bool:
         """Go on with what was found; whether anything of it is here now."""
-        found, self._found = self._found, []
+        found, self._receiving = self._receiving, []
         busy: set[int] = set()
         for index, message in enumerate(found):
             if self._is_full():
-                self._found += found[index:]
+                self._receiving += found[index:]
                 break
-            if message.worker in busy or not self._receive(message):
+            if message.worker in busy or not self._has_arrived(message):
                 busy.add(message.worker)
-                self._found.append(message)
-        return len(self._found) < len(found)
+                self._receiving.append(message)
+        return len(self._receiving) < len(found)
 
-    def _receive(self, found: Message) -> bool:
-        """Begin to receive, or go on; whether it is here, and taken in, or never will be."""
+    def _has_arrived(self, message: Message) -> bool:
+        """Whether a message is here, and taken in, or never will be."""
         try:
-            if found.request is None:
-                self._place(found)
-                found.request = found.matched.Irecv(found.buffer)
-            if not found.request.Test():
+            if not message.request.Test():
                 return False
         except MPI.Exception:  # its rank is gone
             return True
-        self._arrived(found)
+        self._arrived(message)
         return True
 
-    def _place(self, found: Message) -> None:
-        """Say where a message goes: into the walk's memory, unless the master may be reading there."""
-        slot = found.tag - self._first_tag
-        if slot >= 0:
-            rank = self._ranks[found.worker]
-            layout, size = rank.layout, found.size
-            position = layout.position.get(slot)
-            # Where memory is shared the worker fills it, and sends what does not belong there.
-            if position is None or rank.shares:
-                found.slots = np.array([slot])
-            else:
-                found.slots = layout.slots[position : layout.end_of_run(position, size)]
-                if not rank.held or rank.held.isdisjoint(found.slots.tolist()):
-                    first = layout.bounds[position]
-                    found.buffer, found.in_place = rank.memory[first : first + size], True
-                    return
-        found.buffer = np.empty(found.size)
-
-    def _arrived(self, found: Message) -> None:
+    def _arrived(self, message: Message) -> None:
         """Take a message in."""
-        if found.tag >= self._first_tag:
-            self._take_payloads(found)
-        elif found.tag == Tag.WORD:
-            self._take_word(found.worker, found.buffer)
-        elif found.tag < Tag.PAYLOAD:
-            self._take_other(found)
+        worker, buffer = message.worker, message.buffer
+        slot, slots = message.tag - self._first_tag, len(self._job.slot_widths)
+        if slot >= slots:
+            self._take_apart(worker, slot - slots, buffer)
+        elif slot >= 0:
+            count = int(buffer[1])
+            if len(buffer) > RUN_VALUES:
+                layout = self._ranks[worker].layout
+                count = layout.count(layout.position[slot], len(buffer))
+            self._take_run(worker, slot, int(buffer[0]), count)
+        elif message.tag == Tag.WORD:
+            self._take_word(worker, buffer)
+        elif message.tag < Tag.PAYLOAD:
+            self._take_other(message)
         else:  # a payload of an earlier plan
-            self._hear(found.worker, int(found.buffer[0]))
+            self._hear(worker, int(buffer[0]))
 
-    def _take_other(self, found: Message) -> None:
+    def _take_other(self, message: Message) -> None:
         """Take in what only schedules with feedback have."""
-        raise RuntimeError(f"worker {found.worker}: a message with tag {found.tag}, which nobody sends")
+        raise RuntimeError(f"worker {message.worker}: a message with tag {message.tag}, which nobody sends")
 
     def _take_run(self, worker: int, slot: int, iteration: int, count: int) -> None:
-        """Take in payloads that a worker of this host has put where they belong, this and the next."""
+        """Take in payloads that are where they belong, from this one on in the walk."""
         rank = self._ranks[worker]
         layout, position = rank.layout, rank.layout.position[slot]
         slots = layout.slots[position : position + count]
         self._answered(worker, iteration, count)
         if iteration == self._iteration and self._is_collecting:
-            self._running_collector().take_in(worker, slots)
+            self._running_messages().take_in(worker, slots)
             return
         for at, slot in enumerate(slots.tolist(), position):
             good, began_s, ended_s = 1.0, 0.0, 0.0
@@ -546,25 +484,16 @@ class MpiEngine(WithoutFeedback):
                 _, good, began_s, ended_s = read_header(rank.memory.data, 8 * layout.bounds[at])
             self._report(Delivered(iteration, worker, slot, bool(good), began_s, ended_s))
 
-    def _take_payloads(self, found: Message) -> None:
-        worker, rank, slots = found.worker, self._ranks[found.worker], found.slots
-        self._answered(worker, int(found.buffer[0]), len(slots))
-        if found.in_place and self._is_collecting and self._running_collector().take_in(worker, slots):
-            rank.held.update(slots.tolist())
-            return
-        begin = 0
-        for slot in slots.tolist():
-            end = begin + size_of(int(self._job.slot_widths[slot]), self._job.payload)
-            payload = found.buffer[begin:end]
-            begin = end
-            first, good, began_s, ended_s = read_header(payload.data)
-            iteration, finite = int(first), bool(good)
-            if iteration == self._iteration and finite and slot not in rank.held:
-                if rank.shares and self._is_collecting:
-                    raise RuntimeError(f"worker {worker}: sent a payload that nobody ordered")
-                self._hold(rank, slot, payload, in_place=found.in_place)
-            if not (self._is_collecting and found.in_place):  # else the collector has seen it
-                self._report(Delivered(iteration, worker, slot, finite, began_s, ended_s))
+    def _take_apart(self, worker: int, slot: int, payload: NDArray[np.float64]) -> None:
+        """Take in a payload that is not of the walk, or once more."""
+        first, good, began_s, ended_s = read_header(payload.data)
+        iteration, finite = int(first), bool(good)
+        self._answered(worker, iteration, 1)
+        if iteration == self._iteration and finite:
+            if self._is_collecting:
+                raise RuntimeError(f"worker {worker}: sent a payload that nobody ordered")
+            self._ranks[worker].apart.setdefault(slot, payload)  # the master may be reading the first
+        self._report(Delivered(iteration, worker, slot, finite, began_s, ended_s))
 
     def _answered(self, worker: int, iteration: int, payloads: int) -> None:
         """So many payloads, or their sum, have come."""
@@ -575,21 +504,9 @@ class MpiEngine(WithoutFeedback):
 
     def _report(self, payload: Delivered) -> None:
         if self._is_collecting:
-            self._running_collector().arrived(payload)
+            self._running_messages().arrived(payload)
         else:
             self._early.append(payload)
-
-    @staticmethod
-    def _hold(rank: _Rank, slot: int, payload: NDArray[np.float64], *, in_place: bool) -> None:
-        """Keep a payload where the master finds it: it may read it until the next iteration."""
-        rank.held.add(slot)
-        if in_place:
-            return
-        position = rank.layout.position.get(slot)
-        if position is None or rank.shares:
-            rank.others[slot] = payload
-        else:
-            rank.memory[rank.layout.bounds[position] : rank.layout.bounds[position + 1]] = payload
 
     def _hear(self, worker: int, iteration: int) -> None:
         rank = self._ranks[worker]
@@ -613,7 +530,7 @@ class MpiEngine(WithoutFeedback):
                 rank.presence, rank.process_id, rank.unanswered = "there", value, []
                 self._early.append(Ready(worker))
         elif kind == Word.REPLANNED:
-            self._outdated.discard(worker)
+            self._unplanned.discard(worker)
         elif kind == Word.FAILED:
             loading = iteration < 0
             rank.loads -= loading
@@ -648,16 +565,13 @@ class MpiEngine(WithoutFeedback):
             )
         memories = [rank.memory for rank in self._ranks]
         thetas = [theta.values for theta in self._thetas[:2]]
-        self._collector = MessageCollector(cells, blocks, offsets, memories, thetas)
+        self._messages = MessageCollector(cells, blocks, offsets, memories, thetas)
+        self._collector = self._messages.collector
 
-    def running_collector(self) -> Collector:
-        """What `collect` runs."""
-        return self._running_collector().collector
-
-    def _running_collector(self) -> MessageCollector:
-        if self._collector is None:
+    def _running_messages(self) -> MessageCollector:
+        if self._messages is None:
             raise ClusterClosed("the cluster was closed while an iteration was under way")
-        return self._collector
+        return self._messages
 
     def start_collecting(
         self,
@@ -669,44 +583,44 @@ class MpiEngine(WithoutFeedback):
         until_s: float | None,
     ) -> str | None:
         """Begin an iteration if every rank is there, was heard a moment ago, and has taken what was sent."""
-        with self._waiting, interrupts_postponed() as ctrl_c:
-            collector, theta_message = self._running_collector(), self._thetas[iteration % 2]
-            if self._early or not theta_message.is_free():
+        with self._waiting, interrupts_postponed() as self._ctrl_c:
+            messages, place = self._running_messages(), self._thetas[iteration % 2]
+            if self._early or not place.outgoing.is_empty():
                 return None
             for worker, rank in enumerate(self._ranks):
                 if rank.presence != "there" or len(rank.unanswered) >= _MOST_UNANSWERED:
                     return None
                 if not self._hearing.is_known(worker, self._iteration, seen_within_s):
                     return None
-            if not collector.begin(iteration, theta, gradient, with_value):
+            if not messages.begin(iteration, theta, gradient, with_value):
                 return None
-            self._theta = theta_message
-            self._began_s = 1e-9 * collector.collector.began_ns
-            self._begin(iteration, None, with_value)
+            self._theta = place
+            self._began_s = 1e-9 * messages.collector.began_ns
+            self._cycle_times = None
+            self._begin(iteration, with_value)
             self._hearing.begin_ordinary()
             self._is_collecting = True
-            return "begun" if until_s is None else self._collect(until_s, False, ctrl_c)
+            return "begun" if until_s is None else self._collect(until_s, False)
 
     def collect(self, until_s: float, each_block: bool) -> str:
         """Take in messages and count them until something else is to be done."""
-        with self._waiting, interrupts_postponed() as ctrl_c:
-            return self._collect(until_s, each_block, ctrl_c)
+        with self._waiting, interrupts_postponed() as self._ctrl_c:
+            return self._collect(until_s, each_block)
 
-    def _collect(self, until_s: float, each_block: bool, ctrl_c: Sequence[object]) -> str:
-        collector = self._running_collector()
+    def _collect(self, until_s: float, each_block: bool) -> str:
+        collector = self.running_collector()
+        self._backoff.reset()
         with self._hearing.listening():
-            while (why := collector.collect(each_block)) == "late":
-                backoff = Backoff()
-                while not self._take_in():
-                    if self._closed:  # by another thread, or by a signal handler
-                        raise ClusterClosed("the cluster was closed while an iteration was under way")
-                    if self._interrupted or ctrl_c:
-                        self._interrupted = False
+            while (why := collector.collect(0, each_block)) == "late":
+                while not self._look():
+                    self._check_open()
+                    if (self._interrupted or self._ctrl_c) and self._was_interrupted():
                         return "interrupted"
                     left_s = self._began_s + until_s - time.monotonic()
                     if left_s <= 0:
                         return "late"
-                    backoff.pause(left_s)
+                    self._backoff.pause(left_s)
+                self._backoff.reset()
                 if self._early:
                     return "unusual"
         return why
@@ -714,35 +628,20 @@ class MpiEngine(WithoutFeedback):
     def end_collecting(self, iteration: int) -> bool:
         """End the iteration, and have it counted."""
         self.finish(iteration)
-        if self._closed or self._collector is None or self._collector.collector.iteration != iteration:
+        if self._closed or self._collector is None or self._collector.iteration != iteration:
             return False
-        self._collector.collector.end()
+        self._collector.end()
         return True
-
-    def take_ended(self) -> NDArray[np.int64] | None:
-        """Rows of the iterations that were ended."""
-        return None if self._collector is None else self._collector.collector.take_ended()
 
     def collected_events(self) -> list[Event]:
         """Arrivals of the iteration so far; from here on they are told by `wait`."""
         self._is_collecting = False
-        return self._running_collector().events()
+        return self._running_messages().events()
 
     def signs_at_start(self) -> Sequence[SignOfLife]:
         """As they were when `start_collecting` looked."""
         self._hearing.drop_longest()
         return self._hearing.signs_at_start()
-
-    def record(
-        self, *, at_once: bool
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int] | None:
-        """What happened so far."""
-        if not self._waiting.acquire(blocking=not at_once):
-            return None
-        try:
-            return None if self._collector is None else self._collector.record()
-        finally:
-            self._waiting.release()
 
     # --- workers that do not deliver ------------------------------------------------------------------
 
@@ -771,36 +670,22 @@ class MpiEngine(WithoutFeedback):
         if rank.loads == 0:  # else it has not even answered the last time
             self._load(worker, pickled_for_worker(self._job, worker))
 
-    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+    def _send_plan(self, job: Job) -> None:
         """Send the ranks their new walks; what still comes of the old ones is known by its tag."""
-        with interrupts_postponed(), self._waiting, self._hearing.listening():
-            before, self._first_tag = self._first_tag, self._first_tag + len(self._job.slot_widths)
-            try:
-                self._check_tags(job)
-            except ArgumentValueError:
-                self._first_tag = before
-                raise
-            self._job = job
-            self._lay_out(job)
-            self._outdated = {w for w, rank in enumerate(self._ranks) if rank.presence == "there"}
-            for worker, rank in enumerate(self._ranks):
-                if rank.presence != "gone":
-                    self._notify(worker, Notice.REPLAN, pack(self._assignment(worker)))
-            began_s, backoff = time.monotonic(), Backoff()
-            while self._outdated:
-                self._take_in()
-                self._outdated -= {event.worker for event in self._early if isinstance(event, Lost)}
-                for worker in list(self._outdated):
-                    if time.monotonic() > began_s + patience_s[worker]:
-                        self.kill(worker)
-                backoff.pause()
-            self._early = [event for event in self._early if isinstance(event, Lost | Ready)]
+        first_tag = self._first_tag + 2 * len(self._job.slot_widths)
+        self._check_tags(job, first_tag)
+        self._job, self._first_tag = job, first_tag
+        self._lay_out(job)
+        self._unplanned = {w for w, rank in enumerate(self._ranks) if rank.presence == "there"}
+        for worker, rank in enumerate(self._ranks):
+            if rank.presence != "gone":
+                self._notify(worker, Notice.REPLAN, pack(self._assignment(worker)))
 
-    def kill(self, worker: int) -> None:
-        """Write the rank off: MPI cannot end it."""
-        self._early.append(self._lose(worker, None, "its rank does not answer, and MPI cannot end it"))
+    def _outdated(self) -> Iterable[int]:
+        return (worker for worker in self._unplanned if self._ranks[worker].presence == "there")
 
     def _lose(self, worker: int, exit_code: int | None, text: str) -> Lost:
+        """Write a rank off: MPI cannot end it."""
         rank = self._ranks[worker]
         rank.presence, rank.owed, rank.unanswered, rank.behind = "gone", 0, [], False
         rank.iteration = 0  # theta is lost with the rest
@@ -825,64 +710,34 @@ class MpiEngine(WithoutFeedback):
         return events
 
     def is_idle(self) -> bool:
-        """Whether every rank is gone for good."""
+        """Whether every rank is gone for good; from others something may still come."""
         return not self._early and all(rank.is_buried for rank in self._ranks)
-
-    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
-        """By when they were heard."""
-        return self._hearing.signs(reset=reset)
-
-    def presence(self) -> Sequence[Presence]:
-        """Whether each rank is there."""
-        return [rank.presence for rank in self._ranks]
-
-    def process_ids(self) -> Sequence[int | None]:
-        """Operating system ids, each on the host of its rank."""
-        return [rank.process_id if rank.presence == "there" else None for rank in self._ranks]
 
     def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of the memory that it arrived in."""
         rank = self._ranks[worker]
-        if slot in rank.others:
+        if slot in rank.apart:
             width = int(self._job.slot_widths[slot])
-            return rank.others[slot][HEADER_VALUES:].view(self._job.payload)[:width]
+            return rank.apart[slot][HEADER_VALUES:].view(self._job.payload)[:width]
         return rank.layout.payload(rank.memory, rank.layout.position[slot])
-
-    def clock_s(self) -> float:
-        """Of this host."""
-        return time.monotonic()
-
-    def elapsed_s(self) -> float:
-        """Seconds since `start` was called."""
-        return time.monotonic() - self._began_s
-
-    def interrupt(self) -> None:
-        """Make a `wait` in another thread return within a millisecond."""
-        self._interrupted = True
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def _release(self) -> None:
         """Ask the ranks to leave; those that do not in time keep what refers to them alive."""
-        with interrupts_postponed():
-            if self._closed:
-                return
-            self._closed, self._running, self._is_collecting = True, False, False
-            _open.remove(self)
-            self.interrupt()
-            with self._waiting:  # whoever waited has left
-                pass
-            hired = [w for w, rank in enumerate(self._ranks) if not rank.is_buried]
-            for worker in hired:
-                self._ranks[worker].presence = "starting"
-                self._notify(worker, Notice.STOP)
-            try:
-                until_s, backoff = time.monotonic() + LEAVE_S, Backoff()
-                while not all(self._ranks[w].has_left for w in hired) and time.monotonic() < until_s:
-                    self._take_in()
-                    backoff.pause()
-            finally:  # or the ranks would wait for the end, and the next cluster for them
-                self._end(hired)
+        self._is_collecting = False
+        _open.remove(self)
+        hired = [w for w, rank in enumerate(self._ranks) if not rank.is_buried]
+        for worker in hired:
+            self._ranks[worker].presence = "starting"
+            self._notify(worker, Notice.STOP)
+        try:
+            until_s = time.monotonic() + LEAVE_S
+            self._backoff.reset()
+            while not all(self._ranks[w].has_left for w in hired) and time.monotonic() < until_s:
+                self._take_in(LEAVE_S)
+        finally:  # or the ranks would wait for the end, and the next cluster for them
+            self._end(hired)
 
     def _end(self, hired: Sequence[int]) -> None:
         """Let the ranks go, and release what they do not refer to any more."""
@@ -893,39 +748,21 @@ class MpiEngine(WithoutFeedback):
             self._theta_offer.close()
         for rank in self._ranks:
             rank.close_offer()
+        outgoing = [self._outgoing, *(theta.outgoing for theta in self._thetas)]
         if all_left:
-            self._release()
+            while not all(each.is_empty() for each in outgoing):
+                pass
+            self._comm.Free()
+            for rank in self._ranks:
+                rank.memory = _NO_VALUES
         else:
-            _kept.append((self._comm, self._found, self._ranks, self._outgoing, self._thetas))
-        self._found, self._outgoing, self._thetas = [], [], []
-        self._collector = None
-
-    def _release(self) -> None:
-        for request, _ in self._outgoing:
-            request.Wait()
-        for theta in self._thetas:
-            MPI.Request.Waitall(theta.requests)
-        self._comm.Free()
-        for rank in self._ranks:
-            rank.memory = _NO_VALUES
+            _kept.append((self._comm, self._receiving, self._ranks, outgoing))
+        self._receiving, self._thetas = [], []
+        self._messages = self._collector = None
 
 
 def _place_of(offer: Offer | None) -> Place | None:
     return None if offer is None else offer.place
-
-
-def _are_done(requests: list[MPI.Request]) -> bool:
-    try:
-        return bool(MPI.Request.Testall(requests))
-    except MPI.Exception:  # a rank is gone
-        return all(map(_is_done, requests))
-
-
-def _is_done(request: MPI.Request) -> bool:
-    try:
-        return bool(request.Test())
-    except MPI.Exception:  # its rank is gone
-        return True
 
 
 _open: list[MpiEngine] = []

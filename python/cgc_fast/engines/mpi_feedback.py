@@ -91,11 +91,11 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
     def _is_full(self) -> bool:
         return self._sum_came and self._running
 
-    def _take_other(self, found: Message) -> None:
-        if found.tag == Tag.SUM:
-            self._take_sum(found.worker, found.buffer)
+    def _take_other(self, message: Message) -> None:
+        if message.tag == Tag.SUM:
+            self._take_sum(message.worker, message.buffer)
         else:
-            self._take_question(found.worker, found.buffer.view(np.int64))
+            self._take_question(message.worker, message.buffer.view(np.int64))
 
     def _take_sum(self, worker: int, message: NDArray[np.float64]) -> None:
         iteration, generation, count = map(int, read_header(message.data)[:3])
@@ -116,7 +116,7 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
         if iteration <= self._last_of_earlier_plans:  # about cells that are no more: the new plan tells it
             return
         reply = np.array([message[0], *answer(self._board, worker, question)], dtype=np.int64)
-        self._send_small(reply, worker, Tag.BOARD)
+        self._outgoing.send(reply, worker + 1, Tag.BOARD)
 
     def _take_word(self, worker: int, word: NDArray[np.float64]) -> None:
         kind, iteration, slot = map(int, word[:WORD_VALUES].tolist())

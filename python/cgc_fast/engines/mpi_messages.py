@@ -5,7 +5,7 @@
     session: HIRE, then GO or CANCEL ---->   <---- HERE
     a communicator of the cluster's own, so that no message of another cluster can ever be taken for one of it
     NOTICE load, its samples         ---->   <---- WORD ready, or failed with a traceback
-    THETA of an iteration            ---->   <---- PAYLOAD of rows; WORD alive, if there is nothing else
+    THETA of an iteration            ---->   <---- payloads of rows; WORD alive, if there is nothing else
     ... and where the worker has found the memory of rank 0, both only say what lies there
     NOTICE finish, orders            ---->
     NOTICE announce, cells           ---->   under announce
@@ -28,7 +28,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from cgc_fast._core import HEADER_VALUES
 from cgc_fast.engines.mpi_memory import Place
-from cgc_fast.schedule import Feedback
+from cgc_fast.engines.remote_worker import Assignment
 from cgc_fast.worker import Visit
 
 __all__ = [
@@ -46,14 +46,16 @@ __all__ = [
     "RUN_VALUES",
     "TEXT_BYTES",
     "WORD_VALUES",
-    "Assignment",
     "Backoff",
     "Layout",
     "Notice",
+    "Outgoing",
+    "RankAssignment",
     "Session",
     "Tag",
     "Task",
     "Word",
+    "is_done",
     "pack",
     "probe",
     "read_header",
@@ -65,7 +67,7 @@ __all__ = [
 # Before each payload: iteration, whether it is finite, began and ended in seconds.
 write_header = struct.Struct(f"={HEADER_VALUES}d").pack_into
 read_header = struct.Struct(f"={HEADER_VALUES}d").unpack_from
-PREFIX = 3  # before each theta: iteration, with_value, which of the shared ones; then the cycle times
+PREFIX = 3  # before each theta: iteration, with_value, which of the shared ones
 RUN_VALUES = 2  # in the place of payloads that lie in shared memory: iteration, how many
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
@@ -75,15 +77,18 @@ _SHORTEST_SLEEP_S, _LONGEST_SLEEP_S = 2e-5, 1e-3
 
 
 class Tag:
-    """Of messages in a cluster's communicator; see `Assignment.first_tag` for those of payloads."""
+    """Of messages in a cluster's communicator; see `RankAssignment` for those of payloads."""
 
     THETA, NOTICE, WORD, BOARD, SUM, PAYLOAD = range(6)
 
 
 class Notice:
-    """Kinds of notices: (kind, iteration), and what there is to say about it."""
+    """Kinds of notices: (kind, iteration), and what there is to say about it.
 
-    LOAD, ORDER, FINISH, ANNOUNCE, REPLAN, STOP, END, END_SILENTLY = range(8)
+    PACE: the cycle time to emulate in the iteration that follows.
+    """
+
+    LOAD, PACE, ORDER, FINISH, ANNOUNCE, REPLAN, STOP, END, END_SILENTLY = range(9)
 
 
 class Word:
@@ -119,9 +124,9 @@ class Layout:
         self.bounds = [0, *accumulate(size_of(width, payload) for width in self._widths)]
         self.position = {slot: position for position, slot in enumerate(self.slots.tolist())}
 
-    def end_of_run(self, first: int, size: int) -> int:
-        """Behind the last visit of a run of so many values."""
-        return bisect_left(self.bounds, self.bounds[first] + size, lo=first + 1)
+    def count(self, first: int, size: int) -> int:
+        """How many payloads a run of so many values has that begins with this one."""
+        return bisect_left(self.bounds, self.bounds[first] + size, lo=first) - first
 
     def payload(self, memory: NDArray[np.float64], position: int) -> NDArray[Any]:
         """View of the payload of a visit."""
@@ -136,17 +141,13 @@ def size_of(width: int, payload: np.dtype[Any]) -> int:
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What a worker does by one plan; the tag of a run is `first_tag` + the slot of its first payload.
+class RankAssignment(Assignment):
+    """What a rank does by one plan, whose rows have tags of their own from `first_tag` on, by slot.
 
-    Every plan of a cluster has tags of its own, so that no late payload is taken for one of another plan.
+    Every plan of a cluster has other tags, so that no late payload is taken for one of another plan: S of
+    them for runs of the walk, by the first row, and S for payloads that are not of it, or once more.
     """
 
-    walk: Sequence[Visit]
-    slot_widths: NDArray[np.int64]
-    payload: np.dtype[Any]
-    feedback: Feedback
-    cells: int
     first_tag: int
     memory: Place | None  # where its payloads may be put, as its `Layout` says
 
@@ -158,10 +159,8 @@ class Task:
     `iteration`: the one under way, whose walk is not its. `generation`: under claim, see `claims`.
     """
 
-    worker: int
-    workers: int
     coordinates: int
-    assignment: Assignment
+    assignment: RankAssignment
     problem: bytes  # for `load_problem`
     iteration: int
     generation: int
@@ -185,6 +184,50 @@ def probe(comm: MPI.Intracomm, source: int, status: MPI.Status) -> MPI.Message |
     Asked twice: MPI may answer from what it knows already, and only then look what else has come.
     """
     return comm.Improbe(source, MPI.ANY_TAG, status) or comm.Improbe(source, MPI.ANY_TAG, status)
+
+
+class Outgoing:
+    """Messages that are on their way, each kept until it has been sent."""
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self._comm = comm
+        self._requests: list[MPI.Request] = []
+        self._messages: list[NDArray[Any]] = []
+        self._look_at = 16
+
+    def send(self, message: NDArray[Any], rank: int, tag: int) -> None:
+        """Begin to send; nothing if the rank is known to be gone, which the next look for messages tells."""
+        try:
+            self._requests.append(self._comm.Isend(message, rank, tag))
+        except MPI.Exception:
+            return
+        self._messages.append(message)
+        if len(self._requests) > self._look_at:
+            self.is_empty()
+            self._look_at = 2 * len(self._requests) + 16
+
+    def is_empty(self) -> bool:
+        """Whether everything has been sent."""
+        if self._requests:
+            left = [] if _are_done(self._requests) else [not is_done(request) for request in self._requests]
+            self._requests = list(compress(self._requests, left))
+            self._messages = list(compress(self._messages, left))
+        return not self._requests
+
+
+def _are_done(requests: list[MPI.Request]) -> bool:
+    try:
+        return bool(MPI.Request.Testall(requests))
+    except MPI.Exception:  # a rank is gone
+        return False
+
+
+def is_done(request: MPI.Request) -> bool:
+    """Whether a message has been sent, or received, or never will be."""
+    try:
+        return bool(request.Test())
+    except MPI.Exception:  # its rank is gone
+        return True
 
 
 class Backoff:

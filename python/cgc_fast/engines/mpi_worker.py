@@ -22,18 +22,18 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from cgc_fast._core import MessageWalk
-from cgc_fast.claims import ClaimTable, WorkerBoard
-from cgc_fast.engines.board_messages import AskingBoard
+from cgc_fast.claims import ClaimTable
 from cgc_fast.engines.mpi_memory import find
 from cgc_fast.engines.mpi_messages import (
     HEADER_VALUES,
     PREFIX,
     TEXT_BYTES,
     WORD_VALUES,
-    Assignment,
     Backoff,
     Layout,
     Notice,
+    Outgoing,
+    RankAssignment,
     Session,
     Tag,
     Task,
@@ -43,8 +43,8 @@ from cgc_fast.engines.mpi_messages import (
     unpack,
     write_header,
 )
-from cgc_fast.engines.remote_feedback import AnnounceRemoteWorker, ClaimRemoteWorker
-from cgc_fast.engines.remote_worker import ALIVE_S, Delivery, RemoteWorker, Sum
+from cgc_fast.engines.remote_feedback import make_remote_worker
+from cgc_fast.engines.remote_worker import Delivery, RemoteWorker, Run, Sum
 from cgc_fast.engines.worker_process import compiled_kernel, for_kernel, load_problem
 from cgc_fast.problems import Problem
 from cgc_fast.worker import SLICE_S, SOON_S, Visit
@@ -103,113 +103,94 @@ def _await(request: MPI.Request) -> None:
         backoff.pause()
 
 
-class _Theta:
-    """Where a message with theta arrives; where it lies is said if it is in memory of rank 0's."""
-
-    def __init__(self, task: Task, shared: NDArray[np.float64] | None) -> None:
-        prefix = PREFIX + task.workers
-        self.message = np.empty(prefix + task.coordinates)
-        messages = [self.message]
-        if shared is not None:
-            messages += list(shared.reshape(-1, prefix + task.coordinates))
-        self._values = [message[prefix:] for message in messages]
-        for values in self._values:
-            values.flags.writeable = False
-        self.prefix = self.message[:prefix]
-
-    def look(self, size: int) -> None:
-        """So many values have arrived."""
-        self.values = self._values[0 if size == len(self.message) else 1 + int(self.message[2])]
+def _read_only(arrays: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    views = [array[:] for array in arrays]
+    for view in views:
+        view.flags.writeable = False
+    return views
 
 
 class _Outbox:
     """What a worker delivers by one plan: the payloads of its walk in one piece.
 
     There are two of them: the second is for iterations that begin while the first is still on its way. On the
-    host of rank 0 there is one, in memory of rank 0, which is told what lies there and reads it until it
-    begins another iteration. Visits that are not in its walk, or are made once more, have a message of their
-    own.
+    host of rank 0 there is one, in memory of rank 0, which reads it until it begins another iteration. Visits
+    that are not in its walk, or are made once more, have a message of their own.
     """
 
     def __init__(
-        self, comm: MPI.Intracomm, assignment: Assignment, shared: NDArray[np.float64] | None
+        self, comm: MPI.Intracomm, assignment: RankAssignment, shared: NDArray[np.float64] | None
     ) -> None:
-        self._comm = comm
         self._assignment = assignment
         self._layout = layout = Layout(assignment.walk, assignment.slot_widths, assignment.payload)
         self._is_shared = shared is not None
         self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)] if shared is None else 2 * [shared]
         self.memory = 0  # which is in use
-        self._requests: list[list[MPI.Request]] = [[], []]  # that send from them
-        self._others: dict[int, NDArray[np.float64]] = {}  # slot -> message
+        self.outgoing = [Outgoing(comm) for _ in range(3)]  # from the memories, and the rest
+        self._apart: dict[int, NDArray[np.float64]] = {}  # slot -> message
+        self._made = 0  # visits of the walk, from the first on, have been placed by somebody else
         self._placed: set[int] = set()  # slots that have been given their place in this iteration
         self._iteration = 0
 
     def begin(self, iteration: int, walk: bool) -> bool:
         """Whether an iteration may begin: nothing is on its way any more from where its payloads go."""
-        are_sent = [not requests or MPI.Request.Testall(requests) for requests in self._requests]
-        if not any(are_sent):
+        free = [memory for memory, outgoing in enumerate(self.outgoing[:2]) if outgoing.is_empty()]
+        if not free:
             return False
-        self.memory = are_sent.index(True)
-        self._requests[self.memory].clear()
+        self.memory = free[0]
         self._iteration = iteration
-        self._others.clear()
+        self._apart.clear()
         self._placed.clear()
-        if self._is_shared and not walk:  # a walk before this one may have filled its place
-            self._placed.update(self._layout.position)
+        # A walk before this one may have filled its place: at rank 0, before it loaded its samples anew.
+        self._made = 0 if walk else len(self._layout.slots)
         return True
-
-    def resume(self, made: int) -> None:
-        """So many visits of the walk have been placed by somebody else."""
-        self._placed.update(self._layout.slots[:made].tolist())
 
     def place(self, visit: Visit) -> NDArray[Any]:
         """Where the payload of a visit goes."""
         slot, kind = visit.slot, self._assignment.payload
-        position = self._layout.position.get(slot)
-        if position is not None and slot not in self._placed:
+        position = self._layout.position.get(slot, -1)
+        if position >= self._made and slot not in self._placed:
             self._placed.add(slot)
             return self._layout.payload(self.memories[self.memory], position)
         width = int(self._assignment.slot_widths[slot])
-        message = self._others[slot] = np.empty(size_of(width, kind))
+        message = self._apart[slot] = np.empty(size_of(width, kind))
         return message[HEADER_VALUES:].view(kind)[:width]
 
-    def send_run(self, first: int, stop: int) -> None:
-        """Send the payloads of visits of the walk; their headers are written."""
-        bounds = self._layout.bounds
-        if self._is_shared:
-            run = np.array([self._iteration, stop - first], dtype=np.float64)
-        else:
-            run = self.memories[self.memory][bounds[first] : bounds[stop]]
-        tag = self._assignment.first_tag + int(self._layout.slots[first])
-        self._requests[self.memory].append(self._comm.Isend(run, dest=0, tag=tag))
-
-    def send(self, deliveries: Sequence[Delivery]) -> list[tuple[MPI.Request, NDArray[Any]]]:
-        """Send payloads: the requests, if the place of them is to be kept until they are done.
-
-        Several are a run of the walk, made for the first time.
-        """
+    def send(self, deliveries: Sequence[Delivery]) -> None:
+        """Send payloads; several are a run of the walk, made for the first time."""
         slot = deliveries[0].visit.slot
-        message = self._others.get(slot)
+        message = self._apart.get(slot)
         if message is None:
             first = self._layout.position[slot]
             memory, bounds = self.memories[self.memory].data, self._layout.bounds
             for position, delivery in enumerate(deliveries, first):
                 self._write_header(memory, 8 * bounds[position], delivery)
             self.send_run(first, first + len(deliveries))
-            return []
-        self._write_header(message.data, 0, deliveries[0])
-        tag = self._assignment.first_tag + slot
-        return [(self._comm.Isend(message, dest=0, tag=tag), message)]
+        else:
+            self._write_header(message.data, 0, deliveries[0])
+            assignment = self._assignment
+            self.outgoing[2].send(message, 0, assignment.first_tag + len(assignment.slot_widths) + slot)
+
+    def send_compiled(self, run: Run) -> None:
+        """Send what the compiled walk has made, and written the headers of."""
+        self._made = run.stop
+        self.send_run(*run)
+        if run.stop == len(self._layout.slots):
+            os.sched_yield()  # to rank 0, should there be more ranks than cores
+
+    def send_run(self, first: int, stop: int) -> None:
+        """Send the payloads of visits of the walk, or say that they are there."""
+        tag = self._assignment.first_tag + int(self._layout.slots[first])
+        if self._is_shared:
+            run = np.array([self._iteration, stop - first], dtype=np.float64)
+            self.outgoing[2].send(run, 0, tag)
+        else:
+            run = self.memories[self.memory][self._layout.bounds[first] : self._layout.bounds[stop]]
+            self.outgoing[self.memory].send(run, 0, tag)
 
     def _write_header(self, memory: memoryview, offset: int, delivery: Delivery) -> None:
         _, finite, began_s, ended_s = delivery
         write_header(memory, offset, self._iteration, finite, began_s, ended_s)
-
-    def under_way(self) -> list[tuple[MPI.Request, NDArray[Any]]]:
-        """Everything that sends from the payloads of the walk."""
-        pairs = zip(self._requests, self.memories, strict=True)
-        return [(request, memory) for requests, memory in pairs for request in requests]
 
 
 class _Rank:
@@ -218,19 +199,21 @@ class _Rank:
     def __init__(self, comm: MPI.Intracomm) -> None:
         self._comm = comm
         self._status = MPI.Status()
-        self._thetas: list[_Theta] = []  # the one in use, and the one that is yet to come
-        self._theta_came = False
-        self._finds = False  # memory of rank 0
+        self._outgoing = Outgoing(comm)
+        self._outbox: _Outbox | None = None
+        self._earlier: list[Outgoing] = []  # of earlier plans, as long as anything of them is on its way
+        # Messages with theta, of which one is in use; read-only views of theta in them, and in memory of rank
+        # 0, if that is found.
+        self._messages: NDArray[np.float64] | None = None
+        self._next = 0
+        self._thetas: list[NDArray[np.float64]] = []
+        self._shared_thetas: list[NDArray[np.float64]] = []
+        self._next_size = 0  # of the message that has come and has not been taken up
+        self._pace = 0, math.nan  # iteration, and the cycle time to emulate in it
         self._task: Task | None = None
         self._loaded: Task | None = None
-        self._assignment: Assignment | None = None
-        self._next_assignment: Assignment | None = None
-        self._outbox: _Outbox | None = None
+        self._next_assignment: RankAssignment | None = None
         self._loop: RemoteWorker | None = None
-        # What makes ordinary iterations, if the problem has a kernel; and whether it has made what there is
-        # of the iteration, and the loop knows nothing of it.
-        self._compiled: MessageWalk | None = None
-        self._is_ordinary = False
         self._iteration = 0
         self._finished = 0
         self._looked_s = 0.0
@@ -240,7 +223,6 @@ class _Rank:
         self._table: ClaimTable | None = None
         self._asked = 0
         self._reply: list[int] = [0]
-        self._under_way: list[tuple[MPI.Request, NDArray[Any]]] = []  # with what they send from
         self._backoff = Backoff()
 
     def run(self) -> None:
@@ -250,7 +232,7 @@ class _Rank:
                 self._guarded(self._load)
             elif self._next_assignment is not None and self._loop is not None:
                 self._guarded(self._replan)
-            elif self._theta_came and self._loop is not None:
+            elif self._next_size > 0 and self._loop is not None:
                 self._guarded(self._take_up)
             elif self._loop is not None and (orders := self.take_orders(self._iteration)):
                 self._guarded(partial(self._go_on, orders))
@@ -275,10 +257,11 @@ class _Rank:
         assert task is not None
         self._task = self._loop = None
         self._loaded = task
-        if not self._thetas:
-            shared = None if task.thetas is None else find(task.thetas)
-            self._finds = shared is not None
-            self._thetas = [_Theta(task, shared), _Theta(task, shared)]
+        if self._messages is None:
+            self._messages = np.empty((2, PREFIX + task.coordinates))
+            self._thetas = _read_only(self._messages[:, PREFIX:])
+            if task.thetas is not None and (shared := find(task.thetas)) is not None:
+                self._shared_thetas = _read_only(shared.reshape(2, -1)[:, PREFIX:])
         self._take_assignment(task.assignment, load_problem(task.problem), task.generation)
         self._say(Word.READY, os.getpid())
 
@@ -290,132 +273,69 @@ class _Rank:
         self._take_assignment(assignment, self._loop.problem, 0)
         self._say(Word.REPLANNED)
 
-    def _take_assignment(self, assignment: Assignment, problem: Problem, generation: int) -> None:
+    def _take_assignment(self, assignment: RankAssignment, problem: Problem, generation: int) -> None:
         if self._outbox is not None:
-            self._under_way += self._outbox.under_way()
-        walk, place = assignment.walk, self._place
-        self._assignment = assignment
-        memory = find(assignment.memory) if self._finds and assignment.memory is not None else None
-        self._outbox = _Outbox(self._comm, assignment, memory)
-        self._table = self._compiled = None
-        self._is_ordinary = False
+            self._earlier = [each for each in self._earlier + self._outbox.outgoing if not each.is_empty()]
+        memory = find(assignment.memory) if self._shared_thetas and assignment.memory is not None else None
+        self._has_claims = assignment.feedback == "claim"
+        self._outbox = outbox = _Outbox(self._comm, assignment, memory)
         self._iteration = 0
-        if assignment.feedback == "claim":
-            self._loop = ClaimRemoteWorker(problem, walk, self, AskingBoard(self._ask, generation))
-        elif assignment.feedback == "announce":
-            self._table = ClaimTable(1, assignment.cells)
-            self._loop = AnnounceRemoteWorker(problem, walk, place, self, WorkerBoard(self._table, 0))
-        else:
-            self._loop = RemoteWorker(problem, walk, place, self)
-            kernel = compiled_kernel(problem)
-            if kernel is not None and assignment.payload == np.float64:
-                first, second = self._outbox.memories
-                self._compiled = MessageWalk(kernel, for_kernel(walk), first, second, SLICE_S, SOON_S)
+        compiled, kernel = None, compiled_kernel(problem)
+        if kernel is not None and assignment.feedback == "none" and assignment.payload == np.float64:
+            first, second = outbox.memories
+            compiled = MessageWalk(kernel, for_kernel(assignment.walk), first, second, SLICE_S, SOON_S)
+        self._loop, self._table = make_remote_worker(
+            problem, assignment, outbox.place, self, self._ask, generation, compiled
+        )
         self._say(Word.SHARES, int(memory is not None))
 
     def _take_up(self) -> None:
         """Take up the iteration whose theta has come."""
-        task, loop, outbox = self._loaded, self._loop, self._outbox
-        assert task is not None
-        assert loop is not None
-        assert outbox is not None
-        theta = self._thetas[1]
-        iteration = int(theta.message[0])
-        walk = iteration > task.iteration
-        if not outbox.begin(iteration, walk):  # the master has not taken everything of the last but one
+        assert self._messages is not None
+        assert self._loop is not None
+        assert self._loaded is not None
+        assert self._outbox is not None
+        iteration, with_value, index = map(int, self._messages[self._next, :PREFIX].tolist())
+        walk = iteration > self._loaded.iteration
+        if not self._outbox.begin(iteration, walk):  # the master has not taken everything of the last but one
             self.wait(1.0)
             return
-        with_value, cycle_time = bool(theta.message[1]), float(theta.message[PREFIX + task.worker])
-        self._thetas.reverse()  # the one before is free from now on
-        self._theta_came = False
+        if self._next_size > PREFIX:
+            theta = self._thetas[self._next]
+            self._next = 1 - self._next  # the one before is free from now on
+        else:
+            theta = self._shared_thetas[index]
+        self._next_size = 0
         self._iteration = iteration
-        self._is_ordinary = self._compiled is not None and walk and math.isnan(cycle_time)
-        if self._is_ordinary:
-            self._with_value = with_value
-            self._walk(theta.values)
-            return
-        loop.begin(
+        cycle_time = self._pace[1] if self._pace[0] == iteration else math.nan
+        self._loop.begin(
             iteration,
-            theta.values,
+            theta,
             cycle_time=None if math.isnan(cycle_time) else cycle_time,
-            with_value=with_value,
+            with_value=bool(with_value),
             walk=walk,
+            memory=self._outbox.memory,
         )
         self._go_on()
 
-    def _walk(self, theta: NDArray[np.float64]) -> None:
-        """Make an ordinary iteration, up to its end or to anything that is not."""
-        walk, outbox = self._compiled, self._outbox
-        assert walk is not None
-        assert outbox is not None
-        self._began_s = spoke_s = time.monotonic()
-        walk.begin(self._iteration, outbox.memory, theta, self._with_value)
-        answered = False
-        while not walk.is_over:
-            first, stop, finite = walk.go_on()
-            if stop > first:
-                outbox.send_run(first, stop)
-                if walk.is_over:
-                    os.sched_yield()  # to rank 0, should there be more ranks than cores
-                answered = True
-                spoke_s = time.monotonic()
-                if not finite:
-                    self._go_on(rejected=stop - 1)
-                    return
-            elif time.monotonic() - spoke_s > ALIVE_S:
-                self._say(Word.ALIVE)
-                answered = True
-                spoke_s = time.monotonic()
-            if walk.is_over or self.is_over(self._iteration):
-                break
-            if self._orders and (orders := self.take_orders(self._iteration)):
-                self._go_on(orders)
-                return
-        if not answered:
-            self._say(Word.ALIVE)
-        self._backoff.reset()  # the next may come soon
-
-    def _go_on(self, orders: Sequence[Visit] = (), rejected: int | None = None) -> None:
+    def _go_on(self, orders: Sequence[Visit] = ()) -> None:
         """Do what is left of the iteration, and what was ordered."""
-        loop, walk = self._loop, self._compiled
-        assert loop is not None
-        if self._is_ordinary:
-            self._is_ordinary = False
-            assert walk is not None
-            assert self._outbox is not None
-            self._outbox.resume(walk.made)
-            loop.resume(
-                self._iteration,
-                self._began_s,
-                with_value=self._with_value,
-                made=walk.made,
-                next_coordinate=walk.next_coordinate,
-                visit_began_s=walk.visit_began_s,
-                rejected=rejected,
-            )
-        for what in loop.run(orders):
-            if what is None:
+        assert self._loop is not None
+        assert self._outbox is not None
+        for what in self._loop.run(orders):
+            if isinstance(what, Run):
+                self._outbox.send_compiled(what)
+            elif what is None:
                 self._say(Word.ALIVE)
             elif isinstance(what, Sum):
                 self._send_sum(what)
+            elif self._has_claims:
+                self._say(Word.NOT_FINITE, what[0].visit.slot)
             else:
-                self._send(what)
-        self._backoff.reset()
+                self._outbox.send(what)
+        self._backoff.reset()  # the next may come soon
 
     # --- what it says ---------------------------------------------------------------------------------
-
-    def _place(self, visit: Visit) -> NDArray[Any]:
-        assert self._outbox is not None
-        return self._outbox.place(visit)
-
-    def _send(self, deliveries: Sequence[Delivery]) -> None:
-        assert self._outbox is not None
-        assert self._assignment is not None
-        if self._assignment.feedback == "claim":
-            self._say(Word.NOT_FINITE, deliveries[0].visit.slot)
-            return
-        self._forget_arrived()
-        self._under_way += self._outbox.send(deliveries)
 
     def _send_sum(self, what: Sum) -> None:
         count = len(what.visits)
@@ -424,12 +344,12 @@ class _Rank:
         if count:
             message[HEADER_VALUES : HEADER_VALUES + 3 * count] = np.ravel(what.visits)
             message[HEADER_VALUES + 3 * count :] = what.total
-        self._isend(message, Tag.SUM)
+        self._outgoing.send(message, 0, Tag.SUM)
 
     def _ask(self, question: NDArray[np.int64]) -> list[int] | None:
         """Ask the board; None if the iteration ends before there is a reply."""
         self._asked += 1
-        self._isend(np.concatenate([[self._asked], question]), Tag.BOARD)
+        self._outgoing.send(np.concatenate([[self._asked], question]), 0, Tag.BOARD)
         backoff = Backoff()
         while True:
             self._look()
@@ -444,16 +364,7 @@ class _Rank:
         word[:WORD_VALUES] = kind, _LOADING if self._loop is None else self._iteration, value
         word[WORD_VALUES:].view(np.uint8)[: len(text)] = np.frombuffer(text, dtype=np.uint8)
         word[WORD_VALUES:].view(np.uint8)[len(text) :] = ord(" ")
-        self._isend(word, Tag.WORD)
-
-    def _isend(self, message: NDArray[Any], tag: int) -> None:
-        self._forget_arrived()
-        self._under_way.append((self._comm.Isend(message, dest=0, tag=tag), message))
-
-    def _forget_arrived(self) -> None:
-        """Drop what has been sent, with its buffers."""
-        if self._under_way:
-            self._under_way = [sent for sent in self._under_way if not sent[0].Test()]
+        self._outgoing.send(word, 0, Tag.WORD)
 
     # --- the mailbox ----------------------------------------------------------------------------------
 
@@ -464,7 +375,7 @@ class _Rank:
         return self._is_over(iteration)
 
     def _is_over(self, iteration: int) -> bool:
-        next_came = self._theta_came or self._next_assignment is not None or self._ending is not None
+        next_came = self._next_size > 0 or self._next_assignment is not None or self._ending is not None
         return self._finished >= iteration or next_came
 
     def take_orders(self, iteration: int) -> Sequence[Visit]:
@@ -492,13 +403,12 @@ class _Rank:
                 break
             came = True
             if self._status.tag == Tag.THETA:  # whatever came before and was not taken up is over
-                theta, size = self._thetas[1], self._status.Get_count(MPI.DOUBLE)
-                if size < len(theta.message):
-                    message.Recv(theta.prefix)  # so small a message has come as a whole
+                assert self._messages is not None
+                theta, self._next_size = self._messages[self._next], self._status.Get_count(MPI.DOUBLE)
+                if self._next_size == PREFIX:
+                    message.Recv(theta[:PREFIX])  # so small a message has come as a whole
                 else:
-                    _await(message.Irecv(theta.message))
-                theta.look(size)
-                self._theta_came = True
+                    _await(message.Irecv(theta))
                 break  # it is what everything else waits for
             words = np.empty(self._status.Get_count(MPI.INT64_T), dtype=np.int64)
             _await(message.Irecv(words))
@@ -512,6 +422,8 @@ class _Rank:
         """Take note of a notice."""
         if kind == Notice.LOAD:
             self._task = unpack(content)
+        elif kind == Notice.PACE:
+            self._pace = iteration, float(content.view(np.float64)[0])
         elif kind == Notice.ORDER:
             self._orders.append((iteration, unpack(content)))
         elif kind == Notice.ANNOUNCE:
@@ -529,20 +441,18 @@ class _Rank:
 
     def _leave(self) -> None:
         """Say goodbye when everything sent has arrived, and release the communicator if all did."""
-        if self._outbox is not None:
-            self._under_way += self._outbox.under_way()
+        outgoing = [self._outgoing, *self._earlier, *([] if self._outbox is None else self._outbox.outgoing)]
         said_bye = False
         while self._ending == Notice.STOP:
-            self._forget_arrived()
-            if not self._under_way and not said_bye:
+            if not said_bye and all(each.is_empty() for each in outgoing):
                 said_bye = True
                 self._say(Word.BYE)
             self.wait(1.0)
         if self._ending == Notice.END_SILENTLY:
             _kept.append(self)  # what is under way still refers to its buffers
             return
-        while self._under_way:
-            self._forget_arrived()
+        while not self._outgoing.is_empty():
+            pass
         self._comm.Free()
 
 

@@ -49,6 +49,7 @@ from cgc_fast.engines.base import (
     Summed,
     WithoutFeedback,
 )
+from cgc_fast.engines.collecting import WithCollector
 from cgc_fast.engines.launch import WorkerHandle, launch, pickled_for_worker, wake_descriptors
 from cgc_fast.engines.worker_process import (
     LENGTH_BYTES,
@@ -69,7 +70,7 @@ __all__ = ["ProcessEngine"]
 _LEAVE_S = 2.0  # how long a worker may take to leave when asked before it is killed
 
 
-class ProcessEngine(WithoutFeedback):
+class ProcessEngine(WithCollector, WithoutFeedback):
     """Start the workers; see the module's picture. The constructor returns when all of them are ready."""
 
     def __init__(self, job: Job) -> None:
@@ -84,7 +85,6 @@ class ProcessEngine(WithoutFeedback):
         self._ready_early: set[int] = set()  # ready before its handle was here
         self._outdated: set[int] = set()  # who has not taken up the new plan yet
         self._waiting = threading.RLock()  # held while a thread waits for events or takes them in
-        self._collector: Collector | None = None
         self._descriptors: list[int] = []
         self._segments: list[Segment] = []
         self._early: list[Event] = []
@@ -393,12 +393,6 @@ class ProcessEngine(WithoutFeedback):
             FORGET,
         )
 
-    def running_collector(self) -> Collector:
-        """What `collect` runs."""
-        if self._collector is None:
-            raise ClusterClosed("the cluster was closed while an iteration was under way")
-        return self._collector
-
     def start_collecting(
         self,
         iteration: int,
@@ -445,11 +439,6 @@ class ProcessEngine(WithoutFeedback):
         collector.end()
         return True
 
-    def take_ended(self) -> NDArray[np.int64] | None:
-        """Rows of the iterations that were ended."""
-        collector = self._collector
-        return None if collector is None else collector.take_ended()
-
     def collected_events(self) -> list[Event]:
         """Arrivals of the iteration so far."""
         arrivals, _, _ = self.running_collector().record()
@@ -465,17 +454,6 @@ class ProcessEngine(WithoutFeedback):
         signs = _signs(collector.signs())
         collector.drop_signs()
         return signs
-
-    def record(
-        self, *, at_once: bool
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int] | None:
-        """What happened so far."""
-        if not self._waiting.acquire(blocking=not at_once):
-            return None
-        try:
-            return None if self._collector is None else (*self._collector.record(), self._began_ns)
-        finally:
-            self._waiting.release()
 
     def presence(self) -> Sequence[Presence]:
         """Whether each worker is there."""

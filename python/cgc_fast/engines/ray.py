@@ -17,7 +17,6 @@ import contextlib
 import logging
 import os
 import pickle
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -27,23 +26,13 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from cgc_fast.engines.base import (
-    Delivered,
-    Event,
-    Job,
-    Lost,
-    Presence,
-    Ready,
-    WithoutFeedback,
-    wait_until_ready,
-)
+from cgc_fast.engines.base import Delivered, Event, Job, Lost, Ready
 from cgc_fast.engines.launch import pickled_for_worker
-from cgc_fast.engines.ray_worker import Assignment, RayWorker, Task
-from cgc_fast.engines.remote_worker import Sum
-from cgc_fast.engines.signs import Hearing
+from cgc_fast.engines.ray_worker import RayWorker, Task
+from cgc_fast.engines.remote_master import RemoteMaster, RemoteRecord
+from cgc_fast.engines.remote_worker import Assignment, Sum
 from cgc_fast.errors import CgcError, ClusterClosed
 from cgc_fast.interrupts import interrupts_postponed
-from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
 
 __all__ = ["RayEngine", "run"]
@@ -52,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 # Runs of a worker that have not ended. One it is at, the next waits; more would pile up at one that hangs.
 _MOST_RUNS = 2
-_LOOK_S = 0.05  # how long to wait at a time, so that an interrupt from another thread is seen
+_LOOK_S = 0.05  # how long to sleep at a time, so that an interrupt from another thread is seen
 
 _Result = TypeVar("_Result")
 
@@ -97,23 +86,16 @@ class _Call(NamedTuple):
     iteration: int = 0
 
 
-class _Worker:
-    """What the master knows of a worker.
-
-    `runs`: how many have not ended. `owed`: payloads of this iteration that have not come. `behind`: it is to
-    be called when one has ended.
-    """
+class _Worker(RemoteRecord):
+    """What the master knows of a worker; `runs`: how many have not ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.actor: Any = None
-        self.presence: Presence = "starting"
-        self.process_id: int | None = None
         self.runs = 0
-        self.owed = 0
-        self.behind = False
 
 
-class RayEngine(WithoutFeedback):
+class RayEngine(RemoteMaster):
     """Start the actors; the constructor returns when all have loaded their samples.
 
     Parameters
@@ -142,9 +124,8 @@ class RayEngine(WithoutFeedback):
     ) -> None:
         if not ray.is_initialized():
             raise CgcError("engine 'ray': expected Ray to be at work, got none: call ray.init() before")
-        began_s = time.monotonic()
+        super().__init__(job)
         first = pickled_for_worker(job, 0)  # refused before any actor starts
-        self._job = job
         self._options = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
@@ -153,31 +134,26 @@ class RayEngine(WithoutFeedback):
             "max_restarts": 0,  # the supervisor decides
             "max_task_retries": 0,
         }
-        self._closed = False
-        self._interrupted = False
-        self._waiting = threading.RLock()  # held while a thread waits for events
-        self._early: list[Event] = []
-        self._iteration = 0
-        self._began_s = began_s
-        self._running = False
         self._theta: Any = None
         self._cycle_times: NDArray[np.float64] | None = None
         self._with_value = False
         self._calls: dict[Any, _Call] = {}
         self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
         self._workers = [_Worker() for _ in job.walks]
-        self._hearing = Hearing(len(job.walks))
         self._board: Any = None
         self._finalizer = weakref.finalize(self, _kill_all, self._workers)
         try:
             self._lay_out(job)
             for worker in range(len(job.walks)):
                 self._launch(worker, first if worker == 0 else pickled_for_worker(job, worker))
-            wait_until_ready(self, len(job.walks))
+            self._wait_until_ready()
         except BaseException:
             self.close()
             raise
-        self.start_s = time.monotonic() - began_s
+
+    @property
+    def _records(self) -> Sequence[_Worker]:
+        return self._workers
 
     def _launch(self, worker: int, problem: bytes) -> None:
         task = pickle.dumps(Task(worker, self._assignment(worker), problem))
@@ -233,37 +209,24 @@ class RayEngine(WithoutFeedback):
         record.owed += len(self._job.walks[worker] if orders is None else orders)
         self._calls[stream] = _Call(worker, "run", self._iteration)
 
-    def wait(self, timeout_s: float | None = None) -> list[Event]:
+    def _take_in(self, timeout_s: float) -> None:
         """Sleep until an actor has yielded something, has ended or is there."""
-        if self._early:
-            events, self._early = self._early, []
-            return events
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._waiting, self._hearing.listening():
-            while True:
-                if self._closed:  # by another thread, or by a signal handler
-                    raise ClusterClosed("the cluster was closed while an iteration was under way")
-                left_s = _LOOK_S if until_s is None else max(0.0, min(_LOOK_S, until_s - time.monotonic()))
-                events = self._take_in(left_s)
-                if events or self._interrupted or (until_s is not None and time.monotonic() >= until_s):
-                    self._interrupted = False
-                    return events
-
-    def _take_in(self, timeout_s: float) -> list[Event]:
+        timeout_s = min(timeout_s, _LOOK_S)
         if not self._calls:
             time.sleep(timeout_s)
-            return []
+            return
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
-        if not ready:
-            return []
-        reference: Any = ready[0]
+        if ready:
+            self._early += self._events_of(ready[0])
+
+    def _events_of(self, reference: Any) -> list[Event]:
         call = self._calls[reference]
         try:
             if call.method == "run":
                 return self._take_item(call, ray.get(next(reference)))
             answer = ray.get(reference)
         except ray.exceptions.RayError as error:  # with the traceback in the worker, if Ray has it
-            return [self._lose(call.worker, str(error))]
+            return [self._lose(call.worker, None, str(error))]
         except StopIteration:
             answer = None
         del self._calls[reference]
@@ -328,92 +291,45 @@ class RayEngine(WithoutFeedback):
         self._workers[worker].presence = "starting"
         self._launch(worker, pickled_for_worker(self._job, worker))
 
-    def replan(self, job: Job, patience_s: Sequence[float]) -> None:
+    def _send_plan(self, job: Job) -> None:
         """Call every actor, which takes its new walk up when it is done with its last run."""
-        with interrupts_postponed(), self._waiting, self._hearing.listening():
-            self._job = job
-            self._lay_out(job)
-            # What comes late belongs to the old plan.
-            self._calls = {ref: call for ref, call in self._calls.items() if call.method != "run"}
-            for worker, record in enumerate(self._workers):
-                record.runs, record.behind = 0, False
-                if record.presence != "gone":
-                    plan = pickle.dumps(self._assignment(worker))
-                    reference = record.actor.replan.remote(plan, self._board)
-                    self._calls[reference] = _Call(worker, "replan")
-            began_s = time.monotonic()
-            while self._outdated():
-                self._early += self._take_in(_LOOK_S)
-                for worker in self._outdated():
-                    if time.monotonic() > began_s + patience_s[worker]:
-                        self.kill(worker)
-            self._early = [event for event in self._early if isinstance(event, Lost | Ready)]
+        self._job = job
+        self._lay_out(job)
+        # What comes late belongs to the old plan.
+        self._calls = {ref: call for ref, call in self._calls.items() if call.method != "run"}
+        for worker, record in enumerate(self._workers):
+            record.runs, record.behind = 0, False
+            if record.presence != "gone":
+                plan = pickle.dumps(self._assignment(worker))
+                reference = record.actor.replan.remote(plan, self._board)
+                self._calls[reference] = _Call(worker, "replan")
 
     def _outdated(self) -> set[int]:
         """Workers that are there and have not taken up the plan; those being started do when they are."""
         calls = [call for call in self._calls.values() if call.method == "replan"]
         return {call.worker for call in calls if self._workers[call.worker].presence == "there"}
 
-    def kill(self, worker: int) -> None:
-        """End an actor that hangs, or cannot be reached."""
-        self._early.append(self._lose(worker, "its actor did not answer"))
-
-    def _lose(self, worker: int, text: str) -> Lost:
+    def _lose(self, worker: int, exit_code: int | None, text: str) -> Lost:
         """Forget a worker that is gone, or whose problem raised and may be in any state."""
         with interrupts_postponed():
             record = self._workers[worker]
-            record.presence, record.runs, record.behind, record.process_id = "gone", 0, False, None
+            record.presence, record.runs, record.behind = "gone", 0, False
             self._calls = {ref: call for ref, call in self._calls.items() if call.worker != worker}
             actor, record.actor = record.actor, None
             with contextlib.suppress(Exception):  # it may be gone, and so may Ray
                 ray.kill(actor)
-            return Lost(worker, None, text)
-
-    def is_idle(self) -> bool:
-        """Whether no actor is there or being started."""
-        return not self._early and all(record.presence == "gone" for record in self._workers)
-
-    def signs_of_life(self, *, reset: bool = False) -> Sequence[SignOfLife] | None:
-        """By when they were heard."""
-        return self._hearing.signs(reset=reset)
-
-    def presence(self) -> Sequence[Presence]:
-        """Whether each actor is there."""
-        return [record.presence for record in self._workers]
-
-    def process_ids(self) -> Sequence[int | None]:
-        """Operating system ids, each on the host of its actor."""
-        return [record.process_id for record in self._workers]
+            return Lost(worker, exit_code, text)
 
     def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View into the object store."""
         return self._payloads[worker, slot]
 
-    def clock_s(self) -> float:
-        """Of this host."""
-        return time.monotonic()
-
-    def elapsed_s(self) -> float:
-        """Seconds since `start` was called."""
-        return time.monotonic() - self._began_s
-
-    def interrupt(self) -> None:
-        """Make a `wait` in another thread return soon."""
-        self._interrupted = True
-
-    def close(self) -> None:
+    def _release(self) -> None:
         """Kill the actors."""
-        with interrupts_postponed():
-            if self._closed:
-                return
-            self._closed = True
-            self.interrupt()
-            with self._waiting:  # whoever waited has left
-                pass
-            self._calls.clear()
-            self._payloads.clear()
-            self._theta = None
-            self._finalizer()
+        self._calls.clear()
+        self._payloads.clear()
+        self._theta = None
+        self._finalizer()
 
 
 def _kill_all(workers: Sequence[_Worker]) -> None:

@@ -78,9 +78,9 @@ class RayClaimEngine(RayEngine):
         """View into the object store."""
         return self._sums[worker]
 
-    def close(self) -> None:
+    def _release(self) -> None:
         """Kill the board, too."""
-        super().close()
+        super()._release()
         self._sums = {}
         self._end_board()
 

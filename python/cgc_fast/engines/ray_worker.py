@@ -14,32 +14,19 @@ import ray
 from numpy.typing import NDArray
 
 from cgc_fast._core import Board
-from cgc_fast.claims import ClaimTable, WorkerBoard
 from cgc_fast.engines.base import OwnBoard
-from cgc_fast.engines.board_messages import AskingBoard, answer, make_table
-from cgc_fast.engines.remote_feedback import AnnounceRemoteWorker, ClaimRemoteWorker
-from cgc_fast.engines.remote_worker import RemoteWorker, Sum
+from cgc_fast.engines.board_messages import answer, make_table
+from cgc_fast.engines.remote_feedback import make_remote_worker
+from cgc_fast.engines.remote_worker import Assignment, Run, Sum
 from cgc_fast.engines.worker_process import load_problem
 from cgc_fast.problems import Problem
-from cgc_fast.schedule import Feedback
 from cgc_fast.worker import Visit
 
-__all__ = ["Assignment", "BoardActor", "Item", "RayWorker", "Task"]
+__all__ = ["BoardActor", "Item", "RayWorker", "Task"]
 
 # What leaves together, of each: slot, whether it is finite, began and ended in seconds, the payload (under
 # claim: none); or a sum; or a mere sign of life.
 Item = list[tuple[int, bool, float, float, NDArray[Any] | None]] | Sum | None
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker does by one plan."""
-
-    walk: Sequence[Visit]
-    slot_widths: NDArray[np.int64]
-    payload: np.dtype[Any]
-    feedback: Feedback
-    cells: int
 
 
 @dataclass(frozen=True)
@@ -78,16 +65,7 @@ class RayWorker:
     def _take_up(self, problem: Problem, assignment: Assignment, board: Any) -> None:
         self._assignment, self._board = assignment, board
         self._buffers: dict[int, NDArray[Any]] = {}
-        self._table: ClaimTable | None = None  # under announce: what is announced
-        walk = assignment.walk
-        self._loop: RemoteWorker
-        if assignment.feedback == "none":
-            self._loop = RemoteWorker(problem, walk, self._place, self)
-        elif assignment.feedback == "claim":
-            self._loop = ClaimRemoteWorker(problem, walk, self, AskingBoard(self._ask))
-        else:
-            self._table = ClaimTable(1, assignment.cells)
-            self._loop = AnnounceRemoteWorker(problem, walk, self._place, self, WorkerBoard(self._table, 0))
+        self._loop, self._table = make_remote_worker(problem, assignment, self._place, self, self._ask)
 
     def _ask(self, question: NDArray[np.int64]) -> Sequence[int]:
         reply: Sequence[int] = ray.get(self._board.ask.remote(self._worker, question))
@@ -109,6 +87,7 @@ class RayWorker:
         if iteration > loop.iteration:
             loop.begin(iteration, theta, cycle_time=cycle_time, with_value=with_value, walk=orders is None)
         for output in loop.run(orders or ()):
+            assert not isinstance(output, Run)  # its walk is not compiled
             if output is None or isinstance(output, Sum):
                 yield output
             else:

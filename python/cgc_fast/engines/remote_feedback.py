@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast.claims import Board
+from cgc_fast._core import MessageWalk
+from cgc_fast.claims import Board, ClaimTable, WorkerBoard
 from cgc_fast.engines.base import Visited
-from cgc_fast.engines.remote_worker import Mailbox, Output, RemoteWorker, Sum
+from cgc_fast.engines.board_messages import AskingBoard
+from cgc_fast.engines.remote_worker import Assignment, Mailbox, Output, RemoteWorker, Sum
 from cgc_fast.feedback_worker import AnnounceWorker, ClaimWorker, FeedbackWorker
 from cgc_fast.problems import Problem
 from cgc_fast.worker import SLICE_S, SendSum, Visit
 
-__all__ = ["AnnounceRemoteWorker", "ClaimRemoteWorker"]
+__all__ = ["AnnounceRemoteWorker", "ClaimRemoteWorker", "make_remote_worker"]
+
+Ask = Callable[[NDArray[np.int64]], Sequence[int] | None]
+
+
+def make_remote_worker(
+    problem: Problem,
+    assignment: Assignment,
+    place: Callable[[Visit], NDArray[Any]],
+    mailbox: Mailbox,
+    ask: Ask,
+    generation: int = 0,
+    compiled: MessageWalk | None = None,
+) -> tuple[RemoteWorker, ClaimTable | None]:
+    """Make the worker that does what is assigned; and, under announce, where what it is told goes.
+
+    Parameters as those of `RemoteWorker`, and, under claim, those of `AskingBoard`.
+    """
+    walk = assignment.walk
+    if assignment.feedback == "claim":
+        return ClaimRemoteWorker(problem, walk, mailbox, AskingBoard(ask, generation)), None
+    if assignment.feedback == "announce":
+        table = ClaimTable(1, assignment.cells)
+        return AnnounceRemoteWorker(problem, walk, place, mailbox, WorkerBoard(table, 0)), table
+    return RemoteWorker(problem, walk, place, mailbox, compiled), None
 
 
 class _FeedbackRemoteWorker(RemoteWorker):
@@ -42,7 +68,7 @@ class AnnounceRemoteWorker(_FeedbackRemoteWorker):
         self,
         problem: Problem,
         walk: Sequence[Visit],
-        place: Any,
+        place: Callable[[Visit], NDArray[Any]],
         mailbox: Mailbox,
         board: Board,
     ) -> None:

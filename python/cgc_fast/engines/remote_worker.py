@@ -11,21 +11,36 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cgc_fast._core import all_finite
+from cgc_fast._core import MessageWalk, all_finite
 from cgc_fast.engines.base import Visited
 from cgc_fast.engines.worker_process import compiled_kernel, derive
 from cgc_fast.payloads import loss_of, place_for_values, round_values
 from cgc_fast.problems import Problem, check_problem
 from cgc_fast.worker import STRIDE_S, Deliver, Derive, Forward, Idle, SendSum, Stride, Visit, Worker
 
-__all__ = ["ALIVE_S", "Delivery", "Mailbox", "Output", "RemoteWorker", "Sum"]
+if TYPE_CHECKING:  # ranks and actors start sooner without
+    from cgc_fast.schedule import Feedback
+
+__all__ = ["ALIVE_S", "Assignment", "Delivery", "Mailbox", "Output", "RemoteWorker", "Run", "Sum"]
 
 ALIVE_S = 0.1  # a worker that delivers nothing for so long says that it is alive
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker does by one plan; see `Job`."""
+
+    walk: Sequence[Visit]
+    slot_widths: NDArray[np.int64]
+    payload: np.dtype[Any]
+    feedback: Feedback
+    cells: int
 
 
 class Mailbox(Protocol):
@@ -50,6 +65,13 @@ class Delivery(NamedTuple):
     ended_s: float
 
 
+class Run(NamedTuple):
+    """The payloads of the visits [first, stop) of the walk, made by the compiled one, with their headers."""
+
+    first: int
+    stop: int
+
+
 class Sum(NamedTuple):
     """Under claim: the sum (L + 1,) of these visits, maybe none; it may change when the generator goes on."""
 
@@ -58,9 +80,8 @@ class Sum(NamedTuple):
     total: NDArray[np.float64]
 
 
-# Deliveries that leave together, of visits that follow one another in the walk, or of one; a sum; or a mere
-# sign of life.
-Output = list[Delivery] | Sum | None
+# What leaves together: visits that follow one another in the walk, or one; a sum; or a mere sign of life.
+Output = Run | list[Delivery] | Sum | None
 
 
 class RemoteWorker:
@@ -74,6 +95,8 @@ class RemoteWorker:
     place : callable
         Visit -> where to put its payload, with room for the loss if the cell reaches the last coordinate.
     mailbox : Mailbox
+    compiled : MessageWalk, optional
+        Makes ordinary iterations as long as nothing else is asked for; it has a place for its payloads.
     """
 
     _patience_s = ALIVE_S  # how long to wait at a time until a payload is due
@@ -84,6 +107,7 @@ class RemoteWorker:
         walk: Sequence[Visit],
         place: Callable[[Visit], NDArray[Any]],
         mailbox: Mailbox,
+        compiled: MessageWalk | None = None,
     ) -> None:
         traits = check_problem(problem)  # a factory may return anything
         self.problem = problem
@@ -93,6 +117,8 @@ class RemoteWorker:
         self._worker = self._machine(walk, sliceable=traits.sliceable, forward=traits.has_forward)
         self._place = place
         self._mailbox = mailbox
+        self._compiled = compiled
+        self._is_compiled = False  # the iteration so far, and the machine knows nothing of it
         self._payload = self._values = np.empty(0)  # of the visit under way
         self.iteration = 0
 
@@ -107,43 +133,57 @@ class RemoteWorker:
         cycle_time: float | None,
         with_value: bool,
         walk: bool,
+        memory: int = 0,
     ) -> None:
-        """Take up an iteration; `run` serves it. Without `walk` only what is ordered is done."""
+        """Take up an iteration; `run` serves it.
+
+        Without `walk` only what is ordered is done. `memory`: where a compiled walk puts its payloads.
+        """
         self.iteration = iteration
         self._with_value = with_value
         self._began_s = self._spoke_s = time.monotonic()
         self._visit_began_s = 0.0
         self._answered = False
+        self._is_compiled = False
+        if self._compiled is not None and walk and cycle_time is None:
+            self._is_compiled = True
+            self._compiled.begin(iteration, memory, theta, with_value)
+            return
         self.problem.begin(theta, iteration)
         self._worker.begin(iteration, cycle_time, walk=walk)
 
-    def resume(
-        self,
-        iteration: int,
-        began_s: float,
-        *,
-        with_value: bool,
-        made: int,
-        next_coordinate: int,
-        visit_began_s: float,
-        rejected: int | None,
-    ) -> None:
-        """Go on with an iteration that somebody else has taken up, and walked so far: see `Worker.resume`.
+    def _make_compiled(self, walk: MessageWalk, orders: Sequence[Visit]) -> Iterator[Output]:
+        """Go on with the compiled walk to its end, or until something else is to be done."""
+        while not orders and not walk.is_over:
+            first, stop, finite = walk.go_on()
+            if stop > first:
+                self._answered = True
+                self._spoke_s = time.monotonic()
+                yield Run(first, stop)
+                if not finite:
+                    self._take_over(walk, rejected=stop - 1)
+                    return
+                if walk.is_over:
+                    return
+            else:
+                yield from self._sign_of_life()
+            if self._mailbox.is_over(self.iteration):
+                return
+            orders = self._mailbox.take_orders(self.iteration)
+        if orders:
+            self._take_over(walk)
+            self._worker.order(orders, self._elapsed_s())
 
-        `began_s` and `visit_began_s`: when it was taken up, and the visit under way since then. `rejected`:
-        the payload of this visit was not finite.
-        """
-        self.iteration = iteration
-        self._with_value = with_value
-        self._began_s, self._visit_began_s = began_s, visit_began_s
-        self._spoke_s = time.monotonic()
-        self._answered = made > 0
+    def _take_over(self, walk: MessageWalk, rejected: int | None = None) -> None:
+        """Go on where the compiled walk has come to; the payload of the visit `rejected` was not finite."""
+        self._is_compiled = False
+        self._visit_began_s = walk.visit_began_s
         worker = self._worker
-        worker.resume(iteration, made, next_coordinate)
+        worker.resume(self.iteration, walk.made, walk.next_coordinate)
         if rejected is not None:
             worker.rejected(worker.visits[rejected])
-        if made < len(worker.visits) and next_coordinate > worker.visits[made].start:
-            self._enter(worker.visits[made])
+        if walk.made < len(worker.visits) and walk.next_coordinate > worker.visits[walk.made].start:
+            self._enter(worker.visits[walk.made])
 
     def _enter(self, visit: Visit) -> None:
         """Find the place of a payload that is begun."""
@@ -157,8 +197,12 @@ class RemoteWorker:
         every iteration that was taken up is answered.
         """
         worker = self._worker
-        worker.order(orders, self._elapsed_s())
-        while True:
+        if self._is_compiled:
+            assert self._compiled is not None
+            yield from self._make_compiled(self._compiled, orders)
+        else:
+            worker.order(orders, self._elapsed_s())
+        while not self._is_compiled:
             self._look()
             stride = worker.stride()
             if stride is not None:
