@@ -372,9 +372,10 @@ class MpiEngine(WithCollector, RemoteMaster):
     def _look(self) -> bool:
         """Take in a few of the messages that have come; whether there were any."""
         lost: list[Event] = []
-        came = bool(self._receiving) and self._go_on_receiving()
+        came = is_here = bool(self._receiving) and self._go_on_receiving()
         for _ in self._ranks:
-            if self._is_full():
+            # What was collected is counted first, before MPI lets another process run.
+            if self._is_full() or (is_here and self._is_collecting):
                 break
             try:
                 matched = probe(self._comm, MPI.ANY_SOURCE, self._status)
@@ -384,9 +385,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             if matched is None:
                 break
             came = True
-            self._receive(matched)
-            if self._is_collecting:
-                break  # that is counted first, before MPI lets another process run
+            is_here = self._receive(matched)
         self._early += lost  # after what they had sent
         return came or bool(lost)
 
@@ -394,8 +393,8 @@ class MpiEngine(WithCollector, RemoteMaster):
         """Whether what has come is to be read before more is received."""
         return False
 
-    def _receive(self, matched: MPI.Message) -> None:
-        """Begin to receive a message, or take it in, if it is here and nothing before it is to come."""
+    def _receive(self, matched: MPI.Message) -> bool:
+        """Begin to receive a message; whether it is taken in: it is here, and nothing before it is to come."""
         status = self._status
         worker, size = status.source - 1, status.Get_count(MPI.DOUBLE)
         slot = status.tag - self._first_tag
@@ -403,13 +402,15 @@ class MpiEngine(WithCollector, RemoteMaster):
             if size == RUN_VALUES and slot >= 0 and not self._receiving:
                 matched.Recv(self._run)  # so small a message has come as a whole
                 self._take_run(worker, slot, *map(int, self._run.tolist()))
-                return
+                return True
             buffer = self._place(worker, slot, size)
             message = Message(worker, status.tag, buffer, matched.Irecv(buffer))
         except MPI.Exception:  # its rank is gone
-            return
+            return False
         if self._receiving or not self._has_arrived(message):
             self._receiving.append(message)
+            return False
+        return True
 
     def _place(self, worker: int, slot: int, size: int) -> NDArray[np.float64]:
         """Where a message goes: payloads of the walk to where they are decoded from.
