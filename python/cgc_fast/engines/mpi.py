@@ -394,7 +394,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         return False
 
     def _receive(self, matched: MPI.Message) -> bool:
-        """Begin to receive a message; whether it is taken in: it is here, and nothing before it is to come."""
+        """Begin to receive a message; whether it is here, and nothing before it is to come."""
         status = self._status
         worker, size = status.source - 1, status.Get_count(MPI.DOUBLE)
         slot = status.tag - self._first_tag
