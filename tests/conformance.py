@@ -30,7 +30,16 @@ from cgc_fast.schemes.pairs import pairs_schedule
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
-from own_problems import Fault, Quadratic, Scripted, ScriptedSlices, SlowSlices, make_nothing, make_shard
+from own_problems import (
+    Fault,
+    Quadratic,
+    ScaledLeastSquares,
+    Scripted,
+    ScriptedSlices,
+    SlowSlices,
+    make_nothing,
+    make_shard,
+)
 
 SAMPLES, COORDINATES = 23, 40
 GIVE_UP_S = 60.0  # a hang, whatever the machine is busy with
@@ -153,6 +162,27 @@ def gradients_are_exact_by_one_scheme_after_the_other(setting):
         for scheme in (*SCHEMES, "shared rows"):
             run.replan(setting.schedule(scheme))
             run.iterate(4)
+
+
+@check("uncoded", "cyclic", few=("cyclic",))
+def iterations_of_a_built_in_problem(setting, scheme):
+    # Which master and workers of most engines make in the compiled core, up to what is unusual.
+    problem = ScaledLeastSquares.random(SAMPLES, COORDINATES)
+    with Compared(setting, setting.schedule(scheme), problem) as run:
+        run.iterate(5)
+        value, gradient = run.cluster.value_and_gradient(theta := run.theta())
+        run.check(gradient, theta)
+        expected = 0.5 * ((problem.features @ theta - problem.targets) ** 2).sum()
+        assert abs(value - expected) <= 1e-9 * expected
+        for _ in range(2):
+            with pytest.raises(cgc.NonFiniteGradient):
+                run.cluster.gradient(np.full(COORDINATES, 1e308))
+            run.iterate(3)
+        partial = run.cluster.gradient(theta, deadline_s=0.0)  # workers are told in the midst of it
+        assert partial.failure is None
+        if partial.decoded.any():
+            run.check(partial.values, theta, partial.decoded)
+        run.iterate(3)
 
 
 @check("cyclic", "repetition", few=())

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cgc_fast.problems import LeastSquares
+
 
 class Quadratic:
     """f_i(θ) = ½ Σ_l w_il (θ_l - t_il)²: in NumPy, no caches, not sliceable."""
@@ -54,6 +56,21 @@ class Quadratic:
         """max_l Σ_parts |∂_l f_part|: the unit of the error norm."""
         bounds = np.floor(np.arange(parts + 1) / parts * self.samples + 0.5).astype(int)
         pieces = self.weights * (theta - self.targets)
+        return max(1e-300, sum(abs(pieces[a:b].sum(axis=0)) for a, b in itertools.pairwise(bounds)).max())
+
+
+class ScaledLeastSquares(LeastSquares):
+    """Made by workers in the compiled core where the engine can; `scale` as above."""
+
+    @classmethod
+    def random(cls, samples, coordinates):
+        generator = np.random.default_rng(0)
+        return cls(generator.normal(size=(samples, coordinates)), generator.normal(size=samples))
+
+    def scale(self, theta, parts):
+        """max_l Σ_parts |∂_l f_part|: the unit of the error norm."""
+        bounds = np.floor(np.arange(parts + 1) / parts * self.samples + 0.5).astype(int)
+        pieces = self.features * (self.features @ theta - self.targets)[:, None]
         return max(1e-300, sum(abs(pieces[a:b].sum(axis=0)) for a, b in itertools.pairwise(bounds)).max())
 
 
