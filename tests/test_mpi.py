@@ -109,6 +109,44 @@ def break_off_a_close(folder):
     print("went on")
 
 
+class LongMessage:
+    """A message of an iteration long gone that takes its time, in the place of one of MPI and its request."""
+
+    def __init__(self, begun):
+        self.begun, self.is_here = begun, False
+
+    def Irecv(self, buffer):
+        buffer[:] = 0.0
+        self.buffer = buffer
+        self.begun.append(self)
+        return self
+
+    def Test(self):
+        return self.is_here
+
+
+def receive_one_after_the_other(folder):
+    cluster, problem = cluster_of(folder, engine_options={"share_memory": False})
+    with cluster:
+        iterate(cluster, problem, 2)
+        engine = cluster._master.engine
+        layout = engine._ranks[0].layout
+        tag, size = engine._first_tag + int(layout.slots[0]), layout.bounds[1]
+        begun = []
+        first, second = LongMessage(begun), LongMessage(begun)
+        engine._receiving = [Message(0, tag, size, found) for found in (first, second)]
+        engine._look()
+        assert begun == [first]  # the second goes to the same place
+        first.is_here = True
+        engine._look()
+        assert begun == [first, second]
+        assert np.shares_memory(first.buffer, second.buffer)
+        second.is_here = True
+        iterate(cluster, problem, 2)
+        assert not engine._receiving
+    print("one after the other")
+
+
 def mapped():
     gc.collect()
     return Path("/proc/self/maps").read_text().count("memfd:cgc_fast")
@@ -180,6 +218,12 @@ def test_ranks_are_let_go_even_if_closing_breaks_off(tmp_path):
     exit_code, output = run("break_off_a_close", tmp_path)
     assert exit_code == 0, output
     assert "went on" in output
+
+
+def test_messages_of_a_worker_are_received_one_after_the_other(tmp_path):
+    exit_code, output = run("receive_one_after_the_other", tmp_path)
+    assert exit_code == 0, output
+    assert "one after the other" in output
 
 
 @pytest.mark.parametrize("scenario", ["survive_a_death", "survive_a_death_under_claim"])
@@ -282,6 +326,7 @@ if __name__ == "__main__":
     from mpi4py import MPI
 
     from cgc_fast.engines import mpi, mpi_worker
+    from cgc_fast.engines.mpi import Message
 
     if sys.argv[1] == "share_memory_with_some" and MPI.COMM_WORLD.rank == 2:
         mpi_worker.find = lambda place: None  # as on another host

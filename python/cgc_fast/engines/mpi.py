@@ -122,12 +122,14 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
 
 
 class Message:
-    """A message that was found, and where it is received."""
+    """A message that was found, and the request that receives it; `size`: in 8 bytes."""
 
-    __slots__ = ("buffer", "request", "tag", "worker")
+    __slots__ = ("buffer", "matched", "request", "size", "tag", "worker")
 
-    def __init__(self, worker: int, tag: int, buffer: NDArray[Any], request: MPI.Request) -> None:
-        self.worker, self.tag, self.buffer, self.request = worker, tag, buffer, request
+    def __init__(self, worker: int, tag: int, size: int, matched: MPI.Message) -> None:
+        self.worker, self.tag, self.size, self.matched = worker, tag, size, matched
+        self.buffer: NDArray[Any] = _NO_VALUES
+        self.request: MPI.Request | None = None
 
 
 class _Theta:
@@ -394,19 +396,9 @@ class MpiEngine(WithCollector, RemoteMaster):
         return False
 
     def _receive(self, matched: MPI.Message) -> bool:
-        """Begin to receive a message; whether it is here, and nothing before it is to come."""
+        """Begin to receive a message if nothing is to come before it; whether it is here."""
         status = self._status
-        worker, size = status.source - 1, status.Get_count(MPI.DOUBLE)
-        slot = status.tag - self._first_tag
-        try:
-            if size == RUN_VALUES and slot >= 0 and not self._receiving:
-                matched.Recv(self._run)  # so small a message has come as a whole
-                self._take_run(worker, slot, *map(int, self._run.tolist()))
-                return True
-            buffer = self._place(worker, slot, size)
-            message = Message(worker, status.tag, buffer, matched.Irecv(buffer))
-        except MPI.Exception:  # its rank is gone
-            return False
+        message = Message(status.source - 1, status.tag, status.Get_count(MPI.DOUBLE), matched)
         if self._receiving or not self._has_arrived(message):
             self._receiving.append(message)
             return False
@@ -416,7 +408,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         """Where a message goes: payloads of the walk to where they are decoded from.
 
         Nobody reads there: a worker sends a run of its walk once an iteration, and none of an earlier one
-        when it has begun the next.
+        when it has begun the next. One message of a worker is received after the other.
         """
         rank = self._ranks[worker]
         if 0 <= slot < len(self._job.slot_widths) and size > RUN_VALUES:
@@ -440,6 +432,14 @@ class MpiEngine(WithCollector, RemoteMaster):
     def _has_arrived(self, message: Message) -> bool:
         """Whether a message is here, and taken in, or never will be."""
         try:
+            if message.request is None:
+                slot = message.tag - self._first_tag
+                if message.size == RUN_VALUES and slot >= 0:
+                    message.matched.Recv(self._run)  # so small a message has come as a whole
+                    self._take_run(message.worker, slot, *map(int, self._run.tolist()))
+                    return True
+                message.buffer = self._place(message.worker, slot, message.size)
+                message.request = message.matched.Irecv(message.buffer)
             if not message.request.Test():
                 return False
         except MPI.Exception:  # its rank is gone
@@ -454,10 +454,8 @@ class MpiEngine(WithCollector, RemoteMaster):
         if slot >= slots:
             self._take_apart(worker, slot - slots, buffer)
         elif slot >= 0:
-            count = int(buffer[1])
-            if len(buffer) > RUN_VALUES:
-                layout = self._ranks[worker].layout
-                count = layout.count(layout.position[slot], len(buffer))
+            layout = self._ranks[worker].layout
+            count = layout.count(layout.position[slot], len(buffer))
             self._take_run(worker, slot, int(buffer[0]), count)
         elif message.tag == Tag.WORD:
             self._take_word(worker, buffer)
