@@ -142,7 +142,7 @@ class _Theta:
 
     def begin(self, iteration: int, with_value: bool) -> None:
         """Say what comes before theta."""
-        self._prefix[:] = iteration, with_value, self._index
+        self._prefix[:3] = iteration, with_value, self._index
 
     def send(self, rank: _Rank, worker: int) -> None:
         """Begin to send what a worker needs of it."""
@@ -313,7 +313,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             self._theta = self._free_theta()
             self._theta.values[:] = theta
             self._hearing.begin()
-            self._cycle_times = cycle_times
+            self._cycle_times = None if cycle_times is None else np.asarray(cycle_times, dtype=np.float64)
             self._begin(iteration, with_value)
 
     def _free_theta(self) -> _Theta:
@@ -374,7 +374,7 @@ class MpiEngine(WithCollector, RemoteMaster):
     def _look(self) -> bool:
         """Take in a few of the messages that have come; whether there were any."""
         lost: list[Event] = []
-        came = is_here = bool(self._receiving) and self._go_on_receiving()
+        came = is_here = False
         for _ in self._ranks:
             # What was collected is counted first, before MPI lets another process run.
             if self._is_full() or (is_here and self._is_collecting):
@@ -388,6 +388,8 @@ class MpiEngine(WithCollector, RemoteMaster):
                 break
             came = True
             is_here = self._receive(matched)
+        if self._receiving and not is_here:  # last: a probe lets MPI work on these, too
+            came |= self._go_on_receiving()
         self._early += lost  # after what they had sent
         return came or bool(lost)
 

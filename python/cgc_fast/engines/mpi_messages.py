@@ -55,7 +55,6 @@ __all__ = [
     "Tag",
     "Task",
     "Word",
-    "is_done",
     "pack",
     "probe",
     "read_header",
@@ -67,7 +66,7 @@ __all__ = [
 # Before each payload: iteration, whether it is finite, began and ended in seconds.
 write_header = struct.Struct(f"={HEADER_VALUES}d").pack_into
 read_header = struct.Struct(f"={HEADER_VALUES}d").unpack_from
-PREFIX = 3  # before each theta: iteration, with_value, which of the shared ones
+PREFIX = 8  # before each theta: iteration, with_value, which of the shared ones; as long as a cache line
 RUN_VALUES = 2  # in the place of payloads that lie in shared memory: iteration, how many
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
@@ -209,7 +208,7 @@ class Outgoing:
     def is_empty(self) -> bool:
         """Whether everything has been sent."""
         if self._requests:
-            left = [] if _are_done(self._requests) else [not is_done(request) for request in self._requests]
+            left = [] if _are_done(self._requests) else [not _is_done(request) for request in self._requests]
             self._requests = list(compress(self._requests, left))
             self._messages = list(compress(self._messages, left))
         return not self._requests
@@ -222,7 +221,7 @@ def _are_done(requests: list[MPI.Request]) -> bool:
         return False
 
 
-def is_done(request: MPI.Request) -> bool:
+def _is_done(request: MPI.Request) -> bool:
     """Whether a message has been sent, or received, or never will be."""
     try:
         return bool(request.Test())

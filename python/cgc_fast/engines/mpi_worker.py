@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -103,7 +103,7 @@ def _await(request: MPI.Request) -> None:
         backoff.pause()
 
 
-def _read_only(arrays: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def _read_only(arrays: Iterable[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     views = [array[:] for array in arrays]
     for view in views:
         view.flags.writeable = False
@@ -204,7 +204,7 @@ class _Rank:
         self._earlier: list[Outgoing] = []  # of earlier plans, as long as anything of them is on its way
         # Messages with theta, of which one is in use; read-only views of theta in them, and in memory of rank
         # 0, if that is found.
-        self._messages: NDArray[np.float64] | None = None
+        self._messages: list[NDArray[np.float64]] = []
         self._next = 0
         self._thetas: list[NDArray[np.float64]] = []
         self._shared_thetas: list[NDArray[np.float64]] = []
@@ -257,9 +257,9 @@ class _Rank:
         assert task is not None
         self._task = self._loop = None
         self._loaded = task
-        if self._messages is None:
-            self._messages = np.empty((2, PREFIX + task.coordinates))
-            self._thetas = _read_only(self._messages[:, PREFIX:])
+        if not self._messages:
+            self._messages = [np.empty(PREFIX + task.coordinates) for _ in range(2)]
+            self._thetas = _read_only(message[PREFIX:] for message in self._messages)
             if task.thetas is not None and (shared := find(task.thetas)) is not None:
                 self._shared_thetas = _read_only(shared.reshape(2, -1)[:, PREFIX:])
         self._take_assignment(task.assignment, load_problem(task.problem), task.generation)
@@ -291,11 +291,10 @@ class _Rank:
 
     def _take_up(self) -> None:
         """Take up the iteration whose theta has come."""
-        assert self._messages is not None
         assert self._loop is not None
         assert self._loaded is not None
         assert self._outbox is not None
-        iteration, with_value, index = map(int, self._messages[self._next, :PREFIX].tolist())
+        iteration, with_value, index = map(int, self._messages[self._next][:3].tolist())
         walk = iteration > self._loaded.iteration
         if not self._outbox.begin(iteration, walk):  # the master has not taken everything of the last but one
             self.wait(1.0)
@@ -403,7 +402,6 @@ class _Rank:
                 break
             came = True
             if self._status.tag == Tag.THETA:  # whatever came before and was not taken up is over
-                assert self._messages is not None
                 theta, self._next_size = self._messages[self._next], self._status.Get_count(MPI.DOUBLE)
                 if self._next_size == PREFIX:
                     message.Recv(theta[:PREFIX])  # so small a message has come as a whole
