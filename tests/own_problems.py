@@ -14,6 +14,13 @@ import numpy as np
 from cgc_fast.problems import LeastSquares
 
 
+def error_unit(derivatives, parts):
+    """max_l Σ_parts |∂_l f_part| of the derivatives (samples, coordinates) of each sample."""
+    bounds = np.floor(np.arange(parts + 1) / parts * len(derivatives) + 0.5).astype(int)
+    sums = (derivatives[a:b].sum(axis=0) for a, b in itertools.pairwise(bounds))
+    return max(1e-300, sum(abs(part) for part in sums).max())
+
+
 class Quadratic:
     """f_i(θ) = ½ Σ_l w_il (θ_l - t_il)²: in NumPy, no caches, not sliceable."""
 
@@ -54,9 +61,7 @@ class Quadratic:
 
     def scale(self, theta, parts):
         """max_l Σ_parts |∂_l f_part|: the unit of the error norm."""
-        bounds = np.floor(np.arange(parts + 1) / parts * self.samples + 0.5).astype(int)
-        pieces = self.weights * (theta - self.targets)
-        return max(1e-300, sum(abs(pieces[a:b].sum(axis=0)) for a, b in itertools.pairwise(bounds)).max())
+        return error_unit(self.weights * (theta - self.targets), parts)
 
 
 class ScaledLeastSquares(LeastSquares):
@@ -69,9 +74,7 @@ class ScaledLeastSquares(LeastSquares):
 
     def scale(self, theta, parts):
         """max_l Σ_parts |∂_l f_part|: the unit of the error norm."""
-        bounds = np.floor(np.arange(parts + 1) / parts * self.samples + 0.5).astype(int)
-        pieces = self.features * (self.features @ theta - self.targets)[:, None]
-        return max(1e-300, sum(abs(pieces[a:b].sum(axis=0)) for a, b in itertools.pairwise(bounds)).max())
+        return error_unit(self.features * (self.features @ theta - self.targets)[:, None], parts)
 
 
 # Whoever is struck first leaves its file before it delivers, and may wait for a core in between.

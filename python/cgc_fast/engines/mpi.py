@@ -15,7 +15,7 @@ import atexit
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -682,8 +682,8 @@ class MpiEngine(WithCollector, RemoteMaster):
             if rank.presence != "gone":
                 self._notify(worker, Notice.REPLAN, pack(self._assignment(worker)))
 
-    def _outdated(self) -> Iterable[int]:
-        return (worker for worker in self._unplanned if self._ranks[worker].presence == "there")
+    def _outdated(self) -> set[int]:
+        return {worker for worker in self._unplanned if self._ranks[worker].presence == "there"}
 
     def _lose(self, worker: int, exit_code: int | None, text: str) -> Lost:
         """Write a rank off: MPI cannot end it."""

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cgc_fast.engines.base import Event, Job, Lost, Presence, Ready, WithoutFeedback
 from cgc_fast.engines.signs import Hearing
@@ -67,7 +67,7 @@ class RemoteMaster(WithoutFeedback, ABC):
         """Tell all workers to take up another plan."""
 
     @abstractmethod
-    def _outdated(self) -> Iterable[int]:
+    def _outdated(self) -> set[int]:
         """Workers that are there and have not taken up the plan."""
 
     @abstractmethod
@@ -120,9 +120,9 @@ class RemoteMaster(WithoutFeedback, ABC):
         with interrupts_postponed(), self._waiting, self._hearing.listening():
             self._send_plan(job)
             began_s = time.monotonic()
-            while any(True for _ in self._outdated()):
+            while self._outdated():
                 self._take_in(_LOOK_S)
-                for worker in list(self._outdated()):
+                for worker in self._outdated():
                     if time.monotonic() > began_s + patience_s[worker]:
                         self.kill(worker)
             # What came late belongs to the old plan.
