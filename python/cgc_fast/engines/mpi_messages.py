@@ -58,6 +58,7 @@ __all__ = [
     "pack",
     "probe",
     "read_header",
+    "read_prefix",
     "size_of",
     "unpack",
     "write_header",
@@ -66,7 +67,9 @@ __all__ = [
 # Before each payload: iteration, whether it is finite, began and ended in seconds.
 write_header = struct.Struct(f"={HEADER_VALUES}d").pack_into
 read_header = struct.Struct(f"={HEADER_VALUES}d").unpack_from
-PREFIX = 8  # before each theta: iteration, with_value, which of the shared ones; as long as a cache line
+# Before each theta, in as much room as a cache line has: iteration, with_value, which of the shared ones.
+PREFIX = 8
+read_prefix = struct.Struct("=3d").unpack_from
 RUN_VALUES = 2  # in the place of payloads that lie in shared memory: iteration, how many
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
@@ -180,9 +183,9 @@ def unpack(content: NDArray[np.int64]) -> Any:
 def probe(comm: MPI.Intracomm, source: int, status: MPI.Status) -> MPI.Message | None:
     """A message of any tag that has come.
 
-    Asked twice: MPI may answer from what it knows already, and only then look what else has come.
+    MPI answers from what it knows already; if that is nothing it looks what has come, for the next call.
     """
-    return comm.Improbe(source, MPI.ANY_TAG, status) or comm.Improbe(source, MPI.ANY_TAG, status)
+    return comm.Improbe(source, MPI.ANY_TAG, status)
 
 
 class Outgoing:
@@ -207,10 +210,14 @@ class Outgoing:
 
     def is_empty(self) -> bool:
         """Whether everything has been sent."""
-        if self._requests:
-            left = [] if _are_done(self._requests) else [not _is_done(request) for request in self._requests]
-            self._requests = list(compress(self._requests, left))
-            self._messages = list(compress(self._messages, left))
+        if not self._requests:
+            return True
+        if _are_done(self._requests):
+            self._requests, self._messages = [], []
+            return True
+        left = [not _is_done(request) for request in self._requests]
+        self._requests = list(compress(self._requests, left))
+        self._messages = list(compress(self._messages, left))
         return not self._requests
 
 
@@ -244,7 +251,7 @@ class Backoff:
     def pause(self, at_most_s: float = _LONGEST_SLEEP_S) -> None:
         """Let others run."""
         if time.monotonic() - self._since_s < _SPIN_S:
-            os.sched_yield()
             return
         time.sleep(max(0.0, min(self._sleep_s, at_most_s)))
         self._sleep_s = min(2 * self._sleep_s, self._longest_s)
+        MPI.COMM_SELF.Iprobe()  # so that MPI looks what has come meanwhile

@@ -39,6 +39,7 @@ from cgc_fast.engines.mpi_messages import (
     Task,
     Word,
     probe,
+    read_prefix,
     size_of,
     unpack,
     write_header,
@@ -134,10 +135,13 @@ class _Outbox:
 
     def begin(self, iteration: int, walk: bool) -> bool:
         """Whether an iteration may begin: nothing is on its way any more from where its payloads go."""
-        free = [memory for memory, outgoing in enumerate(self.outgoing[:2]) if outgoing.is_empty()]
-        if not free:
+        first, second, _ = self.outgoing
+        if first.is_empty():
+            self.memory = 0
+        elif second.is_empty():
+            self.memory = 1
+        else:
             return False
-        self.memory = free[0]
         self._iteration = iteration
         self._apart.clear()
         self._placed.clear()
@@ -294,7 +298,7 @@ class _Rank:
         assert self._loop is not None
         assert self._loaded is not None
         assert self._outbox is not None
-        iteration, with_value, index = map(int, self._messages[self._next][:3].tolist())
+        iteration, with_value, index = map(int, read_prefix(self._messages[self._next].data))
         walk = iteration > self._loaded.iteration
         if not self._outbox.begin(iteration, walk):  # the master has not taken everything of the last but one
             self.wait(1.0)
