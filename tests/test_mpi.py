@@ -74,6 +74,24 @@ def stay_stopped(folder):
     print("all exact")
 
 
+def leave_late(folder):
+    for iteration, share_memory in ((4, True), (5, False)):
+        options = {"share_memory": share_memory}
+        script = {(iteration, 0): Fault("stop", samples=(0,), first=True)}
+        cluster, problem = cluster_of(folder, script=script, engine_options=options)
+        with cluster:
+            workers = [worker.process_id for worker in cluster.health().workers]
+            iterate(cluster, problem, 10)
+        # What one of them still has to say of that iteration belongs to no cluster any more.
+        for process_id in workers:
+            os.kill(process_id, signal.SIGCONT)
+        cluster, problem = cluster_of(folder, engine_options=options)
+        with cluster:
+            iterate(cluster, problem, 10)
+            assert {worker.state for worker in cluster.health().workers} == {"ready"}
+    print("went on")
+
+
 def fail(folder):
     cluster, _ = cluster_of(folder)
     with cluster:
@@ -95,12 +113,13 @@ def go_on_for_ever(folder):
 def break_off_a_close(folder):
     cluster, problem = cluster_of(folder)
     iterate(cluster, problem, 2)
-    engine = cluster._master.engine
+    ranks = cluster._master.engine._session
 
     def raise_instead():
+        del ranks.find
         raise RuntimeError("scripted failure of closing")
 
-    engine._look = raise_instead
+    ranks.find = raise_instead
     with pytest.raises(RuntimeError, match="scripted failure of closing"):
         cluster.close()
     cluster, problem = cluster_of(folder)
@@ -192,6 +211,9 @@ def refusals(folder):
         cgc.Cluster(uncoded_schedule(3, COORDINATES), problem, engine="mpi", engine_options={"color": 1})
     with cgc.Cluster(uncoded_schedule(2, COORDINATES), problem, engine="mpi") as cluster:  # a rank is left
         iterate(cluster, problem, 2)
+        with pytest.raises(cgc.CgcError, match="one cluster at a time"):
+            cgc.Cluster(uncoded_schedule(2, COORDINATES), problem, engine="mpi")
+        iterate(cluster, problem, 2)
     print("refused")
 
 
@@ -216,6 +238,12 @@ def test_a_rank_that_dies_ends_the_job_unless_mpi_was_told_to_go_on(tmp_path):
 
 def test_ranks_are_let_go_even_if_closing_breaks_off(tmp_path):
     exit_code, output = run("break_off_a_close", tmp_path)
+    assert exit_code == 0, output
+    assert "went on" in output
+
+
+def test_a_rank_that_leaves_late_works_for_the_next_cluster(tmp_path):
+    exit_code, output = run("leave_late", tmp_path)
     assert exit_code == 0, output
     assert "went on" in output
 

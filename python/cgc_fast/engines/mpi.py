@@ -35,17 +35,16 @@ from cgc_fast.engines.mpi_messages import (
     Backoff,
     Layout,
     Notice,
-    Outgoing,
+    Pending,
     RankAssignment,
     Tag,
     Task,
     Word,
     pack,
-    probe,
     read_header,
 )
-from cgc_fast.engines.mpi_session import LEAVE_S, Ranks
-from cgc_fast.engines.mpi_worker import leave_without_mpi, serve_session
+from cgc_fast.engines.mpi_session import Ranks
+from cgc_fast.engines.mpi_worker import leave_without_mpi, serve
 from cgc_fast.engines.remote_master import RemoteMaster, RemoteRecord
 from cgc_fast.errors import ArgumentValueError, CgcError, ClusterClosed
 from cgc_fast.interrupts import interrupts_postponed
@@ -60,7 +59,6 @@ logger = logging.getLogger(__name__)
 # pile up at a worker that hangs.
 _MOST_UNANSWERED = 2
 
-_NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 _NO_VALUES: NDArray[np.float64] = np.empty(0)
 
 _Result = TypeVar("_Result")
@@ -93,13 +91,13 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
     on, all ranks end without MPI_Finalize when their programs do: there, Open MPI may wait for the lost one.
     """
     global _session
-    session = Ranks((MPI.COMM_WORLD if comm is None else comm).Dup())
-    if session.comm.rank > 0:
-        serve_session(session.comm)
+    comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
+    if comm.rank > 0:
+        serve(comm)
         return None
     if _session is not None:
         raise CgcError("cgc_fast.engines.mpi.run: expected one call at a time, got one within another")
-    _session = session
+    session = _session = Ranks(comm)
     exit_code = 1
     try:
         result = main()
@@ -110,11 +108,11 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
         with interrupts_postponed():
             for engine in list(_open):
                 engine.close()
-            all_left, lost = session.dismiss()
-            if not all_left:
+            if not session.dismiss():
                 logger.warning("a rank does not answer: the job will be ended by MPI_Abort")
-                atexit.register(session.comm.Abort, exit_code)
-            elif lost:
+                _kept.append(session)
+                atexit.register(comm.Abort, exit_code)
+            elif session.gone:
                 atexit.register(leave_without_mpi, exit_code)
 
 
@@ -138,7 +136,7 @@ class _Theta:
     def __init__(self, message: NDArray[np.float64], comm: MPI.Intracomm, index: int = -1) -> None:
         self._message, self._prefix, self.values = message, message[:PREFIX], message[PREFIX:]
         self._index = index
-        self.outgoing = Outgoing(comm)
+        self.pending = Pending(comm)
 
     def begin(self, iteration: int, with_value: bool) -> None:
         """Say what comes before theta."""
@@ -147,7 +145,7 @@ class _Theta:
     def send(self, rank: _Rank, worker: int) -> None:
         """Begin to send what a worker needs of it."""
         finds = rank.shares and self._index >= 0
-        self.outgoing.send(self._prefix if finds else self._message, worker + 1, Tag.THETA)
+        self.pending.send(self._prefix if finds else self._message, worker + 1, Tag.THETA)
 
 
 class _Rank(RemoteRecord):
@@ -162,8 +160,6 @@ class _Rank(RemoteRecord):
         self.unanswered: list[int] = []
         self.loads = 0  # tasks that were sent and not answered
         self.shares = False  # the memory of this rank, as it said last
-        self.is_buried = False  # MPI says that it is gone
-        self.has_left = False  # no message of it is to come
         # Payloads out of the walk, of the iteration under way, with their headers.
         self.apart: dict[int, NDArray[np.float64]] = {}
         self.offer: Offer | None = None
@@ -208,6 +204,8 @@ class MpiEngine(WithCollector, RemoteMaster):
                 f"(MPI_THREAD_SERIALIZED), got thread level {MPI.Query_thread()}: leave "
                 "mpi4py.rc.thread_level at its default"
             )
+        if _open:
+            raise CgcError("engine 'mpi': expected one cluster at a time, got another: close the first")
         super().__init__(job)
         self._workers = len(job.walks)
         self._coordinates = int(job.problem.coordinates)
@@ -216,20 +214,18 @@ class MpiEngine(WithCollector, RemoteMaster):
         first = pickled_for_worker(job, 0)  # refused before anybody is hired
         self._ranks = [_Rank() for _ in range(self._workers)]
         self._unplanned: set[int] = set()  # workers that have not taken up the plan yet
-        self._status = MPI.Status()
         self._run = np.empty(RUN_VALUES)
         self._receiving: list[Message] = []  # a worker's come one after the other
         self._backoff = Backoff(self._longest_sleep_s)
         self._ctrl_c: Sequence[object] = ()
-        self._acknowledged = 0  # ranks that are gone
         self._share_memory = share_memory
         self._theta_offer: Offer | None = None
         self._cycle_times: NDArray[np.float64] | None = None
         self._thetas: list[_Theta] = []
         self._messages: MessageCollector | None = None
         self._is_collecting = False
-        self._comm = _session.hire(self._workers)
-        self._outgoing = Outgoing(self._comm)
+        self._session = _session
+        _session.hire(self._workers)
         _open.append(self)
         try:
             self._lay_out_thetas()
@@ -258,7 +254,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         size = 2 * (PREFIX + self._coordinates)
         self._theta_offer = Offer(size) if self._share_memory else None
         values = np.empty(size) if self._theta_offer is None else self._theta_offer.values
-        self._thetas = [_Theta(theta, self._comm, i) for i, theta in enumerate(values.reshape(2, -1))]
+        self._thetas = [_Theta(theta, self._session.comm, i) for i, theta in enumerate(values.reshape(2, -1))]
         self._theta = self._thetas[0]  # the one in use
 
     def _lay_out(self, job: Job) -> None:
@@ -318,9 +314,9 @@ class MpiEngine(WithCollector, RemoteMaster):
 
     def _free_theta(self) -> _Theta:
         for theta in self._thetas:
-            if theta.outgoing.is_empty():
+            if theta.pending.is_empty():
                 return theta
-        self._thetas.append(_Theta(np.empty(PREFIX + self._coordinates), self._comm))
+        self._thetas.append(_Theta(np.empty(PREFIX + self._coordinates), self._session.comm))
         return self._thetas[-1]
 
     def _begin(self, iteration: int, with_value: bool) -> None:
@@ -352,9 +348,8 @@ class MpiEngine(WithCollector, RemoteMaster):
             self._notify(worker, Notice.PACE, self._cycle_times[worker : worker + 1].view(np.int64))
         self._theta.send(rank, worker)
 
-    def _notify(self, worker: int, kind: int, content: NDArray[np.int64] = _NOTHING) -> None:
-        notice = np.concatenate([[kind, self._iteration], content])
-        self._outgoing.send(notice, worker + 1, Tag.NOTICE)
+    def _notify(self, worker: int, kind: int, *content: NDArray[np.int64]) -> None:
+        self._session.tell(worker + 1, kind, self._iteration, *content)
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
         """Look for messages, less and less often while none comes; not within a step is there a Ctrl-C."""
@@ -380,7 +375,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             if self._is_full() or (is_here and self._is_collecting):
                 break
             try:
-                matched = probe(self._comm, MPI.ANY_SOURCE, self._status)
+                matched = self._session.find()
             except MPI.Exception:
                 lost += self._bury()
                 continue
@@ -399,7 +394,7 @@ class MpiEngine(WithCollector, RemoteMaster):
 
     def _receive(self, matched: MPI.Message) -> bool:
         """Begin to receive a message if nothing is to come before it; whether it is here."""
-        status = self._status
+        status = self._session.status
         message = Message(status.source - 1, status.tag, status.Get_count(MPI.DOUBLE), matched)
         if self._receiving or not self._has_arrived(message):
             self._receiving.append(message)
@@ -521,9 +516,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         rank = self._ranks[worker]
         kind, iteration, value = map(int, word[:WORD_VALUES].tolist())
         self._hear(worker, iteration)
-        if kind == Word.BYE:
-            rank.has_left = True
-        elif kind == Word.SHARES:
+        if kind == Word.SHARES:
             rank.shares = bool(value)
         elif kind == Word.READY:
             rank.loads -= 1
@@ -586,7 +579,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         """Begin an iteration if every rank is there, was heard a moment ago, and has taken what was sent."""
         with self._waiting, interrupts_postponed() as self._ctrl_c:
             messages, place = self._running_messages(), self._thetas[iteration % 2]
-            if self._early or not place.outgoing.is_empty():
+            if self._early or not place.pending.is_empty():
                 return None
             for worker, rank in enumerate(self._ranks):
                 if rank.presence != "there" or len(rank.unanswered) >= _MOST_UNANSWERED:
@@ -664,7 +657,7 @@ class MpiEngine(WithCollector, RemoteMaster):
     def replace(self, worker: int) -> None:
         """Let the rank load its samples again, which it does when it comes to it."""
         rank = self._ranks[worker]
-        if rank.is_buried:
+        if self._is_gone(worker):
             self._early.append(Lost(worker, None, "its rank is gone, and MPI starts no other"))
             return
         rank.presence = "starting"
@@ -693,26 +686,16 @@ class MpiEngine(WithCollector, RemoteMaster):
         return Lost(worker, exit_code, text)
 
     def _bury(self) -> list[Event]:
-        """Take note of ranks of which MPI says that they are gone (ULFM); the rest of the job goes on.
+        """Take note of ranks that are gone; called where an exception is handled, see `Ranks.bury`."""
+        workers = [rank - 1 for rank in sorted(self._session.bury()) if rank <= self._workers]
+        return [self._lose(worker, None, "its rank is gone") for worker in workers]
 
-        Called where an exception is handled, which is another one if MPI says nothing of the kind.
-        """
-        acknowledged = self._comm.Ack_failed()
-        failed = self._comm.Get_failed()
-        events: list[Event] = []
-        for rank_number in failed.Translate_ranks(range(failed.size), self._comm.Get_group()):
-            worker = int(rank_number) - 1
-            if worker >= 0 and not self._ranks[worker].is_buried:
-                self._ranks[worker].is_buried = True
-                events.append(self._lose(worker, None, "its rank is gone"))
-        if not events and acknowledged == self._acknowledged:
-            raise
-        self._acknowledged = acknowledged
-        return events
+    def _is_gone(self, worker: int) -> bool:
+        return worker + 1 in self._session.gone
 
     def is_idle(self) -> bool:
         """Whether every rank is gone for good; from others something may still come."""
-        return not self._early and all(rank.is_buried for rank in self._ranks)
+        return not self._early and all(map(self._is_gone, range(self._workers)))
 
     def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of the memory that it arrived in."""
@@ -725,41 +708,25 @@ class MpiEngine(WithCollector, RemoteMaster):
     # --- the end --------------------------------------------------------------------------------------
 
     def _release(self) -> None:
-        """Ask the ranks to leave; those that do not in time keep what refers to them alive."""
+        """Let the ranks go; what refers to those that do not answer is kept alive."""
         self._is_collecting = False
         _open.remove(self)
-        hired = [w for w, rank in enumerate(self._ranks) if not rank.is_buried]
-        for worker in hired:
-            self._ranks[worker].presence = "starting"
-            self._notify(worker, Notice.STOP)
         try:
-            until_s = time.monotonic() + LEAVE_S
-            self._backoff.reset()
-            while not all(self._ranks[w].has_left for w in hired) and time.monotonic() < until_s:
-                self._take_in(LEAVE_S)
-        finally:  # or the ranks would wait for the end, and the next cluster for them
-            self._end(hired)
-
-    def _end(self, hired: Sequence[int]) -> None:
-        """Let the ranks go, and release what they do not refer to any more."""
-        all_left = all(self._ranks[w].has_left for w in hired) and len(hired) == self._workers
-        for worker in hired:
-            self._notify(worker, Notice.END if all_left else Notice.END_SILENTLY)
-        if self._theta_offer is not None:
-            self._theta_offer.close()
-        for rank in self._ranks:
-            rank.close_offer()
-        outgoing = [self._outgoing, *(theta.outgoing for theta in self._thetas)]
-        if all_left:
-            while not all(each.is_empty() for each in outgoing):
-                pass
-            self._comm.Free()
+            for message in self._receiving:
+                if message.request is None:
+                    message.buffer = np.empty(message.size)
+                    message.request = message.matched.Irecv(message.buffer)
+                self._session.pending.keep(message.request, message.buffer)
+            self._session.let_go(set(range(1, self._workers + 1)))
+        finally:
+            for offer in (self._theta_offer, *(rank.offer for rank in self._ranks)):
+                if offer is not None:
+                    offer.close()
             for rank in self._ranks:
-                rank.memory = _NO_VALUES
-        else:
-            _kept.append((self._comm, self._receiving, self._ranks, outgoing))
-        self._receiving, self._thetas = [], []
-        self._messages = self._collector = None
+                rank.presence, rank.memory = "starting", _NO_VALUES
+            _kept.extend(theta for theta in self._thetas if not theta.pending.is_empty())
+            self._receiving, self._thetas = [], []
+            self._messages = self._collector = None
 
 
 def _place_of(offer: Offer | None) -> Place | None:

@@ -116,7 +116,7 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
         if iteration <= self._last_of_earlier_plans:  # about cells that are no more: the new plan tells it
             return
         reply = np.array([message[0], *answer(self._board, worker, question)], dtype=np.int64)
-        self._outgoing.send(reply, worker + 1, Tag.BOARD)
+        self._session.pending.send(reply, worker + 1, Tag.BOARD)
 
     def _take_word(self, worker: int, word: NDArray[np.float64]) -> None:
         kind, iteration, slot = map(int, word[:WORD_VALUES].tolist())

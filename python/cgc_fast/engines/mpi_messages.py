@@ -2,8 +2,6 @@
 
     rank 0                                   worker w, rank w + 1
     ------                                   --------------------
-    session: HIRE, then GO or CANCEL ---->   <---- HERE
-    a communicator of the cluster's own, so that no message of another cluster can ever be taken for one of it
     NOTICE load, its samples         ---->   <---- WORD ready, or failed with a traceback
     THETA of an iteration            ---->   <---- payloads of rows; WORD alive, if there is nothing else
     ... and where the worker has found the memory of rank 0, both only say what lies there
@@ -11,7 +9,8 @@
     NOTICE announce, cells           ---->   under announce
     BOARD, a reply                   ---->   <---- BOARD, a question, under claim; SUM instead of payloads
     NOTICE replan, a plan            ---->   <---- WORD replanned
-    NOTICE stop                      ---->   <---- WORD bye
+    NOTICE stop                      ---->   <---- WORD bye, when all before it has arrived
+    ... and the next cluster, of which nothing is taken before that
     NOTICE end                       ---->   the communicator is released, if everybody said bye
 
 Nobody posts a receive before a message is there: whoever looks asks for any message, learns its tag and
@@ -21,12 +20,12 @@ moment and then sleeps longer and longer, up to a millisecond, instead of keepin
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, compress
 from typing import Any
@@ -49,14 +48,12 @@ __all__ = [
     "Backoff",
     "Layout",
     "Notice",
-    "Outgoing",
+    "Pending",
     "RankAssignment",
-    "Session",
     "Tag",
     "Task",
     "Word",
     "pack",
-    "probe",
     "read_header",
     "read_prefix",
     "size_of",
@@ -87,23 +84,17 @@ class Tag:
 class Notice:
     """Kinds of notices: (kind, iteration), and what there is to say about it.
 
-    PACE: the cycle time to emulate in the iteration that follows.
+    PACE: the cycle time to emulate in the iteration that follows. END: whether all said bye, and how many
+    ranks are gone.
     """
 
-    LOAD, PACE, ORDER, FINISH, ANNOUNCE, REPLAN, STOP, END, END_SILENTLY = range(9)
+    LOAD, PACE, ORDER, FINISH, ANNOUNCE, REPLAN, STOP, END = range(8)
 
 
 class Word:
     """Kinds of a worker's words: (kind, iteration, process id, exit code or slot)."""
 
     ALIVE, SHARES, READY, FAILED, NOT_FINITE, REPLANNED, BYE = range(7)
-
-
-class Session:
-    """Kinds of messages before and after a cluster: (kind, number of workers; PART: of lost ranks)."""
-
-    TAG = 0
-    HIRE, GO, CANCEL, DISMISS, HERE, GONE, PART = range(7)
 
 
 class Layout:
@@ -180,16 +171,8 @@ def unpack(content: NDArray[np.int64]) -> Any:
     return pickle.loads(content.tobytes())
 
 
-def probe(comm: MPI.Intracomm, source: int, status: MPI.Status) -> MPI.Message | None:
-    """A message of any tag that has come.
-
-    MPI answers from what it knows already; if that is nothing it looks what has come, for the next call.
-    """
-    return comm.Improbe(source, MPI.ANY_TAG, status)
-
-
-class Outgoing:
-    """Messages that are on their way, each kept until it has been sent."""
+class Pending:
+    """Messages that are on their way, each kept until it has been sent, or received."""
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         self._comm = comm
@@ -199,17 +182,19 @@ class Outgoing:
 
     def send(self, message: NDArray[Any], rank: int, tag: int) -> None:
         """Begin to send; nothing if the rank is known to be gone, which the next look for messages tells."""
-        try:
-            self._requests.append(self._comm.Isend(message, rank, tag))
-        except MPI.Exception:
-            return
+        with suppress(MPI.Exception):
+            self.keep(self._comm.Isend(message, rank, tag), message)
+
+    def keep(self, request: MPI.Request, message: NDArray[Any]) -> None:
+        """Keep a message until the request is done with it."""
+        self._requests.append(request)
         self._messages.append(message)
         if len(self._requests) > self._look_at:
             self.is_empty()
             self._look_at = 2 * len(self._requests) + 16
 
     def is_empty(self) -> bool:
-        """Whether everything has been sent."""
+        """Whether nothing is on its way."""
         if not self._requests:
             return True
         if _are_done(self._requests):
@@ -254,4 +239,5 @@ class Backoff:
             return
         time.sleep(max(0.0, min(self._sleep_s, at_most_s)))
         self._sleep_s = min(2 * self._sleep_s, self._longest_s)
-        MPI.COMM_SELF.Iprobe()  # so that MPI looks what has come meanwhile
+        # Asked for a message, MPI answers from what it knows, and only if that is none looks what has come.
+        MPI.COMM_SELF.Iprobe()

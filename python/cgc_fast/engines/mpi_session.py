@@ -1,80 +1,128 @@
-"""The ranks of a job as rank 0 sees them: hired for one cluster after the other, dismissed in the end."""
+"""The ranks of a job as rank 0 sees them, from one cluster to the next.
+
+A rank that is told to leave a cluster says goodbye when everything that it sent has arrived. Until then
+nothing that it sends is taken for a message of the next.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Set
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
-from cgc_fast.engines.mpi_messages import Backoff, Session
+from cgc_fast.engines.mpi_messages import WORD_VALUES, Backoff, Notice, Pending, Tag, Word
 from cgc_fast.errors import ArgumentValueError, WorkerDied
-from cgc_fast.interrupts import interrupts_postponed
 
-__all__ = ["LEAVE_S", "Ranks"]
+__all__ = ["Ranks"]
 
-LEAVE_S = 2.0  # how long a worker may take to leave when asked before nobody waits for it any longer
+_LEAVE_S = 2.0  # how long a worker may take to leave when asked before nobody waits for it any longer
+_NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 class Ranks:
-    """The ranks that wait to be hired, seen from rank 0."""
+    """All ranks of a communicator but this one.
+
+    Attributes
+    ----------
+    status : MPI.Status
+        Of the message that was found last.
+    pending : Pending
+        What is sent to them.
+    gone : set of int
+        Ranks that MPI says are no more.
+    """
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         self.comm = comm
+        self.status = MPI.Status()
+        self.pending = Pending(comm)
+        self.gone: set[int] = set()
+        self._acknowledged = 0  # how many of these MPI was told that they are known
+        self._leaving: set[int] = set()  # were told to, and have not said goodbye
 
-    def hire(self, workers: int) -> MPI.Intracomm:
-        """Make a communicator of this rank and the first `workers` others."""
+    def hire(self, workers: int) -> None:
+        """Wait until the first `workers` have left the cluster before."""
         if workers >= self.comm.size:
             raise ArgumentValueError(
                 f"schedule: expected at most {self.comm.size - 1} workers, one a rank beside the master, got "
                 f"{workers}: start mpiexec -n {workers + 1}"
             )
-        hired = range(1, workers + 1)
-        try:
-            self._tell(hired, Session.HIRE)
-            _, gone = self._hear(hired, Session.HERE)
-            if gone:
-                raise WorkerDied(f"rank {min(gone)} is gone, and MPI starts no other", min(gone) - 1, None)
-        except BaseException:  # Ctrl-C: they are told before they wait for one another
-            self._tell(hired, Session.CANCEL)
+        hired = set(range(1, workers + 1))
+        self._hear_out(hired, math.inf)
+        if gone := hired & self.gone:
+            raise WorkerDied(f"rank {min(gone)} is gone, and MPI starts no other", min(gone) - 1, None)
+
+    def tell(self, rank: int, kind: int, iteration: int = 0, content: NDArray[np.int64] = _NOTHING) -> None:
+        """Send a notice."""
+        self.pending.send(np.concatenate([[kind, iteration], content]), rank, Tag.NOTICE)
+
+    def find(self) -> MPI.Message | None:
+        """A message of a rank that is not leaving; one of another is dropped."""
+        message = self.comm.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, self.status)
+        if message is None or self.status.source not in self._leaving:
+            return message
+        self.drop(message)
+        return None
+
+    def drop(self, message: MPI.Message) -> None:
+        """Receive the message that was found last, and forget it."""
+        source, tag = self.status.source, self.status.tag
+        buffer = np.empty(self.status.Get_count(MPI.DOUBLE))
+        if tag == Tag.WORD and len(buffer) == WORD_VALUES:
+            message.Recv(buffer)  # so small a message has come as a whole
+            if buffer[0] == Word.BYE:
+                self._leaving.discard(source)
+        else:
+            self.pending.keep(message.Irecv(buffer), buffer)
+
+    def bury(self) -> set[int]:
+        """Ranks of which MPI says by now that they are gone (ULFM); it goes on with the others.
+
+        Called where an exception is handled, which is another one if MPI says nothing of the kind.
+        """
+        acknowledged, failed = self.comm.Ack_failed(), self.comm.Get_failed()
+        ranks = failed.Translate_ranks(range(failed.size), self.comm.Get_group())
+        found = {int(rank) for rank in ranks} - self.gone
+        if not found and acknowledged == self._acknowledged:
             raise
-        with interrupts_postponed():
-            self._tell(hired, Session.GO, workers)
-            return self.comm.Create_group(self.comm.Get_group().Range_incl([(0, workers, 1)]))
+        self._acknowledged = acknowledged
+        self.gone |= found
+        self._leaving -= found
+        return found
 
-    def dismiss(self) -> tuple[bool, bool]:
-        """Let all ranks return from their service; whether all that are left did, and whether one is lost."""
-        everybody = range(1, self.comm.size)
-        self._tell(everybody, Session.DISMISS)
-        missing, lost = self._hear(everybody, Session.GONE, LEAVE_S)
-        self._tell(everybody, Session.PART, len(lost))
-        return not missing, bool(lost)
+    def let_go(self, ranks: Set[int]) -> bool:
+        """Tell ranks to leave the cluster, and wait a moment until they have; whether nothing is missing."""
+        for rank in ranks - self.gone - self._leaving:
+            self._leaving.add(rank)
+            self.tell(rank, Notice.STOP)
+        self._hear_out(ranks, _LEAVE_S)
+        return not self._leaving & ranks
 
-    def _tell(self, ranks: Sequence[int], kind: int, workers: int = 0) -> None:
-        message = np.array([kind, workers], dtype=np.int64)
-        for rank in ranks:
-            with suppress(MPI.Exception):  # it is gone
-                # A few bytes, which MPI keeps for a rank that does not listen.
-                self.comm.Send(message, dest=rank, tag=Session.TAG)
+    def dismiss(self) -> bool:
+        """Let all ranks return from their service; whether all that are there did."""
+        everybody = set(range(1, self.comm.size))
+        all_left = self.let_go(everybody)
+        how = np.array([all_left, len(self.gone)], dtype=np.int64)
+        for rank in everybody - self.gone:
+            self.tell(rank, Notice.END, content=how)
+        if all_left and not self.gone:
+            while not self.pending.is_empty():
+                pass
+            self.comm.Free()
+        return all_left
 
-    def _hear(self, ranks: Sequence[int], kind: int, within_s: float = math.inf) -> tuple[set[int], set[int]]:
-        """Wait until all have given this answer; ranks that did not, and ranks that are gone."""
-        missing, gone, backoff = set(ranks), set[int](), Backoff()
-        answer = np.zeros(2, dtype=np.int64)
-        until_s = time.monotonic() + within_s
-        while missing and time.monotonic() < until_s:
-            for rank in list(missing):
-                try:
-                    while rank in missing and self.comm.Iprobe(rank, Session.TAG):
-                        backoff.reset()
-                        self.comm.Recv(answer, source=rank, tag=Session.TAG)
-                        if answer[0] == kind:  # else it is late
-                            missing.discard(rank)
-                except MPI.Exception:
-                    missing.discard(rank)
-                    gone.add(rank)
+    def _hear_out(self, ranks: Set[int], within_s: float) -> None:
+        backoff, until_s = Backoff(), time.monotonic() + within_s
+        while self._leaving & ranks and time.monotonic() < until_s:
+            try:
+                message = self.find()
+            except MPI.Exception:
+                self.bury()
+                continue
+            if message is not None:  # of a rank that another cluster has, which is over
+                self.drop(message)
             backoff.pause()
-        return missing, gone

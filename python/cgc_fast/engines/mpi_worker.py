@@ -1,4 +1,4 @@
-"""What a worker rank does: wait to be hired for a cluster, serve its iterations, and so on until dismissed.
+"""What a worker rank does: serve the iterations of one cluster after the other, until it is dismissed.
 
 See `mpi_messages` for what it is told and says.
 """
@@ -32,13 +32,11 @@ from cgc_fast.engines.mpi_messages import (
     Backoff,
     Layout,
     Notice,
-    Outgoing,
+    Pending,
     RankAssignment,
-    Session,
     Tag,
     Task,
     Word,
-    probe,
     read_prefix,
     size_of,
     unpack,
@@ -50,7 +48,7 @@ from cgc_fast.engines.worker_process import compiled_kernel, for_kernel, load_pr
 from cgc_fast.problems import Problem
 from cgc_fast.worker import SLICE_S, SOON_S, Visit
 
-__all__ = ["leave_without_mpi", "serve_session"]
+__all__ = ["leave_without_mpi", "serve"]
 
 _LOADING = -1  # in the place of an iteration: the worker has not loaded its samples
 
@@ -58,32 +56,16 @@ _LOADING = -1  # in the place of an iteration: the worker has not loaded its sam
 _LOOK_S = 5e-4
 
 
-def serve_session(comm: MPI.Intracomm) -> None:
-    """Work for rank 0 of the session's communicator until it dismisses everybody.
+def serve(comm: MPI.Intracomm) -> None:
+    """Work for the clusters of rank 0, one after the other, until it dismisses everybody.
 
     Ctrl-C is rank 0's to answer: the system sends it to all processes of a terminal.
     """
     mine = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if mine else None
-    message = np.zeros(2, dtype=np.int64)
-    answer = np.zeros(2, dtype=np.int64)
     try:
-        while True:
-            _await(comm.Irecv(message, source=0, tag=Session.TAG))
-            kind, workers = message.tolist()
-            if kind == Session.DISMISS:
-                answer[0] = Session.GONE
-                _await(comm.Isend(answer, dest=0, tag=Session.TAG))
-            elif kind == Session.PART:
-                if workers > 0:
-                    atexit.register(leave_without_mpi, 0)
-                return
-            elif kind == Session.HIRE:
-                answer[0] = Session.HERE
-                _await(comm.Isend(answer, dest=0, tag=Session.TAG))
-            elif kind == Session.GO:
-                group = comm.Get_group().Range_incl([(0, workers, 1)])
-                _Rank(comm.Create_group(group)).run()
+        while _Rank(comm).run():
+            pass
     finally:
         if mine:
             signal.signal(signal.SIGINT, before)
@@ -127,7 +109,7 @@ class _Outbox:
         self._is_shared = shared is not None
         self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)] if shared is None else 2 * [shared]
         self.memory = 0  # which is in use
-        self.outgoing = [Outgoing(comm) for _ in range(3)]  # from the memories, and the rest
+        self.pending = [Pending(comm) for _ in range(3)]  # from the memories, and the rest
         self._apart: dict[int, NDArray[np.float64]] = {}  # slot -> message
         self._made = 0  # visits of the walk, from the first on, have been placed by somebody else
         self._placed: set[int] = set()  # slots that have been given their place in this iteration
@@ -135,7 +117,7 @@ class _Outbox:
 
     def begin(self, iteration: int, walk: bool) -> bool:
         """Whether an iteration may begin: nothing is on its way any more from where its payloads go."""
-        first, second, _ = self.outgoing
+        first, second, _ = self.pending
         if first.is_empty():
             self.memory = 0
         elif second.is_empty():
@@ -173,7 +155,7 @@ class _Outbox:
         else:
             self._write_header(message.data, 0, deliveries[0])
             assignment = self._assignment
-            self.outgoing[2].send(message, 0, assignment.first_tag + len(assignment.slot_widths) + slot)
+            self.pending[2].send(message, 0, assignment.first_tag + len(assignment.slot_widths) + slot)
 
     def send_compiled(self, run: Run) -> None:
         """Send what the compiled walk has made, and written the headers of."""
@@ -187,10 +169,10 @@ class _Outbox:
         tag = self._assignment.first_tag + int(self._layout.slots[first])
         if self._is_shared:
             run = np.array([self._iteration, stop - first], dtype=np.float64)
-            self.outgoing[2].send(run, 0, tag)
+            self.pending[2].send(run, 0, tag)
         else:
             run = self.memories[self.memory][self._layout.bounds[first] : self._layout.bounds[stop]]
-            self.outgoing[self.memory].send(run, 0, tag)
+            self.pending[self.memory].send(run, 0, tag)
 
     def _write_header(self, memory: memoryview, offset: int, delivery: Delivery) -> None:
         _, finite, began_s, ended_s = delivery
@@ -203,9 +185,9 @@ class _Rank:
     def __init__(self, comm: MPI.Intracomm) -> None:
         self._comm = comm
         self._status = MPI.Status()
-        self._outgoing = Outgoing(comm)
+        self._pending = Pending(comm)
         self._outbox: _Outbox | None = None
-        self._earlier: list[Outgoing] = []  # of earlier plans, as long as anything of them is on its way
+        self._earlier: list[Pending] = []  # of earlier plans, as long as anything of them is on its way
         # Messages with theta, of which one is in use; read-only views of theta in them, and in memory of rank
         # 0, if that is found.
         self._messages: list[NDArray[np.float64]] = []
@@ -222,16 +204,16 @@ class _Rank:
         self._finished = 0
         self._looked_s = 0.0
         self._orders: list[tuple[int, list[Visit]]] = []
-        self._ending: int | None = None  # kind of the notice that ends it
+        self._has_ended = self._is_dismissed = False  # nothing that comes after is read here
         # Under announce: what is announced; under claim: number of the last question, and reply.
         self._table: ClaimTable | None = None
         self._asked = 0
         self._reply: list[int] = [0]
         self._backoff = Backoff()
 
-    def run(self) -> None:
-        """Serve until the cluster is closed."""
-        while self._ending is None:
+    def run(self) -> bool:
+        """Serve until the cluster is closed; whether there may be another."""
+        while not self._has_ended:
             if self._task is not None:
                 self._guarded(self._load)
             elif self._next_assignment is not None and self._loop is not None:
@@ -242,7 +224,9 @@ class _Rank:
                 self._guarded(partial(self._go_on, orders))
             else:
                 self.wait(1.0)
-        self._leave()
+        if not self._is_dismissed:
+            self._say_goodbye()
+        return not self._is_dismissed
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Do a step of the user's problem. What it raises is reported, and the rank waits to be told more."""
@@ -279,7 +263,7 @@ class _Rank:
 
     def _take_assignment(self, assignment: RankAssignment, problem: Problem, generation: int) -> None:
         if self._outbox is not None:
-            self._earlier = [each for each in self._earlier + self._outbox.outgoing if not each.is_empty()]
+            self._earlier = [each for each in self._earlier + self._outbox.pending if not each.is_empty()]
         memory = find(assignment.memory) if self._shared_thetas and assignment.memory is not None else None
         self._has_claims = assignment.feedback == "claim"
         self._outbox = outbox = _Outbox(self._comm, assignment, memory)
@@ -347,12 +331,12 @@ class _Rank:
         if count:
             message[HEADER_VALUES : HEADER_VALUES + 3 * count] = np.ravel(what.visits)
             message[HEADER_VALUES + 3 * count :] = what.total
-        self._outgoing.send(message, 0, Tag.SUM)
+        self._pending.send(message, 0, Tag.SUM)
 
     def _ask(self, question: NDArray[np.int64]) -> list[int] | None:
         """Ask the board; None if the iteration ends before there is a reply."""
         self._asked += 1
-        self._outgoing.send(np.concatenate([[self._asked], question]), 0, Tag.BOARD)
+        self._pending.send(np.concatenate([[self._asked], question]), 0, Tag.BOARD)
         backoff = Backoff()
         while True:
             self._look()
@@ -367,7 +351,7 @@ class _Rank:
         word[:WORD_VALUES] = kind, _LOADING if self._loop is None else self._iteration, value
         word[WORD_VALUES:].view(np.uint8)[: len(text)] = np.frombuffer(text, dtype=np.uint8)
         word[WORD_VALUES:].view(np.uint8)[len(text) :] = ord(" ")
-        self._outgoing.send(word, 0, Tag.WORD)
+        self._pending.send(word, 0, Tag.WORD)
 
     # --- the mailbox ----------------------------------------------------------------------------------
 
@@ -378,7 +362,7 @@ class _Rank:
         return self._is_over(iteration)
 
     def _is_over(self, iteration: int) -> bool:
-        next_came = self._next_size > 0 or self._next_assignment is not None or self._ending is not None
+        next_came = self._next_size > 0 or self._next_assignment is not None or self._has_ended
         return self._finished >= iteration or next_came
 
     def take_orders(self, iteration: int) -> Sequence[Visit]:
@@ -400,8 +384,8 @@ class _Rank:
         """Take in what has come."""
         self._looked_s = time.monotonic()
         came = False
-        while self._ending is None or self._ending == Notice.STOP:
-            message = probe(self._comm, 0, self._status)
+        while not self._has_ended:
+            message = self._comm.Improbe(0, MPI.ANY_TAG, self._status)
             if message is None:
                 break
             came = True
@@ -437,25 +421,24 @@ class _Rank:
         elif kind == Notice.FINISH:
             self._finished = max(self._finished, iteration)
         else:
-            self._ending = kind
+            self._has_ended = True
+            if kind == Notice.END:
+                self._is_dismissed = True
+                self._part(*content.tolist())
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
-        """Say goodbye when everything sent has arrived, and release the communicator if all did."""
-        outgoing = [self._outgoing, *self._earlier, *([] if self._outbox is None else self._outbox.outgoing)]
-        said_bye = False
-        while self._ending == Notice.STOP:
-            if not said_bye and all(each.is_empty() for each in outgoing):
-                said_bye = True
-                self._say(Word.BYE)
-            self.wait(1.0)
-        if self._ending == Notice.END_SILENTLY:
-            _kept.append(self)  # what is under way still refers to its buffers
-            return
-        while not self._outgoing.is_empty():
+    def _say_goodbye(self) -> None:
+        """Say it when everything that was sent has arrived."""
+        pending = [self._pending, *self._earlier, *([] if self._outbox is None else self._outbox.pending)]
+        while not all(each.is_empty() for each in pending):
+            self._backoff.pause()
+        self._say(Word.BYE)
+        while not self._pending.is_empty():
             pass
-        self._comm.Free()
 
-
-_kept: list[_Rank] = []
+    def _part(self, all_left: int, gone: int) -> None:
+        if gone > 0:
+            atexit.register(leave_without_mpi, 0)
+        elif all_left:
+            self._comm.Free()
