@@ -162,21 +162,15 @@ class _Rank(RemoteRecord):
         self.shares = False  # the memory of this rank, as it said last
         # Payloads out of the walk, of the iteration under way, with their headers.
         self.apart: dict[int, NDArray[np.float64]] = {}
-        self.offer: Offer | None = None
-        self.memory = _NO_VALUES
+        self.offer = Offer(0)
 
-    def lay_out(self, layout: Layout, *, share_memory: bool) -> None:
+    def lay_out(self, layout: Layout) -> None:
         """Set room aside for the payloads of a walk; pages that nothing arrives in take no memory."""
         self.layout = layout
-        self.close_offer()
-        self.offer = Offer(layout.bounds[-1]) if share_memory else None
-        self.memory = np.empty(layout.bounds[-1]) if self.offer is None else self.offer.values
+        self.offer.close()
+        self.offer = Offer(layout.bounds[-1])
+        self.memory = self.offer.values
         self.apart.clear()
-
-    def close_offer(self) -> None:
-        """No process finds the room any more."""
-        if self.offer is not None:
-            self.offer.close()
 
 
 class MpiEngine(WithCollector, RemoteMaster):
@@ -212,23 +206,27 @@ class MpiEngine(WithCollector, RemoteMaster):
         self._first_tag = int(Tag.PAYLOAD)
         self._check_tags(job, self._first_tag)
         first = pickled_for_worker(job, 0)  # refused before anybody is hired
-        self._ranks = [_Rank() for _ in range(self._workers)]
         self._unplanned: set[int] = set()  # workers that have not taken up the plan yet
         self._run = np.empty(RUN_VALUES)
         self._receiving: list[Message] = []  # a worker's come one after the other
         self._backoff = Backoff(self._longest_sleep_s)
         self._ctrl_c: Sequence[object] = ()
         self._share_memory = share_memory
-        self._theta_offer: Offer | None = None
-        self._cycle_times: NDArray[np.float64] | None = None
-        self._thetas: list[_Theta] = []
+        self._with_value = False
         self._messages: MessageCollector | None = None
         self._is_collecting = False
         self._session = _session
         _session.hire(self._workers)
         _open.append(self)
+        self._ranks = [_Rank() for _ in job.walks]
+        # Two thetas: of even and of odd ordinary iterations. There will be more if a worker hangs.
+        self._theta_offer = Offer(2 * (PREFIX + self._coordinates))
+        self._thetas = [
+            _Theta(theta, _session.comm, index)
+            for index, theta in enumerate(self._theta_offer.values.reshape(2, -1))
+        ]
+        self._theta = self._thetas[0]  # the one in use
         try:
-            self._lay_out_thetas()
             self._lay_out(job)
             for worker in range(self._workers):
                 self._load(worker, first if worker == 0 else pickled_for_worker(job, worker))
@@ -249,18 +247,9 @@ class MpiEngine(WithCollector, RemoteMaster):
                 f"MPI of its own, got {len(job.slot_widths)}"
             )
 
-    def _lay_out_thetas(self) -> None:
-        """Two: of even and of odd ordinary iterations. There will be more if a worker hangs."""
-        size = 2 * (PREFIX + self._coordinates)
-        self._theta_offer = Offer(size) if self._share_memory else None
-        values = np.empty(size) if self._theta_offer is None else self._theta_offer.values
-        self._thetas = [_Theta(theta, self._session.comm, i) for i, theta in enumerate(values.reshape(2, -1))]
-        self._theta = self._thetas[0]  # the one in use
-
     def _lay_out(self, job: Job) -> None:
         for rank, walk in zip(self._ranks, job.walks, strict=True):
-            layout = Layout(walk, job.slot_widths, job.payload)
-            rank.lay_out(layout, share_memory=self._share_memory)
+            rank.lay_out(Layout(walk, job.slot_widths, job.payload))
 
     def _load(self, worker: int, problem: bytes) -> None:
         rank = self._ranks[worker]
@@ -272,7 +261,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             problem,
             self._iteration,
             self._generation(worker),
-            _place_of(self._theta_offer),
+            self._place_of(self._theta_offer),
         )
         self._notify(worker, Notice.LOAD, pack(task))
 
@@ -285,48 +274,28 @@ class MpiEngine(WithCollector, RemoteMaster):
             job.feedback,
             job.cells,
             self._first_tag,
-            _place_of(self._ranks[worker].offer),
+            self._place_of(self._ranks[worker].offer),
         )
+
+    def _place_of(self, offer: Offer) -> Place | None:
+        return offer.place if self._share_memory else None
 
     def _generation(self, worker: int) -> int:
         return 0
 
     # --- an iteration ---------------------------------------------------------------------------------
 
-    def start(
-        self,
-        iteration: int,
-        theta: NDArray[np.float64],
-        cycle_times: NDArray[np.float64] | None,
-        open_cells: NDArray[np.bool_],
-        with_value: bool,
-    ) -> None:
-        """Send theta to all ranks that are there."""
-        if self._closed:
-            raise ClusterClosed("the cluster is closed: make a new one")
-        with interrupts_postponed():
-            self._began_s = time.monotonic()
-            self._theta = self._free_theta()
-            self._theta.values[:] = theta
-            self._hearing.begin()
-            self._cycle_times = None if cycle_times is None else np.asarray(cycle_times, dtype=np.float64)
-            self._begin(iteration, with_value)
+    def _put(self, theta: NDArray[np.float64], with_value: bool) -> None:
+        free = [each for each in self._thetas if each.pending.is_empty()]
+        if not free:
+            free = [_Theta(np.empty(PREFIX + self._coordinates), self._session.comm)]
+            self._thetas += free
+        self._theta, self._with_value = free[0], with_value
+        self._theta.values[:] = theta
 
-    def _free_theta(self) -> _Theta:
-        for theta in self._thetas:
-            if theta.pending.is_empty():
-                return theta
-        self._thetas.append(_Theta(np.empty(PREFIX + self._coordinates), self._session.comm))
-        return self._thetas[-1]
-
-    def _begin(self, iteration: int, with_value: bool) -> None:
-        """Send theta."""
-        self._iteration, self._running = iteration, True
-        self._theta.begin(iteration, with_value)
-        for worker, rank in enumerate(self._ranks):
-            rank.owed = 0
-            if rank.presence == "there":
-                self._publish(worker, self._answers_to_walk(worker))
+    def _begin(self, iteration: int) -> None:
+        self._theta.begin(iteration, self._with_value)
+        super()._begin(iteration)
         os.sched_yield()  # to a worker, should there be more ranks than cores
         for rank in self._ranks:
             rank.apart.clear()
@@ -335,8 +304,11 @@ class MpiEngine(WithCollector, RemoteMaster):
         """How many payloads, or sums, say that a worker is done with its walk."""
         return len(self._job.walks[worker])
 
-    def _publish(self, worker: int, owed: int) -> None:
-        """Send the iteration under way, unless too much is unanswered: then as soon as it is not."""
+    def _publish(self, worker: int) -> None:
+        self._send_theta(worker, self._answers_to_walk(worker))
+
+    def _send_theta(self, worker: int, owed: int) -> None:
+        """Do so, unless too much is unanswered: then as soon as it is not."""
         rank = self._ranks[worker]
         rank.behind = len(rank.unanswered) >= _MOST_UNANSWERED
         if rank.behind:
@@ -345,7 +317,8 @@ class MpiEngine(WithCollector, RemoteMaster):
         rank.owed += owed
         rank.unanswered.append(self._iteration)
         if self._cycle_times is not None:
-            self._notify(worker, Notice.PACE, self._cycle_times[worker : worker + 1].view(np.int64))
+            pace = np.array(self._cycle_times[worker : worker + 1], dtype=np.float64)
+            self._notify(worker, Notice.PACE, pace.view(np.int64))
         self._theta.send(rank, worker)
 
     def _notify(self, worker: int, kind: int, *content: NDArray[np.int64]) -> None:
@@ -510,7 +483,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         if rank.unanswered and rank.unanswered[0] <= iteration:
             rank.unanswered = [sent for sent in rank.unanswered if sent > iteration]
             if rank.behind and self._running and rank.presence == "there":
-                self._publish(worker, self._answers_to_walk(worker))
+                self._publish(worker)
 
     def _take_word(self, worker: int, word: NDArray[np.float64]) -> None:
         rank = self._ranks[worker]
@@ -588,10 +561,9 @@ class MpiEngine(WithCollector, RemoteMaster):
                     return None
             if not messages.begin(iteration, theta, gradient, with_value):
                 return None
-            self._theta = place
+            self._theta, self._with_value, self._cycle_times = place, with_value, None
             self._began_s = 1e-9 * messages.collector.began_ns
-            self._cycle_times = None
-            self._begin(iteration, with_value)
+            self._begin(iteration)
             self._hearing.begin_ordinary()
             self._is_collecting = True
             return "begun" if until_s is None else self._collect(until_s, False)
@@ -647,7 +619,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         with interrupts_postponed():
             rank.owed += self._answers_to_orders(visits)
             if rank.iteration < self._iteration and not rank.behind:
-                self._publish(worker, 0)  # its walk it does not do: `Task.iteration`
+                self._send_theta(worker, 0)  # its walk it does not do: `Task.iteration`
             self._notify(worker, Notice.ORDER, pack(list(visits)))
 
     def _answers_to_orders(self, visits: Sequence[Visit]) -> int:
@@ -720,17 +692,12 @@ class MpiEngine(WithCollector, RemoteMaster):
             self._session.let_go(set(range(1, self._workers + 1)))
         finally:
             for offer in (self._theta_offer, *(rank.offer for rank in self._ranks)):
-                if offer is not None:
-                    offer.close()
+                offer.close()
             for rank in self._ranks:
                 rank.presence, rank.memory = "starting", _NO_VALUES
             _kept.extend(theta for theta in self._thetas if not theta.pending.is_empty())
             self._receiving, self._thetas = [], []
             self._messages = self._collector = None
-
-
-def _place_of(offer: Offer | None) -> Place | None:
-    return None if offer is None else offer.place
 
 
 _open: list[MpiEngine] = []

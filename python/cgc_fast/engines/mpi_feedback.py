@@ -72,7 +72,7 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
         self._sum_came = False
         no_payload = Layout((), job.slot_widths, job.payload)
         for rank in self._ranks:
-            rank.lay_out(no_payload, share_memory=self._share_memory)
+            rank.lay_out(no_payload)
 
     def _generation(self, worker: int) -> int:
         return self._board.generation(worker)

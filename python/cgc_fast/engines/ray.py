@@ -31,7 +31,7 @@ from cgc_fast.engines.launch import pickled_for_worker
 from cgc_fast.engines.ray_worker import RayWorker, Task
 from cgc_fast.engines.remote_master import RemoteMaster, RemoteRecord
 from cgc_fast.engines.remote_worker import Assignment, Sum
-from cgc_fast.errors import CgcError, ClusterClosed
+from cgc_fast.errors import CgcError
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.worker import Visit
 
@@ -135,7 +135,6 @@ class RayEngine(RemoteMaster):
             "max_task_retries": 0,
         }
         self._theta: Any = None
-        self._cycle_times: NDArray[np.float64] | None = None
         self._with_value = False
         self._calls: dict[Any, _Call] = {}
         self._payloads: dict[tuple[int, int], NDArray[Any]] = {}
@@ -172,36 +171,19 @@ class RayEngine(RemoteMaster):
 
     # --- an iteration ---------------------------------------------------------------------------------
 
-    def start(
-        self,
-        iteration: int,
-        theta: NDArray[np.float64],
-        cycle_times: NDArray[np.float64] | None,
-        open_cells: NDArray[np.bool_],
-        with_value: bool,
-    ) -> None:
-        """Put theta into the object store and call the actors that are there."""
-        if self._closed:
-            raise ClusterClosed("the cluster is closed: make a new one")
-        with interrupts_postponed():
-            self._began_s = time.monotonic()
-            self._iteration, self._running = iteration, True
-            self._payloads.clear()
-            self._theta = ray.put(theta)
-            self._cycle_times, self._with_value = cycle_times, with_value
-            self._hearing.begin()
-            for worker, record in enumerate(self._workers):
-                record.owed = 0
-                if record.presence == "there":
-                    self._run(worker, None)
+    def _put(self, theta: NDArray[np.float64], with_value: bool) -> None:
+        self._payloads.clear()
+        self._theta, self._with_value = ray.put(theta), with_value
+
+    def _publish(self, worker: int) -> None:
+        record = self._workers[worker]
+        record.behind = record.runs >= _MOST_RUNS
+        if not record.behind:
+            self._run(worker, None)
 
     def _run(self, worker: int, orders: Sequence[Visit] | None) -> None:
-        """Let a worker do its walk, or orders; if too much is under way, its walk as soon as it is not."""
+        """Let a worker do its walk, or orders."""
         record = self._workers[worker]
-        if orders is None:
-            record.behind = record.runs >= _MOST_RUNS
-            if record.behind:
-                return
         cycle_time = None if self._cycle_times is None else float(self._cycle_times[worker])
         # Few arguments: Ray packs each by itself.
         stream = record.actor.run.remote(self._theta, (self._iteration, cycle_time, self._with_value, orders))
@@ -243,7 +225,7 @@ class RayEngine(RemoteMaster):
             return [Ready(worker)]
         record.runs -= 1
         if record.behind and self._running and record.presence == "there":
-            self._run(worker, None)
+            self._publish(worker)
         return []
 
     def _take_item(self, call: _Call, item: Any) -> list[Event]:

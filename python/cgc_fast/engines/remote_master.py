@@ -8,6 +8,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cgc_fast.engines.base import Event, Job, Lost, Presence, Ready, WithoutFeedback
 from cgc_fast.engines.signs import Hearing
 from cgc_fast.errors import ClusterClosed, WorkerDied
@@ -46,6 +49,7 @@ class RemoteMaster(WithoutFeedback, ABC):
         self._early: list[Event] = []
         self._waiting = threading.RLock()  # held while a thread waits for events
         self._iteration = 0
+        self._cycle_times: NDArray[np.float64] | None = None
         self._began_s = time.monotonic()
         self._hearing = Hearing(len(job.walks))
 
@@ -53,6 +57,14 @@ class RemoteMaster(WithoutFeedback, ABC):
     @abstractmethod
     def _records(self) -> Sequence[RemoteRecord]:
         """Of each worker."""
+
+    @abstractmethod
+    def _put(self, theta: NDArray[np.float64], with_value: bool) -> None:
+        """Have what is sent in an iteration at hand."""
+
+    @abstractmethod
+    def _publish(self, worker: int) -> None:
+        """Have a worker begin the iteration under way; as soon as it can, if it is too far behind."""
 
     @abstractmethod
     def _take_in(self, timeout_s: float) -> None:
@@ -73,6 +85,31 @@ class RemoteMaster(WithoutFeedback, ABC):
     @abstractmethod
     def _release(self) -> None:
         """Let the workers go."""
+
+    def start(
+        self,
+        iteration: int,
+        theta: NDArray[np.float64],
+        cycle_times: NDArray[np.float64] | None,
+        open_cells: NDArray[np.bool_],
+        with_value: bool,
+    ) -> None:
+        """Send theta to the workers that are there."""
+        if self._closed:
+            raise ClusterClosed("the cluster is closed: make a new one")
+        with interrupts_postponed():
+            self._began_s = time.monotonic()
+            self._hearing.begin()
+            self._cycle_times = cycle_times
+            self._put(theta, with_value)
+            self._begin(iteration)
+
+    def _begin(self, iteration: int) -> None:
+        self._iteration, self._running = iteration, True
+        for worker, record in enumerate(self._records):
+            record.owed = 0
+            if record.presence == "there":
+                self._publish(worker)
 
     def _wait_until_ready(self) -> None:
         """Raises `WorkerDied` if one fails before it is ready."""
