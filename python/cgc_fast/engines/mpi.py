@@ -42,6 +42,7 @@ from cgc_fast.engines.mpi_messages import (
     Word,
     pack,
     read_header,
+    write_prefix,
 )
 from cgc_fast.engines.mpi_session import Ranks
 from cgc_fast.engines.mpi_worker import leave_without_mpi, serve
@@ -140,7 +141,7 @@ class _Theta:
 
     def begin(self, iteration: int, with_value: bool) -> None:
         """Say what comes before theta."""
-        self._prefix[:3] = iteration, with_value, self._index
+        write_prefix(self._message.data, 0, iteration, with_value, self._index)
 
     def send(self, rank: _Rank, worker: int) -> None:
         """Begin to send what a worker needs of it."""

@@ -14,8 +14,9 @@
     NOTICE end                       ---->   the communicator is released, if everybody said bye
 
 Nobody posts a receive before a message is there: whoever looks asks for any message, learns its tag and
-length, and says where it goes. All calls return at once; whoever has nothing to do yields the processor for a
-moment and then sleeps longer and longer, up to a millisecond, instead of keeping a core busy.
+length, and says where it goes. All calls return at once; whoever has nothing to do asks MPI for a moment,
+which yields the processor where ranks are more than cores, and then sleeps longer and longer, up to a
+millisecond, instead of keeping a core busy.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import struct
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, compress
 from typing import Any
@@ -59,6 +59,7 @@ __all__ = [
     "size_of",
     "unpack",
     "write_header",
+    "write_prefix",
 ]
 
 # Before each payload: iteration, whether it is finite, began and ended in seconds.
@@ -66,7 +67,7 @@ write_header = struct.Struct(f"={HEADER_VALUES}d").pack_into
 read_header = struct.Struct(f"={HEADER_VALUES}d").unpack_from
 # Before each theta, in as much room as a cache line has: iteration, with_value, which of the shared ones.
 PREFIX = 8
-read_prefix = struct.Struct("=3d").unpack_from
+read_prefix, write_prefix = struct.Struct("=3d").unpack_from, struct.Struct("=3d").pack_into
 RUN_VALUES = 2  # in the place of payloads that lie in shared memory: iteration, how many
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
@@ -182,8 +183,11 @@ class Pending:
 
     def send(self, message: NDArray[Any], rank: int, tag: int) -> None:
         """Begin to send; nothing if the rank is known to be gone, which the next look for messages tells."""
-        with suppress(MPI.Exception):
-            self.keep(self._comm.Isend(message, rank, tag), message)
+        try:
+            request = self._comm.Isend(message, rank, tag)
+        except MPI.Exception:
+            return
+        self.keep(request, message)
 
     def keep(self, request: MPI.Request, message: NDArray[Any]) -> None:
         """Keep a message until the request is done with it."""
@@ -222,7 +226,7 @@ def _is_done(request: MPI.Request) -> bool:
 
 
 class Backoff:
-    """Wait without MPI, which would keep the core busy: yield for a moment, then sleep longer and longer."""
+    """Wait without MPI, which would keep the core busy: after a moment, sleep longer and longer."""
 
     def __init__(self, longest_s: float = _LONGEST_SLEEP_S) -> None:
         self._longest_s = longest_s
@@ -234,7 +238,7 @@ class Backoff:
         self._sleep_s = _SHORTEST_SLEEP_S
 
     def pause(self, at_most_s: float = _LONGEST_SLEEP_S) -> None:
-        """Let others run."""
+        """Let others run, unless the last time that something came is a moment ago."""
         if time.monotonic() - self._since_s < _SPIN_S:
             return
         time.sleep(max(0.0, min(self._sleep_s, at_most_s)))

@@ -6,6 +6,7 @@ nothing that it sends is taken for a message of the next.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Set
@@ -16,8 +17,11 @@ from numpy.typing import NDArray
 
 from cgc_fast.engines.mpi_messages import WORD_VALUES, Backoff, Notice, Pending, Tag, Word
 from cgc_fast.errors import ArgumentValueError, WorkerDied
+from cgc_fast.interrupts import interrupts_postponed
 
 __all__ = ["Ranks"]
+
+logger = logging.getLogger(__name__)
 
 _LEAVE_S = 2.0  # how long a worker may take to leave when asked before nobody waits for it any longer
 _NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -52,7 +56,9 @@ class Ranks:
                 f"{workers}: start mpiexec -n {workers + 1}"
             )
         hired = set(range(1, workers + 1))
-        self._hear_out(hired, math.inf)
+        if late := self._hear_out(hired, _LEAVE_S):
+            logger.warning("waiting for ranks that have not left the cluster before: %s", sorted(late))
+            self._hear_out(hired, math.inf)
         if gone := hired & self.gone:
             raise WorkerDied(f"rank {min(gone)} is gone, and MPI starts no other", min(gone) - 1, None)
 
@@ -65,10 +71,10 @@ class Ranks:
         message = self.comm.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, self.status)
         if message is None or self.status.source not in self._leaving:
             return message
-        self.drop(message)
+        self._drop(message)
         return None
 
-    def drop(self, message: MPI.Message) -> None:
+    def _drop(self, message: MPI.Message) -> None:
         """Receive the message that was found last, and forget it."""
         source, tag = self.status.source, self.status.tag
         buffer = np.empty(self.status.Get_count(MPI.DOUBLE))
@@ -99,8 +105,7 @@ class Ranks:
         for rank in ranks - self.gone - self._leaving:
             self._leaving.add(rank)
             self.tell(rank, Notice.STOP)
-        self._hear_out(ranks, _LEAVE_S)
-        return not self._leaving & ranks
+        return not self._hear_out(ranks, _LEAVE_S)
 
     def dismiss(self) -> bool:
         """Let all ranks return from their service; whether all that are there did."""
@@ -115,14 +120,14 @@ class Ranks:
             self.comm.Free()
         return all_left
 
-    def _hear_out(self, ranks: Set[int], within_s: float) -> None:
+    def _hear_out(self, ranks: Set[int], within_s: float) -> Set[int]:
+        """Wait for goodbyes; those of these ranks that have not said it."""
         backoff, until_s = Backoff(), time.monotonic() + within_s
-        while self._leaving & ranks and time.monotonic() < until_s:
-            try:
-                message = self.find()
-            except MPI.Exception:
-                self.bury()
-                continue
-            if message is not None:  # of a rank that another cluster has, which is over
-                self.drop(message)
+        while (late := self._leaving & ranks) and time.monotonic() < until_s:
+            with interrupts_postponed():
+                try:
+                    self.find()  # nothing, as the others have nothing to say
+                except MPI.Exception:
+                    self.bury()
             backoff.pause()
+        return late
