@@ -92,6 +92,20 @@ def leave_late(folder):
     print("went on")
 
 
+def go_on_after_the_end(folder):
+    cluster, problem = cluster_of(folder)
+    engine = cluster._master.engine
+    cluster.close()  # by a signal handler, say, in the midst of what follows
+    engine.replace(0)
+    with pytest.raises(cgc.ClusterClosed, match="make a new one"):
+        engine.replan(engine._job, [1.0] * WORKERS)
+    cluster, problem = cluster_of(folder)
+    with cluster:
+        iterate(cluster, problem, 5)
+        assert [rank.loads for rank in cluster._master.engine._ranks] == [0] * WORKERS
+    print("went on")
+
+
 def fail(folder):
     cluster, _ = cluster_of(folder)
     with cluster:
@@ -244,6 +258,12 @@ def test_ranks_are_let_go_even_if_closing_breaks_off(tmp_path):
 
 def test_a_rank_that_leaves_late_works_for_the_next_cluster(tmp_path):
     exit_code, output = run("leave_late", tmp_path)
+    assert exit_code == 0, output
+    assert "went on" in output
+
+
+def test_a_cluster_that_is_closed_says_nothing_more(tmp_path):
+    exit_code, output = run("go_on_after_the_end", tmp_path)
     assert exit_code == 0, output
     assert "went on" in output
 

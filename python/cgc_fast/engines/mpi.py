@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +27,7 @@ from cgc_fast.engines.base import CellOutline, Delivered, Event, Job, Lost, Read
 from cgc_fast.engines.collecting import WithCollector
 from cgc_fast.engines.launch import pickled_for_worker
 from cgc_fast.engines.message_collector import MessageCollector
-from cgc_fast.engines.mpi_memory import Offer, Place
+from cgc_fast.engines.mpi_memory import Offer
 from cgc_fast.engines.mpi_messages import (
     HEADER_VALUES,
     PREFIX,
@@ -40,6 +41,7 @@ from cgc_fast.engines.mpi_messages import (
     Tag,
     Task,
     Word,
+    let_mpi_work,
     pack,
     read_header,
     write_prefix,
@@ -92,12 +94,12 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
     on, all ranks end without MPI_Finalize when their programs do: there, Open MPI may wait for the lost one.
     """
     global _session
+    if _session is not None:
+        raise CgcError("cgc_fast.engines.mpi.run: expected one call at a time, got one within another")
     comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
     if comm.rank > 0:
         serve(comm)
         return None
-    if _session is not None:
-        raise CgcError("cgc_fast.engines.mpi.run: expected one call at a time, got one within another")
     session = _session = Ranks(comm)
     exit_code = 1
     try:
@@ -107,14 +109,16 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
     finally:
         _session = None
         with interrupts_postponed():
-            for engine in list(_open):
-                engine.close()
-            if not session.dismiss():
-                logger.warning("a rank does not answer: the job will be ended by MPI_Abort")
+            try:
+                for engine in list(_open):
+                    engine.close()
+            finally:
                 _kept.append(session)
-                atexit.register(comm.Abort, exit_code)
-            elif session.gone:
-                atexit.register(leave_without_mpi, exit_code)
+                if not session.dismiss():
+                    logger.warning("a rank does not answer: the job will be ended by MPI_Abort")
+                    atexit.register(comm.Abort, exit_code)
+                elif session.gone:
+                    atexit.register(leave_without_mpi, exit_code)
 
 
 # --- the engine ---------------------------------------------------------------------------------------------
@@ -155,7 +159,7 @@ class _Rank(RemoteRecord):
     `iteration`: the last one that it was sent. `owed`: payloads that it has not delivered in that one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, share_memory: bool) -> None:
         super().__init__()
         self.iteration = 0
         self.unanswered: list[int] = []
@@ -163,13 +167,14 @@ class _Rank(RemoteRecord):
         self.shares = False  # the memory of this rank, as it said last
         # Payloads out of the walk, of the iteration under way, with their headers.
         self.apart: dict[int, NDArray[np.float64]] = {}
-        self.offer = Offer(0)
+        self._share_memory = share_memory
+        self.offer = Offer(0, to_be_found=False)
 
     def lay_out(self, layout: Layout) -> None:
         """Set room aside for the payloads of a walk; pages that nothing arrives in take no memory."""
         self.layout = layout
         self.offer.close()
-        self.offer = Offer(layout.bounds[-1])
+        self.offer = Offer(layout.bounds[-1], to_be_found=self._share_memory)
         self.memory = self.offer.values
         self.apart.clear()
 
@@ -212,26 +217,26 @@ class MpiEngine(WithCollector, RemoteMaster):
         self._receiving: list[Message] = []  # a worker's come one after the other
         self._backoff = Backoff(self._longest_sleep_s)
         self._ctrl_c: Sequence[object] = ()
-        self._share_memory = share_memory
         self._with_value = False
         self._messages: MessageCollector | None = None
         self._is_collecting = False
         self._session = _session
         _session.hire(self._workers)
-        _open.append(self)
-        self._ranks = [_Rank() for _ in job.walks]
+        self._ranks = [_Rank(share_memory=share_memory) for _ in job.walks]
         # Two thetas: of even and of odd ordinary iterations. There will be more if a worker hangs.
-        self._theta_offer = Offer(2 * (PREFIX + self._coordinates))
+        self._theta_offer = Offer(2 * (PREFIX + self._coordinates), to_be_found=share_memory)
         self._thetas = [
             _Theta(theta, _session.comm, index)
             for index, theta in enumerate(self._theta_offer.values.reshape(2, -1))
         ]
         self._theta = self._thetas[0]  # the one in use
+        _open.append(self)
         try:
             self._lay_out(job)
             for worker in range(self._workers):
                 self._load(worker, first if worker == 0 else pickled_for_worker(job, worker))
             self._wait_until_ready()
+            _session.pending.is_empty()  # the samples are not kept
         except BaseException:
             self.close()
             raise
@@ -262,9 +267,10 @@ class MpiEngine(WithCollector, RemoteMaster):
             problem,
             self._iteration,
             self._generation(worker),
-            self._place_of(self._theta_offer),
+            self._theta_offer.place,
         )
-        self._notify(worker, Notice.LOAD, pack(task))
+        with interrupts_postponed():
+            self._notify(worker, Notice.LOAD, pack(task))
 
     def _assignment(self, worker: int) -> RankAssignment:
         job = self._job
@@ -275,11 +281,8 @@ class MpiEngine(WithCollector, RemoteMaster):
             job.feedback,
             job.cells,
             self._first_tag,
-            self._place_of(self._ranks[worker].offer),
+            self._ranks[worker].offer.place,
         )
-
-    def _place_of(self, offer: Offer) -> Place | None:
-        return offer.place if self._share_memory else None
 
     def _generation(self, worker: int) -> int:
         return 0
@@ -312,7 +315,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         """Do so, unless too much is unanswered: then as soon as it is not."""
         rank = self._ranks[worker]
         rank.behind = len(rank.unanswered) >= _MOST_UNANSWERED
-        if rank.behind:
+        if rank.behind or self._closed:
             return
         rank.iteration = self._iteration
         rank.owed += owed
@@ -323,7 +326,8 @@ class MpiEngine(WithCollector, RemoteMaster):
         self._theta.send(rank, worker)
 
     def _notify(self, worker: int, kind: int, *content: NDArray[np.int64]) -> None:
-        self._session.tell(worker + 1, kind, self._iteration, *content)
+        if not self._closed:  # by a signal handler: it would be taken for a notice of the next cluster
+            self._session.tell(worker + 1, kind, self._iteration, *content)
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
         """Look for messages, less and less often while none comes; not within a step is there a Ctrl-C."""
@@ -339,6 +343,9 @@ class MpiEngine(WithCollector, RemoteMaster):
             self._backoff.reset()
         elif timeout_s > 0.0:
             self._backoff.pause(timeout_s)
+        else:  # there is no other look
+            let_mpi_work()
+            self._look()
 
     def _look(self) -> bool:
         """Take in a few of the messages that have come; whether there were any."""
@@ -684,22 +691,25 @@ class MpiEngine(WithCollector, RemoteMaster):
         """Let the ranks go; what refers to those that do not answer is kept alive."""
         self._is_collecting = False
         _open.remove(self)
+        pending = self._session.pending
         try:
             for message in self._receiving:
-                if message.request is None:
-                    message.buffer = np.empty(message.size)
-                    message.request = message.matched.Irecv(message.buffer)
-                self._session.pending.keep(message.request, message.buffer)
+                with suppress(MPI.Exception):  # its rank is gone
+                    if message.request is None:
+                        message.buffer = np.empty(message.size)
+                        message.request = message.matched.Irecv(message.buffer)
+                    pending.keep(message.request, message.buffer)
+            for theta in self._thetas:
+                pending.take_over(theta.pending)
             self._session.let_go(set(range(1, self._workers + 1)))
         finally:
             for offer in (self._theta_offer, *(rank.offer for rank in self._ranks)):
                 offer.close()
             for rank in self._ranks:
                 rank.presence, rank.memory = "starting", _NO_VALUES
-            _kept.extend(theta for theta in self._thetas if not theta.pending.is_empty())
             self._receiving, self._thetas = [], []
             self._messages = self._collector = None
 
 
 _open: list[MpiEngine] = []
-_kept: list[object] = []  # buffers that messages of ranks which do not answer may still refer to
+_kept: list[Ranks] = []  # with what ranks that do not answer are still sent

@@ -39,18 +39,26 @@ class Offer:
     ----------
     count : int
         How many float64.
+    to_be_found : bool
+        Else it is this process's alone.
 
     Attributes
     ----------
     values : ndarray of float64 (count,)
+    place : Place or None
+        What to tell those that are to find it.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, to_be_found: bool) -> None:
         token = secrets.token_bytes(_TOKEN_BYTES)
         self._segment = Segment(_TOKEN_BYTES + 8 * count, label="mpi")
         self._segment.array(_TOKEN_BYTES, dtype=np.uint8)[:] = np.frombuffer(token, dtype=np.uint8)
         self.values: NDArray[np.float64] = self._segment.array(count, _TOKEN_BYTES)
-        self.place = Place(os.getpid(), self._segment.descriptor, self._segment.size, token)
+        self.place: Place | None = None
+        if to_be_found:
+            self.place = Place(os.getpid(), self._segment.descriptor, self._segment.size, token)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Nobody finds it any more; whoever has, keeps it."""

@@ -11,12 +11,12 @@
     NOTICE replan, a plan            ---->   <---- WORD replanned
     NOTICE stop                      ---->   <---- WORD bye, when all before it has arrived
     ... and the next cluster, of which nothing is taken before that
-    NOTICE end                       ---->   the communicator is released, if everybody said bye
+    NOTICE end                       ---->   the communicator is released, if everybody is there and said bye
 
 Nobody posts a receive before a message is there: whoever looks asks for any message, learns its tag and
-length, and says where it goes. All calls return at once; whoever has nothing to do asks MPI for a moment,
-which yields the processor where ranks are more than cores, and then sleeps longer and longer, up to a
-millisecond, instead of keeping a core busy.
+length, and says where it goes. All calls return at once; whoever has nothing to do asks MPI for a moment
+(Open MPI yields the processor where it was told that ranks are more than cores), and then sleeps longer and
+longer, up to a millisecond, instead of keeping a core busy.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ __all__ = [
     "Tag",
     "Task",
     "Word",
+    "let_mpi_work",
     "pack",
     "read_header",
     "read_prefix",
@@ -77,7 +78,7 @@ _SHORTEST_SLEEP_S, _LONGEST_SLEEP_S = 2e-5, 1e-3
 
 
 class Tag:
-    """Of messages in a cluster's communicator; see `RankAssignment` for those of payloads."""
+    """Of all messages; see `RankAssignment` for those of payloads."""
 
     THETA, NOTICE, WORD, BOARD, SUM, PAYLOAD = range(6)
 
@@ -197,6 +198,11 @@ class Pending:
             self.is_empty()
             self._look_at = 2 * len(self._requests) + 16
 
+    def take_over(self, other: Pending) -> None:
+        """Keep what the other one has kept."""
+        self._requests += other._requests
+        self._messages += other._messages
+
     def is_empty(self) -> bool:
         """Whether nothing is on its way."""
         if not self._requests:
@@ -225,8 +231,13 @@ def _is_done(request: MPI.Request) -> bool:
         return True
 
 
+def let_mpi_work() -> None:
+    """Have MPI look what has come: asked for a message it answers from what it knows, and only then looks."""
+    MPI.COMM_SELF.Iprobe()
+
+
 class Backoff:
-    """Wait without MPI, which would keep the core busy: after a moment, sleep longer and longer."""
+    """Wait between two looks: for a moment not at all, then sleep longer and longer."""
 
     def __init__(self, longest_s: float = _LONGEST_SLEEP_S) -> None:
         self._longest_s = longest_s
@@ -243,5 +254,4 @@ class Backoff:
             return
         time.sleep(max(0.0, min(self._sleep_s, at_most_s)))
         self._sleep_s = min(2 * self._sleep_s, self._longest_s)
-        # Asked for a message, MPI answers from what it knows, and only if that is none looks what has come.
-        MPI.COMM_SELF.Iprobe()
+        let_mpi_work()

@@ -67,12 +67,11 @@ class Ranks:
         self.pending.send(np.concatenate([[kind, iteration], content]), rank, Tag.NOTICE)
 
     def find(self) -> MPI.Message | None:
-        """A message of a rank that is not leaving; one of another is dropped."""
-        message = self.comm.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, self.status)
-        if message is None or self.status.source not in self._leaving:
-            return message
-        self._drop(message)
-        return None
+        """A message of a rank that is not leaving; those of others are dropped."""
+        probe, status = self.comm.Improbe, self.status
+        while (message := probe(MPI.ANY_SOURCE, MPI.ANY_TAG, status)) and status.source in self._leaving:
+            self._drop(message)
+        return message
 
     def _drop(self, message: MPI.Message) -> None:
         """Receive the message that was found last, and forget it."""
@@ -97,7 +96,6 @@ class Ranks:
             raise
         self._acknowledged = acknowledged
         self.gone |= found
-        self._leaving -= found
         return found
 
     def let_go(self, ranks: Set[int]) -> bool:
@@ -105,7 +103,9 @@ class Ranks:
         for rank in ranks - self.gone - self._leaving:
             self._leaving.add(rank)
             self.tell(rank, Notice.STOP)
-        return not self._hear_out(ranks, _LEAVE_S)
+        all_left = not self._hear_out(ranks, _LEAVE_S)
+        self.pending.is_empty()  # what has been sent is not kept
+        return all_left
 
     def dismiss(self) -> bool:
         """Let all ranks return from their service; whether all that are there did."""
@@ -115,15 +115,16 @@ class Ranks:
         for rank in everybody - self.gone:
             self.tell(rank, Notice.END, content=how)
         if all_left and not self.gone:
+            backoff = Backoff()
             while not self.pending.is_empty():
-                pass
+                backoff.pause()
             self.comm.Free()
         return all_left
 
     def _hear_out(self, ranks: Set[int], within_s: float) -> Set[int]:
         """Wait for goodbyes; those of these ranks that have not said it."""
         backoff, until_s = Backoff(), time.monotonic() + within_s
-        while (late := self._leaving & ranks) and time.monotonic() < until_s:
+        while (late := (self._leaving & ranks) - self.gone) and time.monotonic() < until_s:
             with interrupts_postponed():
                 try:
                     self.find()  # nothing, as the others have nothing to say

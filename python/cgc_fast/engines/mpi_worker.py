@@ -37,6 +37,7 @@ from cgc_fast.engines.mpi_messages import (
     Tag,
     Task,
     Word,
+    let_mpi_work,
     read_prefix,
     size_of,
     unpack,
@@ -358,6 +359,7 @@ class _Rank:
     def is_over(self, iteration: int) -> bool:
         """Whether the iteration was finished, another or another plan has come, or the cluster is to end."""
         if time.monotonic() - self._looked_s > _LOOK_S:
+            let_mpi_work()
             self._look()
         return self._is_over(iteration)
 
@@ -435,7 +437,7 @@ class _Rank:
             self._backoff.pause()
         self._say(Word.BYE)
         while not self._pending.is_empty():
-            pass
+            self._backoff.pause()
 
     def _part(self, all_left: int, gone: int) -> None:
         if gone > 0:

@@ -95,14 +95,17 @@ class RemoteMaster(WithoutFeedback, ABC):
         with_value: bool,
     ) -> None:
         """Send theta to the workers that are there."""
-        if self._closed:
-            raise ClusterClosed("the cluster is closed: make a new one")
         with interrupts_postponed():
+            self._check_not_closed()
             self._began_s = time.monotonic()
             self._hearing.begin()
             self._cycle_times = cycle_times
             self._put(theta, with_value)
             self._begin(iteration)
+
+    def _check_not_closed(self) -> None:
+        if self._closed:
+            raise ClusterClosed("the cluster is closed: make a new one")
 
     def _begin(self, iteration: int) -> None:
         self._iteration, self._running = iteration, True
@@ -155,6 +158,7 @@ class RemoteMaster(WithoutFeedback, ABC):
     def replan(self, job: Job, patience_s: Sequence[float]) -> None:
         """Tell the workers, and wait until each has taken the plan up or is given up."""
         with interrupts_postponed(), self._waiting, self._hearing.listening():
+            self._check_not_closed()
             self._send_plan(job)
             began_s = time.monotonic()
             while self._outdated():
