@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Set
+from contextlib import suppress
 
 import numpy as np
 from mpi4py import MPI
@@ -77,12 +78,13 @@ class Ranks:
         """Receive the message that was found last, and forget it."""
         source, tag = self.status.source, self.status.tag
         buffer = np.empty(self.status.Get_count(MPI.DOUBLE))
-        if tag == Tag.WORD and len(buffer) == WORD_VALUES:
-            message.Recv(buffer)  # so small a message has come as a whole
-            if buffer[0] == Word.BYE:
-                self._leaving.discard(source)
-        else:
-            self.pending.keep(message.Irecv(buffer), buffer)
+        with suppress(MPI.Exception):  # its rank is gone
+            if tag == Tag.WORD and len(buffer) == WORD_VALUES:
+                message.Recv(buffer)  # so small a message has come as a whole
+                if buffer[0] == Word.BYE:
+                    self._leaving.discard(source)
+            else:
+                self.pending.keep(message.Irecv(buffer), buffer)
 
     def bury(self) -> set[int]:
         """Ranks of which MPI says by now that they are gone (ULFM); it goes on with the others.
