@@ -55,3 +55,13 @@ def test_an_empty_piece():
         found = find(offer.place)
         assert found is not None
         assert len(found) == 0
+
+
+def test_what_is_not_to_be_found_has_no_place():
+    before = os.listdir("/proc/self/fd")
+    offer = Offer(5, to_be_found=False)
+    offer.values[:] = 7
+    assert offer.place is None
+    assert os.listdir("/proc/self/fd") == before
+    assert offer.values.tolist() == [7] * 5
+    offer.close()

@@ -49,20 +49,22 @@ class Offer:
         What to tell those that are to find it.
     """
 
-    def __init__(self, count: int, *, to_be_found: bool) -> None:
-        token = secrets.token_bytes(_TOKEN_BYTES)
-        self._segment = Segment(_TOKEN_BYTES + 8 * count, label="mpi")
-        self._segment.array(_TOKEN_BYTES, dtype=np.uint8)[:] = np.frombuffer(token, dtype=np.uint8)
-        self.values: NDArray[np.float64] = self._segment.array(count, _TOKEN_BYTES)
+    def __init__(self, count: int, *, to_be_found: bool = True) -> None:
         self.place: Place | None = None
-        if to_be_found:
-            self.place = Place(os.getpid(), self._segment.descriptor, self._segment.size, token)
-        else:
-            self.close()
+        self._segment: Segment | None = None
+        if not to_be_found:
+            self.values: NDArray[np.float64] = np.empty(count)
+            return
+        token = secrets.token_bytes(_TOKEN_BYTES)
+        self._segment = segment = Segment(_TOKEN_BYTES + 8 * count, label="mpi")
+        segment.array(_TOKEN_BYTES, dtype=np.uint8)[:] = np.frombuffer(token, dtype=np.uint8)
+        self.values = segment.array(count, _TOKEN_BYTES)
+        self.place = Place(os.getpid(), segment.descriptor, segment.size, token)
 
     def close(self) -> None:
         """Nobody finds it any more; whoever has, keeps it."""
-        self._segment.close()
+        if self._segment is not None:
+            self._segment.close()
 
 
 def find(place: Place) -> NDArray[np.float64] | None:
