@@ -19,6 +19,7 @@ namespace {
 using CellTuple = std::tuple<Index, Index, Index, Index, bool, bool, std::vector<Index>>;
 using RowsTuple = py::typing::Tuple<py::int_, py::ellipsis>;
 using PendingTuple = py::typing::Tuple<py::int_, RowsTuple>;
+using HeardTuple = py::typing::Tuple<py::int_, py::int_>;
 using RecordTuple = py::typing::Tuple<Array<Index>, Array<Index>, Array<Index>>;
 
 const char* name_of(Collected why) {
@@ -180,14 +181,6 @@ void bind_collector(py::module_& module) {
             "drop_signs", [](BoundCollector& self) { self.collector.drop_signs(); },
             "Forget the longest times so far.")
         .def(
-            "take_in",
-            [](BoundCollector& self, Index worker, const Array<Index>& slots) {
-                return self.collector.take_in(worker, vector(slots, "slots"));
-            },
-            py::arg("worker"), py::arg("slots").noconvert(),
-            "Enter payloads of these slots, which came in a message of a worker, each behind its header, "
-            "into the signal;\nwhether all are of the iteration under way and finite.")
-        .def(
             "collect",
             [](BoundCollector& self, std::int64_t until_ns, bool each_block) {
                 Collected why;
@@ -202,6 +195,19 @@ void bind_collector(py::module_& module) {
             "are complete),\n\"vector\" (a cell is pending), \"late\" (so much time has passed since the "
             "iteration began), "
             "\"interrupted\" or\n\"unusual\". A signal handler of Python runs before the return.")
+        .def(
+            "take_heard",
+            [](BoundCollector& self) {
+                py::typing::List<HeardTuple> found;
+                Collector& collector = self.collector;
+                if (!collector.was_heard()) return found;
+                const View<const std::uint64_t> heard = collector.heard();
+                for (std::size_t w = 0; w < heard.size(); ++w)
+                    if (heard[w] > 0) found.append(py::make_tuple(w, heard[w]));
+                collector.forget_heard();
+                return found;
+            },
+            "Workers of which something has arrived since the last call, and the last iteration of it.")
         .def(
             "leave", [](BoundCollector& self) { self.collector.leave(); },
             "Zero what nothing was added to yet, for whoever goes on without the collector.")
@@ -254,6 +260,9 @@ void bind_collector(py::module_& module) {
             "contributors",
             [](const BoundCollector& self, Index cell) { return self.collector.contributors(cell); },
             py::arg("cell"), "Workers whose payloads a decoded cell was made of.")
+        .def_property_readonly(
+            "delivered", [](const BoundCollector& self) { return self.collector.delivered(); },
+            "How many payloads of the iteration each worker has delivered.")
         .def_property_readonly("iteration",
                                [](const BoundCollector& self) { return self.collector.iteration(); })
         .def_property_readonly("began_ns",

@@ -7,6 +7,7 @@
 
 #include "array.hpp"
 #include "bound_linear_model.hpp"
+#include "bound_signal.hpp"
 #include "bound_stops.hpp"
 #include "cgc/message_walk.hpp"
 
@@ -51,6 +52,28 @@ std::unique_ptr<BoundMessageWalk> make_walk(BoundLinearModel& model,
 
 void bind_message_walk(py::module_& module) {
     module.attr("HEADER_VALUES") = header_values;
+    module.def(
+        "push_run",
+        [](BoundSignal& signal, Index worker, const Array<double>& memory, const Array<Index>& places,
+           const Array<Index>& slots, std::int64_t began_ns) {
+            if (worker < 0 || worker >= signal.signal.workers())
+                throw std::invalid_argument("worker: expected 0 to " +
+                                            std::to_string(signal.signal.workers() - 1) + ", got " +
+                                            std::to_string(worker));
+            const auto values = vector(memory, "memory");
+            const auto headers = vector(places, "places"), which = vector(slots, "slots");
+            require_length(static_cast<Index>(headers.size()), static_cast<Index>(which.size()), "places");
+            for (Index place : headers)
+                if (place < 0 || place + header_values > static_cast<Index>(values.size()))
+                    throw std::invalid_argument("places: expected headers within " +
+                                                std::to_string(values.size()) + " values, got one at " +
+                                                std::to_string(place));
+            push_run(signal.signal, worker, values.data(), headers, which, began_ns);
+        },
+        py::arg("signal"), py::arg("worker"), py::arg("memory").noconvert(), py::arg("places").noconvert(),
+        py::arg("slots").noconvert(), py::arg("began_ns"),
+        "Enter payloads of these slots into the signal. Their headers lie in `memory` at `places`, in "
+        "values; their seconds\ncount from `began_ns`.");
     py::class_<BoundMessageWalk>(
         module, "MessageWalk",
         "A worker's walk through an ordinary iteration of a linear model whose payloads leave in messages.")

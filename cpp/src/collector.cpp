@@ -1,14 +1,12 @@
 #include "cgc/collector.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "cgc/combine.hpp"
-#include "cgc/message_walk.hpp"
 
 namespace cgc {
 
@@ -46,6 +44,7 @@ Collector::Collector(Signal& signal, CollectorLayout layout) : signal_(signal), 
                                     ", and the master's own before those to be looked at");
     ready_ = std::make_unique<bool[]>(layout_.fds.size());
     signs_.resize(at(layout_.workers));
+    heard_.assign(at(layout_.workers), 0);
     not_emulated_.assign(at(layout_.workers), std::numeric_limits<double>::quiet_NaN());
     contributors_.resize(layout_.cells.size());
     arrivals_.reserve(2 * cell_of_slot_.size());
@@ -111,22 +110,11 @@ bool Collector::begin(std::uint64_t iteration, View<const double> theta, View<do
     return true;
 }
 
-bool Collector::take_in(Index worker, View<const Index> slots) {
-    constexpr double second_ns = 1e9;
-    bool all_count = true;
-    for (Index slot : slots) {
-        PayloadHeader header;
-        std::memcpy(&header, payload(worker, slot) - header_values, sizeof header);
-        const Arrival arrival{static_cast<std::uint64_t>(header.iteration), static_cast<std::uint32_t>(slot),
-                              static_cast<std::uint32_t>(header.finite),
-                              began_ns_ + static_cast<std::int64_t>(second_ns * header.began_s),
-                              began_ns_ + static_cast<std::int64_t>(second_ns * header.ended_s)};
-        if (!signal_.push(worker, arrival, false, -1))
-            throw std::runtime_error("worker " + std::to_string(worker) +
-                                     ": more payloads than it can have sent");
-        all_count = all_count && arrival.iteration == iteration_ && arrival.finite != 0;
-    }
-    return all_count;
+View<const std::uint64_t> Collector::heard() const { return heard_; }
+
+void Collector::forget_heard() {
+    std::fill(heard_.begin(), heard_.end(), 0);
+    was_heard_ = false;
 }
 
 Collected Collector::collect(std::int64_t until_ns, bool each_block) {
@@ -183,6 +171,8 @@ void Collector::take(Index worker, const Arrival& arrival) {
     arrivals_.push_back({static_cast<std::int64_t>(arrival.iteration), worker,
                          static_cast<std::int64_t>(arrival.slot), static_cast<std::int64_t>(arrival.finite),
                          arrival.began_ns, arrival.ended_ns});
+    heard_[at(worker)] = std::max(heard_[at(worker)], arrival.iteration);
+    was_heard_ = true;
     if (arrival.iteration != iteration_) {
         unusual_ = arrival.iteration == 0;  // a successor is ready
         return;

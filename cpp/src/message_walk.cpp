@@ -1,11 +1,27 @@
 #include "cgc/message_walk.hpp"
 
 #include <cstring>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
-#include "cgc/signal.hpp"
-
 namespace cgc {
+
+void push_run(Signal& signal, Index worker, const double* memory, View<const Index> places,
+              View<const Index> slots, std::int64_t began_ns) {
+    constexpr double second_ns = 1e9;
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+        PayloadHeader header;
+        std::memcpy(&header, memory + places[i], sizeof header);
+        const Arrival arrival{static_cast<std::uint64_t>(header.iteration),
+                              static_cast<std::uint32_t>(slots[i]), header.finite != 0.0 ? 1u : 0u,
+                              began_ns + static_cast<std::int64_t>(second_ns * header.began_s),
+                              began_ns + static_cast<std::int64_t>(second_ns * header.ended_s)};
+        if (!signal.push(worker, arrival, false, -1))
+            throw std::runtime_error("worker " + std::to_string(worker) +
+                                     ": more payloads than it can have delivered");
+    }
+}
 
 MessageWalk::MessageWalk(SlicedWalk first, SlicedWalk second) : walks_{std::move(first), std::move(second)} {}
 

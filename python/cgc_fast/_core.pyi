@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'HEADER_VALUES', 'LinearModel', 'MessageWalk', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'seconds_per_weighted_sum', 'sleep_precisely', 'weighted_sum']
+__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'HEADER_VALUES', 'LinearModel', 'MessageWalk', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'push_run', 'seconds_per_weighted_sum', 'sleep_precisely', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -322,14 +322,18 @@ class Collector:
         A row for each iteration ended since the last call (E, 2 + 2 N): when it began, how long it took, how many
         payloads each worker delivered, and when it completed the last.
         """
-    def take_in(self, worker: typing.SupportsInt | typing.SupportsIndex, slots: numpy.typing.NDArray[numpy.int64]) -> bool:
+    def take_heard(self) -> list[tuple[int, int]]:
         """
-        Enter payloads of these slots, which came in a message of a worker, each behind its header, into the signal;
-        whether all are of the iteration under way and finite.
+        Workers of which something has arrived since the last call, and the last iteration of it.
         """
     @property
     def began_ns(self) -> int:
         ...
+    @property
+    def delivered(self) -> list[int]:
+        """
+        How many payloads of the iteration each worker has delivered.
+        """
     @property
     def elapsed_ns(self) -> int:
         ...
@@ -448,6 +452,11 @@ def plain_sum(rows: typing.Any, out: typing.Any, accumulate: bool = False, threa
 def project_onto_simplex(point: numpy.typing.NDArray[numpy.float64], total: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """
     Euclidean projection of point (K,) on {x >= 0, sum x = total}; O(K log K).
+    """
+def push_run(signal: Signal, worker: typing.SupportsInt | typing.SupportsIndex, memory: numpy.typing.NDArray[numpy.float64], places: numpy.typing.NDArray[numpy.int64], slots: numpy.typing.NDArray[numpy.int64], began_ns: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Enter payloads of these slots into the signal. Their headers lie in `memory` at `places`, in values; their seconds
+    count from `began_ns`.
     """
 def seconds_per_weighted_sum(rows: typing.Any, coefficients: typing.Any, out: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex) -> float:
     """

@@ -76,9 +76,6 @@ class Collector {
     // Opens all cells and publishes the iteration at theta (L); `gradient` (L) is filled. False, and nothing
     // has happened, if theta is not finite.
     bool begin(std::uint64_t iteration, View<const double> theta, View<double> gradient, bool with_value);
-    // Enters payloads that came in a message, each behind its header, into the signal: those of these slots
-    // of a worker. Whether all are of the iteration under way and finite.
-    bool take_in(Index worker, View<const Index> slots);
     // Works until one of the reasons above; each_block: return for complete blocks too. The moment is counted
     // from the beginning of the iteration; the largest number: there is none.
     Collected collect(std::int64_t until_ns, bool each_block);
@@ -88,6 +85,10 @@ class Collector {
     void end();
     // Makes `collect` in another thread return.
     void interrupt() { interrupted_.store(true); }
+    // Whether anything has arrived since `forget_heard`; of each worker the last iteration of it, 0: nothing.
+    bool was_heard() const { return was_heard_; }
+    View<const std::uint64_t> heard() const;
+    void forget_heard();
     // The cell that waits for its vector; the caller decodes it before anything else is received, or goes on
     // without the collector. Entries of `vector` belong to its rows.
     const Pending& pending() const { return pending_; }
@@ -103,6 +104,8 @@ class Collector {
     std::int64_t began_ns() const { return began_ns_; }
     std::int64_t elapsed_ns() const { return elapsed_ns_; }  // until `end`
     double loss() const { return loss_; }
+    // How many payloads of the iteration each worker has delivered.
+    const std::vector<std::int64_t>& delivered() const { return delivered_; }
 
     // --- all iterations that were ended, since this was last asked
     // ------------------------------------------ Of each, in a row: when it began, how long it took,
@@ -122,6 +125,8 @@ class Collector {
     std::vector<Index> cell_of_slot_;
     std::vector<Index> cells_over_;  // of each block
     std::vector<Progress> signs_;
+    std::vector<std::uint64_t> heard_;
+    bool was_heard_ = false;
     std::vector<double> not_emulated_;  // cycle times
     std::unique_ptr<bool[]> ready_;     // which of the descriptors fired
     std::atomic<bool> interrupted_{false};

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "cgc/signal.hpp"
 #include "cgc/sliced_walk.hpp"
 #include "cgc/types.hpp"
 
@@ -18,6 +19,11 @@ struct PayloadHeader {
 };
 
 constexpr Index header_values = sizeof(PayloadHeader) / sizeof(double);
+
+// Enters payloads of a worker into the signal that lie in a memory, each behind its header: the headers of
+// these slots are at `places`. Their seconds count from `began_ns`.
+void push_run(Signal& signal, Index worker, const double* memory, View<const Index> places,
+              View<const Index> slots, std::int64_t began_ns);
 
 // Visits [first, stop) whose payloads are complete and not sent yet; only the last may not be finite.
 struct Run {

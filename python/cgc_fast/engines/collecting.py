@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast._core import Collector
+from cgc_fast.engines.base import Delivered
 from cgc_fast.errors import ClusterClosed
 
 __all__ = ["WithCollector"]
@@ -40,3 +41,16 @@ class WithCollector:
             return None if collector is None else (*collector.record(), collector.began_ns)
         finally:
             self._waiting.release()
+
+    def _collected_arrivals(self) -> list[Delivered]:
+        """Everything that arrived in the iteration so far, in its order."""
+        collector = self.running_collector()
+        arrivals, _, _ = collector.record()
+
+        def seconds(moment_ns: int) -> float:
+            return 1e-9 * (moment_ns - collector.began_ns)
+
+        return [
+            Delivered(iteration, worker, slot, bool(finite), seconds(began_ns), seconds(ended_ns))
+            for iteration, worker, slot, finite, began_ns, ended_ns in arrivals.tolist()
+        ]

@@ -17,27 +17,28 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from cgc_fast._core import Collector, Signal, push_run
 from cgc_fast.engines.base import CellOutline, Delivered, Event, Job, Lost, Ready
 from cgc_fast.engines.collecting import WithCollector
 from cgc_fast.engines.launch import pickled_for_worker
-from cgc_fast.engines.message_collector import MessageCollector
 from cgc_fast.engines.mpi_memory import Offer
 from cgc_fast.engines.mpi_messages import (
     HEADER_VALUES,
     PREFIX,
-    RUN_VALUES,
     WORD_VALUES,
     Backoff,
     Layout,
     Notice,
     Pending,
     RankAssignment,
+    Room,
     Tag,
     Task,
     Word,
@@ -49,7 +50,7 @@ from cgc_fast.engines.mpi_messages import (
 from cgc_fast.engines.mpi_session import Ranks
 from cgc_fast.engines.mpi_worker import leave_without_mpi, serve
 from cgc_fast.engines.remote_master import RemoteMaster, RemoteRecord
-from cgc_fast.errors import ArgumentValueError, CgcError, ClusterClosed
+from cgc_fast.errors import ArgumentValueError, CgcError
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.supervisor import SignOfLife
 from cgc_fast.worker import Visit
@@ -61,6 +62,9 @@ logger = logging.getLogger(__name__)
 # Iterations sent to a worker that it has not answered. It keeps one theta and receives the next; more would
 # pile up at a worker that hangs.
 _MOST_UNANSWERED = 2
+
+# In the place of a descriptor: nobody sleeps on the signal, which is looked at in turn with messages.
+_NOBODY = np.int32(-1)
 
 _NO_VALUES: NDArray[np.float64] = np.empty(0)
 
@@ -159,7 +163,11 @@ class _Rank(RemoteRecord):
     `iteration`: the last one that it was sent. `owed`: payloads that it has not delivered in that one.
     """
 
-    def __init__(self, *, share_memory: bool) -> None:
+    layout: Layout
+    memory: NDArray[np.float64]  # where its payloads are received, or where it puts them
+    room: Room
+
+    def __init__(self) -> None:
         super().__init__()
         self.iteration = 0
         self.unanswered: list[int] = []
@@ -167,16 +175,6 @@ class _Rank(RemoteRecord):
         self.shares = False  # the memory of this rank, as it said last
         # Payloads out of the walk, of the iteration under way, with their headers.
         self.apart: dict[int, NDArray[np.float64]] = {}
-        self._share_memory = share_memory
-        self.offer = Offer(0, to_be_found=False)
-
-    def lay_out(self, layout: Layout) -> None:
-        """Set room aside for the payloads of a walk; pages that nothing arrives in take no memory."""
-        self.layout = layout
-        self.offer.close()
-        self.offer = Offer(layout.bounds[-1], to_be_found=self._share_memory)
-        self.memory = self.offer.values
-        self.apart.clear()
 
 
 class MpiEngine(WithCollector, RemoteMaster):
@@ -213,16 +211,16 @@ class MpiEngine(WithCollector, RemoteMaster):
         self._check_tags(job, self._first_tag)
         first = pickled_for_worker(job, 0)  # refused before anybody is hired
         self._unplanned: set[int] = set()  # workers that have not taken up the plan yet
-        self._run = np.empty(RUN_VALUES)
         self._receiving: list[Message] = []  # a worker's come one after the other
         self._backoff = Backoff(self._longest_sleep_s)
         self._ctrl_c: Sequence[object] = ()
         self._with_value = False
-        self._messages: MessageCollector | None = None
         self._is_collecting = False
         self._session = _session
         _session.hire(self._workers)
-        self._ranks = [_Rank(share_memory=share_memory) for _ in job.walks]
+        self._ranks = [_Rank() for _ in job.walks]
+        self._share_memory = share_memory
+        self._offer = Offer(0, to_be_found=False)
         # Two thetas: of even and of odd ordinary iterations. There will be more if a worker hangs.
         self._theta_offer = Offer(2 * (PREFIX + self._coordinates), to_be_found=share_memory)
         self._thetas = [
@@ -254,8 +252,22 @@ class MpiEngine(WithCollector, RemoteMaster):
             )
 
     def _lay_out(self, job: Job) -> None:
-        for rank, walk in zip(self._ranks, job.walks, strict=True):
-            rank.lay_out(Layout(walk, job.slot_widths, job.payload))
+        self._set_room_aside(job, job.walks)
+
+    def _set_room_aside(self, job: Job, walks: Sequence[Sequence[Visit]]) -> None:
+        """Make room for what is delivered of walks; pages that nothing arrives in take no memory."""
+        layouts = [Layout(walk, job.slot_widths, job.payload) for walk in walks]
+        # No worker has walked through more than two iterations of which nobody has taken anything.
+        capacity = 4 * max(map(len, walks)) + 16
+        sizes = [Signal.bytes(self._workers, capacity) // 8, *(layout.bounds[-1] for layout in layouts)]
+        bounds = list(accumulate(-(-size // PREFIX) * PREFIX for size in sizes))
+        self._offer.close()
+        self._offer = offer = Offer(bounds[-1], to_be_found=self._share_memory)
+        self._signal = Signal(offer.values.data, self._workers, capacity)
+        for rank, layout, first in zip(self._ranks, layouts, bounds[:-1], strict=True):
+            rank.layout, rank.memory = layout, offer.values[first : first + layout.bounds[-1]]
+            rank.room = Room(self._workers, capacity, first, offer.place)
+            rank.apart.clear()
 
     def _load(self, worker: int, problem: bytes) -> None:
         rank = self._ranks[worker]
@@ -281,7 +293,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             job.feedback,
             job.cells,
             self._first_tag,
-            self._ranks[worker].offer.place,
+            self._ranks[worker].room,
         )
 
     def _generation(self, worker: int) -> int:
@@ -339,13 +351,22 @@ class MpiEngine(WithCollector, RemoteMaster):
         return super()._was_interrupted() or bool(self._ctrl_c)
 
     def _take_in(self, timeout_s: float) -> None:
-        if self._look():
-            self._backoff.reset()
-        elif timeout_s > 0.0:
-            self._backoff.pause(timeout_s)
-        else:  # there is no other look
+        came = self._look()
+        if not came and timeout_s <= 0.0:  # there is no other look
             let_mpi_work()
-            self._look()
+            came = self._look()
+        if self._take_arrivals() or came:
+            self._backoff.reset()
+        else:
+            self._backoff.pause(timeout_s)
+
+    def _take_arrivals(self) -> bool:
+        """Take in what the signal says was delivered; whether there was anything."""
+        arrivals = [Delivered._make(each) for each in self._signal.pop_all(int(1e9 * self._began_s))]
+        for arrival in arrivals:
+            self._answered(arrival.worker, arrival.iteration, 1)
+        self._early[:0] = arrivals  # before the end of a worker that was heard of since
+        return bool(arrivals)
 
     def _look(self) -> bool:
         """Take in a few of the messages that have come; whether there were any."""
@@ -389,7 +410,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         when it has begun the next. One message of a worker is received after the other.
         """
         rank = self._ranks[worker]
-        if 0 <= slot < len(self._job.slot_widths) and size > RUN_VALUES:
+        if 0 <= slot < len(self._job.slot_widths):
             first = rank.layout.bounds[rank.layout.position[slot]]
             return rank.memory[first : first + size]
         return np.empty(size)
@@ -412,10 +433,6 @@ class MpiEngine(WithCollector, RemoteMaster):
         try:
             if message.request is None:
                 slot = message.tag - self._first_tag
-                if message.size == RUN_VALUES and slot >= 0:
-                    message.matched.Recv(self._run)  # so small a message has come as a whole
-                    self._take_run(message.worker, slot, *map(int, self._run.tolist()))
-                    return True
                 message.buffer = self._place(message.worker, slot, message.size)
                 message.request = message.matched.Irecv(message.buffer)
             if not message.request.Test():
@@ -432,9 +449,9 @@ class MpiEngine(WithCollector, RemoteMaster):
         if slot >= slots:
             self._take_apart(worker, slot - slots, buffer)
         elif slot >= 0:
-            layout = self._ranks[worker].layout
-            count = layout.count(layout.position[slot], len(buffer))
-            self._take_run(worker, slot, int(buffer[0]), count)
+            layout, memory = self._ranks[worker].layout, self._ranks[worker].memory
+            run, began_ns = layout.run(slot, len(buffer)), int(1e9 * self._began_s)
+            push_run(self._signal, worker, memory, layout.headers[run], layout.slots[run], began_ns)
         elif message.tag == Tag.WORD:
             self._take_word(worker, buffer)
         elif message.tag < Tag.PAYLOAD:
@@ -446,21 +463,6 @@ class MpiEngine(WithCollector, RemoteMaster):
         """Take in what only schedules with feedback have."""
         raise RuntimeError(f"worker {message.worker}: a message with tag {message.tag}, which nobody sends")
 
-    def _take_run(self, worker: int, slot: int, iteration: int, count: int) -> None:
-        """Take in payloads that are where they belong, from this one on in the walk."""
-        rank = self._ranks[worker]
-        layout, position = rank.layout, rank.layout.position[slot]
-        slots = layout.slots[position : position + count]
-        self._answered(worker, iteration, count)
-        if iteration == self._iteration and self._is_collecting:
-            self._running_messages().take_in(worker, slots)
-            return
-        for at, slot in enumerate(slots.tolist(), position):
-            good, began_s, ended_s = 1.0, 0.0, 0.0
-            if iteration == self._iteration:  # else there may be one of a later one by now, and half written
-                _, good, began_s, ended_s = read_header(rank.memory.data, 8 * layout.bounds[at])
-            self._report(Delivered(iteration, worker, slot, bool(good), began_s, ended_s))
-
     def _take_apart(self, worker: int, slot: int, payload: NDArray[np.float64]) -> None:
         """Take in a payload that is not of the walk, or once more."""
         first, good, began_s, ended_s = read_header(payload.data)
@@ -470,7 +472,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             if self._is_collecting:
                 raise RuntimeError(f"worker {worker}: sent a payload that nobody ordered")
             self._ranks[worker].apart.setdefault(slot, payload)  # the master may be reading the first
-        self._report(Delivered(iteration, worker, slot, finite, began_s, ended_s))
+        self._early.append(Delivered(iteration, worker, slot, finite, began_s, ended_s))
 
     def _answered(self, worker: int, iteration: int, payloads: int) -> None:
         """So many payloads, or their sum, have come."""
@@ -478,12 +480,6 @@ class MpiEngine(WithCollector, RemoteMaster):
         rank = self._ranks[worker]
         if iteration == rank.iteration:
             rank.owed -= payloads
-
-    def _report(self, payload: Delivered) -> None:
-        if self._is_collecting:
-            self._running_messages().arrived(payload)
-        else:
-            self._early.append(payload)
 
     def _hear(self, worker: int, iteration: int) -> None:
         rank = self._ranks[worker]
@@ -506,6 +502,7 @@ class MpiEngine(WithCollector, RemoteMaster):
                 self._early.append(Ready(worker))
         elif kind == Word.REPLANNED:
             self._unplanned.discard(worker)
+            rank.unanswered = []  # what it has delivered of the iterations before, nobody looks for any more
         elif kind == Word.FAILED:
             loading = iteration < 0
             rank.loads -= loading
@@ -532,21 +529,18 @@ class MpiEngine(WithCollector, RemoteMaster):
     # --- ordinary iterations in the compiled core -----------------------------------------------------
 
     def lay_out_collector(self, cells: Sequence[CellOutline], blocks: NDArray[np.int64]) -> None:
-        """Make the collector over the memory that messages arrive in."""
-        offsets = [np.full(len(self._job.slot_widths), -1, dtype=np.int64) for _ in self._ranks]
-        for rank, places in zip(self._ranks, offsets, strict=True):
-            places[rank.layout.slots] = 8 * (
-                np.array(rank.layout.bounds[:-1], dtype=np.int64) + HEADER_VALUES
-            )
-        memories = [rank.memory for rank in self._ranks]
-        thetas = [theta.values for theta in self._thetas[:2]]
-        self._messages = MessageCollector(cells, blocks, offsets, memories, thetas)
-        self._collector = self._messages.collector
-
-    def _running_messages(self) -> MessageCollector:
-        if self._messages is None:
-            raise ClusterClosed("the cluster was closed while an iteration was under way")
-        return self._messages
+        """Make the collector over the memory that payloads arrive in."""
+        offsets: list[ArrayLike] = []
+        for rank in self._ranks:
+            places = np.full(len(self._job.slot_widths), -1, dtype=np.int64)
+            places[rank.layout.slots] = 8 * (rank.layout.headers + HEADER_VALUES)
+            offsets.append(places)
+        memories: list[ArrayLike] = [rank.memory for rank in self._ranks]
+        even_theta, odd_theta = (theta.values for theta in self._thetas[:2])
+        wake_fds, fds = np.full(self._workers, _NOBODY), np.array([_NOBODY])
+        self._collector = Collector(
+            self._signal, list(cells), blocks, offsets, memories, even_theta, odd_theta, wake_fds, fds, 1.0
+        )
 
     def start_collecting(
         self,
@@ -559,7 +553,7 @@ class MpiEngine(WithCollector, RemoteMaster):
     ) -> str | None:
         """Begin an iteration if every rank is there, was heard a moment ago, and has taken what was sent."""
         with self._waiting, interrupts_postponed() as self._ctrl_c:
-            messages, place = self._running_messages(), self._thetas[iteration % 2]
+            collector, place = self.running_collector(), self._thetas[iteration % 2]
             if self._early or not place.pending.is_empty():
                 return None
             for worker, rank in enumerate(self._ranks):
@@ -567,10 +561,11 @@ class MpiEngine(WithCollector, RemoteMaster):
                     return None
                 if not self._hearing.is_known(worker, self._iteration, seen_within_s):
                     return None
-            if not messages.begin(iteration, theta, gradient, with_value):
+            # Whether all workers are well is known here: for the collector none is too late.
+            if collector.run(0, 0, iteration, theta, gradient, with_value, None) is None:
                 return None
             self._theta, self._with_value, self._cycle_times = place, with_value, None
-            self._began_s = 1e-9 * messages.collector.began_ns
+            self._began_s = 1e-9 * collector.began_ns
             self._begin(iteration)
             self._hearing.begin_ordinary()
             self._is_collecting = True
@@ -585,32 +580,52 @@ class MpiEngine(WithCollector, RemoteMaster):
         collector = self.running_collector()
         self._backoff.reset()
         with self._hearing.listening():
-            while (why := collector.collect(0, each_block)) == "late":
-                while not self._look():
-                    self._check_open()
-                    if (self._interrupted or self._ctrl_c) and self._was_interrupted():
-                        return "interrupted"
-                    left_s = self._began_s + until_s - time.monotonic()
-                    if left_s <= 0:
-                        return "late"
-                    self._backoff.pause(left_s)
-                self._backoff.reset()
+            while True:
+                why = collector.collect(0, each_block)
+                heard = collector.take_heard()
+                for worker, iteration in heard:
+                    self._hear(worker, iteration)
+                if why != "late":
+                    return why
                 if self._early:
                     return "unusual"
-        return why
+                if heard or self._look():
+                    self._backoff.reset()
+                    continue
+                self._check_open()
+                if (self._interrupted or self._ctrl_c) and self._was_interrupted():
+                    return "interrupted"
+                left_s = self._began_s + until_s - time.monotonic()
+                if left_s <= 0:
+                    return "late"
+                self._backoff.pause(left_s)
 
     def end_collecting(self, iteration: int) -> bool:
         """End the iteration, and have it counted."""
-        self.finish(iteration)
-        if self._closed or self._collector is None or self._collector.iteration != iteration:
+        collector = self._collector
+        if collector is None or collector.iteration != iteration:
+            self.finish(iteration)
             return False
-        self._collector.end()
+        self._count(collector.delivered)
+        self.finish(iteration)
+        if self._closed:
+            return False
+        collector.end()
         return True
+
+    def _count(self, delivered: Sequence[int]) -> None:
+        """Take down how many payloads each worker has delivered in the iteration."""
+        for rank, payloads in zip(self._ranks, delivered, strict=True):
+            if rank.iteration == self._iteration:
+                rank.owed -= payloads
 
     def collected_events(self) -> list[Event]:
         """Arrivals of the iteration so far; from here on they are told by `wait`."""
         self._is_collecting = False
-        return self._running_messages().events()
+        self._count(self.running_collector().delivered)
+        with self._hearing.listening():
+            self._take_arrivals()
+        return [*self._collected_arrivals()]
 
     def signs_at_start(self) -> Sequence[SignOfLife]:
         """As they were when `start_collecting` looked."""
@@ -703,12 +718,13 @@ class MpiEngine(WithCollector, RemoteMaster):
                 pending.take_over(theta.pending)
             self._session.let_go(set(range(1, self._workers + 1)))
         finally:
-            for offer in (self._theta_offer, *(rank.offer for rank in self._ranks)):
+            for offer in (self._theta_offer, self._offer):
                 offer.close()
             for rank in self._ranks:
                 rank.presence, rank.memory = "starting", _NO_VALUES
             self._receiving, self._thetas = [], []
-            self._messages = self._collector = None
+            self._collector = None
+            self.__dict__.pop("_signal", None)
 
 
 _open: list[MpiEngine] = []

@@ -16,7 +16,7 @@ from cgc_fast._core import Board
 from cgc_fast.engines.base import Delivered, Event, Job, OwnBoard, Summed, Visited
 from cgc_fast.engines.board_messages import answer, make_table
 from cgc_fast.engines.mpi import Message, MpiEngine
-from cgc_fast.engines.mpi_messages import HEADER_VALUES, WORD_VALUES, Layout, Notice, Tag, Word, read_header
+from cgc_fast.engines.mpi_messages import HEADER_VALUES, WORD_VALUES, Notice, Tag, Word, read_header
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.worker import Visit
 
@@ -70,9 +70,7 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
         self._last_of_earlier_plans = self._iteration
         self._sums: dict[int, NDArray[np.float64]] = {}  # worker -> its last one
         self._sum_came = False
-        no_payload = Layout((), job.slot_widths, job.payload)
-        for rank in self._ranks:
-            rank.lay_out(no_payload)
+        self._set_room_aside(job, [() for _ in job.walks])
 
     def _generation(self, worker: int) -> int:
         return self._board.generation(worker)

@@ -8,6 +8,7 @@ behind.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import secrets
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Offer:
     Attributes
     ----------
     values : ndarray of float64 (count,)
+        Zeros; they begin a cache line.
     place : Place or None
         What to tell those that are to find it.
     """
@@ -52,14 +54,15 @@ class Offer:
     def __init__(self, count: int, *, to_be_found: bool = True) -> None:
         self.place: Place | None = None
         self._segment: Segment | None = None
-        if not to_be_found:
-            self.values: NDArray[np.float64] = np.empty(count)
-            return
-        token = secrets.token_bytes(_TOKEN_BYTES)
-        self._segment = segment = Segment(_TOKEN_BYTES + 8 * count, label="mpi")
-        segment.array(_TOKEN_BYTES, dtype=np.uint8)[:] = np.frombuffer(token, dtype=np.uint8)
-        self.values = segment.array(count, _TOKEN_BYTES)
-        self.place = Place(os.getpid(), segment.descriptor, segment.size, token)
+        size = _TOKEN_BYTES + 8 * count
+        if to_be_found:
+            token = secrets.token_bytes(_TOKEN_BYTES)
+            self._segment = segment = Segment(size, label="mpi")
+            segment.memory[:_TOKEN_BYTES] = token
+            self.values: NDArray[np.float64] = segment.array(count, _TOKEN_BYTES)
+            self.place = Place(os.getpid(), segment.descriptor, size, token)
+        else:
+            self.values = np.frombuffer(mmap.mmap(-1, size), count=count, offset=_TOKEN_BYTES)
 
     def close(self) -> None:
         """Nobody finds it any more; whoever has, keeps it."""

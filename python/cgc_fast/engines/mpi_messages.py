@@ -4,7 +4,8 @@
     ------                                   --------------------
     NOTICE load, its samples         ---->   <---- WORD ready, or failed with a traceback
     THETA of an iteration            ---->   <---- payloads of rows; WORD alive, if there is nothing else
-    ... and where the worker has found the memory of rank 0, both only say what lies there
+    ... and where the worker has found the memory of rank 0, theta and payloads lie there: rank 0 only says
+    that an iteration begins, and the worker enters what it has delivered into a `Signal`
     NOTICE finish, orders            ---->
     NOTICE announce, cells           ---->   under announce
     BOARD, a reply                   ---->   <---- BOARD, a question, under claim; SUM instead of payloads
@@ -42,7 +43,6 @@ from cgc_fast.worker import Visit
 __all__ = [
     "HEADER_VALUES",
     "PREFIX",
-    "RUN_VALUES",
     "TEXT_BYTES",
     "WORD_VALUES",
     "Backoff",
@@ -50,6 +50,7 @@ __all__ = [
     "Notice",
     "Pending",
     "RankAssignment",
+    "Room",
     "Tag",
     "Task",
     "Word",
@@ -69,7 +70,6 @@ read_header = struct.Struct(f"={HEADER_VALUES}d").unpack_from
 # Before each theta, in as much room as a cache line has: iteration, with_value, which of the shared ones.
 PREFIX = 8
 read_prefix, write_prefix = struct.Struct("=3d").unpack_from, struct.Struct("=3d").pack_into
-RUN_VALUES = 2  # in the place of payloads that lie in shared memory: iteration, how many
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
 
@@ -108,6 +108,8 @@ class Layout:
         Of the visits.
     bounds : list of int
         Where each header begins, in values of 8 bytes, and the end (V + 1,).
+    headers : ndarray of int64 (V,)
+        The same, without the end.
     position : dict
         Slot -> which visit.
     """
@@ -117,11 +119,13 @@ class Layout:
         self._widths = slot_widths[self.slots].tolist()
         self._payload = payload
         self.bounds = [0, *accumulate(size_of(width, payload) for width in self._widths)]
+        self.headers = np.array(self.bounds[:-1], dtype=np.int64)
         self.position = {slot: position for position, slot in enumerate(self.slots.tolist())}
 
-    def count(self, first: int, size: int) -> int:
-        """How many payloads a run of so many values has that begins with this one."""
-        return bisect_left(self.bounds, self.bounds[first] + size, lo=first) - first
+    def run(self, slot: int, size: int) -> slice:
+        """Which visits a run of so many values has that begins with this slot."""
+        first = self.position[slot]
+        return slice(first, bisect_left(self.bounds, self.bounds[first] + size, lo=first))
 
     def payload(self, memory: NDArray[np.float64], position: int) -> NDArray[Any]:
         """View of the payload of a visit."""
@@ -136,6 +140,19 @@ def size_of(width: int, payload: np.dtype[Any]) -> int:
 
 
 @dataclass(frozen=True)
+class Room:
+    """Memory of rank 0 for what is delivered by one plan, first a `Signal`, which a worker may write to.
+
+    `first`: where its payloads begin, which lie as its `Layout` says, in values of 8 bytes.
+    """
+
+    workers: int
+    capacity: int
+    first: int
+    place: Place | None
+
+
+@dataclass(frozen=True)
 class RankAssignment(Assignment):
     """What a rank does by one plan, whose rows have tags of their own from `first_tag` on, by slot.
 
@@ -144,7 +161,7 @@ class RankAssignment(Assignment):
     """
 
     first_tag: int
-    memory: Place | None  # where its payloads may be put, as its `Layout` says
+    room: Room
 
 
 @dataclass(frozen=True)

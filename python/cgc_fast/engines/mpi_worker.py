@@ -21,7 +21,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from cgc_fast._core import MessageWalk
+from cgc_fast._core import MessageWalk, Signal, monotonic_ns, push_run
 from cgc_fast.claims import ClaimTable
 from cgc_fast.engines.mpi_memory import find
 from cgc_fast.engines.mpi_messages import (
@@ -98,23 +98,30 @@ class _Outbox:
     """What a worker delivers by one plan: the payloads of its walk in one piece.
 
     There are two of them: the second is for iterations that begin while the first is still on its way. On the
-    host of rank 0 there is one, in memory of rank 0, which reads it until it begins another iteration. Visits
-    that are not in its walk, or are made once more, have a message of their own.
+    host of rank 0 there is one, in `room`, memory of rank 0, which reads it until it begins another
+    iteration. Visits that are not in its walk, or are made once more, have a message of their own.
     """
 
     def __init__(
-        self, comm: MPI.Intracomm, assignment: RankAssignment, shared: NDArray[np.float64] | None
+        self, comm: MPI.Intracomm, assignment: RankAssignment, room: NDArray[np.float64] | None
     ) -> None:
         self._assignment = assignment
         self._layout = layout = Layout(assignment.walk, assignment.slot_widths, assignment.payload)
-        self._is_shared = shared is not None
-        self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)] if shared is None else 2 * [shared]
+        self._worker = comm.rank - 1
+        self._signal: Signal | None = None
+        if room is None:
+            self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)]
+        else:
+            where = assignment.room
+            self._signal = Signal(room.data, where.workers, where.capacity)
+            self.memories = 2 * [room[where.first : where.first + layout.bounds[-1]]]
         self.memory = 0  # which is in use
         self.pending = [Pending(comm) for _ in range(3)]  # from the memories, and the rest
         self._apart: dict[int, NDArray[np.float64]] = {}  # slot -> message
         self._made = 0  # visits of the walk, from the first on, have been placed by somebody else
         self._placed: set[int] = set()  # slots that have been given their place in this iteration
         self._iteration = 0
+        self._began_ns = 0
 
     def begin(self, iteration: int, walk: bool) -> bool:
         """Whether an iteration may begin: nothing is on its way any more from where its payloads go."""
@@ -125,7 +132,7 @@ class _Outbox:
             self.memory = 1
         else:
             return False
-        self._iteration = iteration
+        self._iteration, self._began_ns = iteration, monotonic_ns()
         self._apart.clear()
         self._placed.clear()
         # A walk before this one may have filled its place: at rank 0, before it loaded its samples anew.
@@ -167,13 +174,14 @@ class _Outbox:
 
     def send_run(self, first: int, stop: int) -> None:
         """Send the payloads of visits of the walk, or say that they are there."""
-        tag = self._assignment.first_tag + int(self._layout.slots[first])
-        if self._is_shared:
-            run = np.array([self._iteration, stop - first], dtype=np.float64)
-            self.pending[2].send(run, 0, tag)
-        else:
-            run = self.memories[self.memory][self._layout.bounds[first] : self._layout.bounds[stop]]
+        layout, memory = self._layout, self.memories[self.memory]
+        if self._signal is None:
+            run = memory[layout.bounds[first] : layout.bounds[stop]]
+            tag = self._assignment.first_tag + int(layout.slots[first])
             self.pending[self.memory].send(run, 0, tag)
+        else:
+            headers, slots = layout.headers[first:stop], layout.slots[first:stop]
+            push_run(self._signal, self._worker, memory, headers, slots, self._began_ns)
 
     def _write_header(self, memory: memoryview, offset: int, delivery: Delivery) -> None:
         _, finite, began_s, ended_s = delivery
@@ -265,9 +273,10 @@ class _Rank:
     def _take_assignment(self, assignment: RankAssignment, problem: Problem, generation: int) -> None:
         if self._outbox is not None:
             self._earlier = [each for each in self._earlier + self._outbox.pending if not each.is_empty()]
-        memory = find(assignment.memory) if self._shared_thetas and assignment.memory is not None else None
+        place = assignment.room.place
+        room = find(place) if self._shared_thetas and place is not None else None
         self._has_claims = assignment.feedback == "claim"
-        self._outbox = outbox = _Outbox(self._comm, assignment, memory)
+        self._outbox = outbox = _Outbox(self._comm, assignment, room)
         self._iteration = 0
         compiled, kernel = None, compiled_kernel(problem)
         if kernel is not None and assignment.feedback == "none" and assignment.payload == np.float64:
@@ -276,7 +285,7 @@ class _Rank:
         self._loop, self._table = make_remote_worker(
             problem, assignment, outbox.place, self, self._ask, generation, compiled
         )
-        self._say(Word.SHARES, int(memory is not None))
+        self._say(Word.SHARES, int(room is not None))
 
     def _take_up(self) -> None:
         """Take up the iteration whose theta has come."""

@@ -441,12 +441,7 @@ class ProcessEngine(WithCollector, WithoutFeedback):
 
     def collected_events(self) -> list[Event]:
         """Arrivals of the iteration so far."""
-        arrivals, _, _ = self.running_collector().record()
-        events: list[Event] = []
-        for iteration, worker, slot, finite, began_ns, ended_ns in arrivals.tolist():
-            began_s, ended_s = (1e-9 * (ns - self._began_ns) for ns in (began_ns, ended_ns))
-            events += self._events_of(Delivered(iteration, worker, slot, bool(finite), began_s, ended_s))
-        return events
+        return [event for each in self._collected_arrivals() for event in self._events_of(each)]
 
     def signs_at_start(self) -> Sequence[SignOfLife]:
         """As they were when `start_collecting` looked."""
