@@ -40,6 +40,24 @@ View<const T> require_vector(py::handle object, const Name& name) {
     return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
 }
 
+// Whether nothing is to be checked or converted before `object` is read as a vector of this length.
+bool is_vector(py::handle object, py::ssize_t length) {
+    if (!py::isinstance<Array<double>>(object)) return false;
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    return array.ndim() == 1 && array.size() == length &&
+           (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+}
+
+bool are_vectors(py::handle theta, py::handle gradient, py::ssize_t length) {
+    if (!is_vector(theta, length) || !is_vector(gradient, length)) return false;
+    const auto from = py::reinterpret_borrow<py::array>(theta),
+               to = py::reinterpret_borrow<py::array>(gradient);
+    const auto begin = reinterpret_cast<std::uintptr_t>(from.data()),
+               other = reinterpret_cast<std::uintptr_t>(to.data());
+    const std::uintptr_t bytes = sizeof(double) * static_cast<std::uintptr_t>(length);
+    return to.writeable() && (begin + bytes <= other || other + bytes <= begin);
+}
+
 // The checked operands of a sum of X values in Y. They are kept by a thread and grow to the most rows that it
 // has seen, so that a call allocates nothing.
 template <class X, class Y>
@@ -136,6 +154,9 @@ double largest_deviation_of(py::handle values, double expected) {
 }  // namespace
 
 void bind_combine(py::module_& module) {
+    module.def("are_vectors", &are_vectors, py::arg("theta"), py::arg("gradient"), py::arg("length"),
+               "Whether both are contiguous, aligned arrays of float64 (length,), the gradient is writable, "
+               "and they lie apart.");
     module.def(
         "weighted_sum",
         [](const py::object& rows, const py::object& coefficients, const py::object& out, bool accumulate,

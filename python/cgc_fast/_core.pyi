@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'HEADER_VALUES', 'LinearModel', 'MessageWalk', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'push_run', 'seconds_per_weighted_sum', 'sleep_precisely', 'weighted_sum']
+__all__: list[str] = ['Board', 'BoundaryCrossing', 'Collector', 'CompiledSchedule', 'CoverTimes', 'CyclicDecoder', 'HEADER_VALUES', 'LinearModel', 'MessageWalk', 'Signal', 'SubgradientIterations', 'Walker', 'all_finite', 'are_vectors', 'build_info', 'cyclic_coefficients', 'decode_in_order', 'group_times', 'largest_deviation', 'leave_with', 'level_runtimes', 'mean_maximum', 'minimise_on_simplex', 'monotonic_ns', 'plain_sum', 'project_onto_simplex', 'push_run', 'seconds_per_weighted_sum', 'sleep_precisely', 'weighted_sum']
 class SubgradientIterations:
     """
     Projected stochastic subgradient iterations for the expected runtime [WANG22]; one thread at a time.
@@ -404,6 +404,10 @@ class MessageWalk:
 def all_finite(values: typing.Any) -> bool:
     """
     Whether no value of a contiguous float64 or float32 array is NaN or infinite.
+    """
+def are_vectors(theta: typing.Any, gradient: typing.Any, length: typing.SupportsInt | typing.SupportsIndex) -> bool:
+    """
+    Whether both are contiguous, aligned arrays of float64 (length,), the gradient is writable, and they lie apart.
     """
 def build_info() -> dict[str, typing.Any]:
     """

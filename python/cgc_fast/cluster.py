@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cgc_fast._core import are_vectors
 from cgc_fast.arguments import Cost, quantity
 from cgc_fast.engines import ENGINES, Engine, Job, Replanning, make_engine
 from cgc_fast.errors import (
@@ -348,11 +349,11 @@ class Cluster:
             An iteration is under way; there are no workers any more.
         """
         until_s = None if deadline_s is None else quantity("deadline_s", deadline_s)
-        gradient = self._checked_out(out)
+        values, gradient = self._checked(theta, out)
         if until_s is None:
-            self._run(self._begin(_Iteration, theta, gradient, to_the_end=True))
+            self._run(self._begin(_Iteration, values, gradient, to_the_end=True))
             return gradient
-        iteration = self._begin(_Iteration, theta, gradient)
+        iteration = self._begin(_Iteration, values, gradient)
         decoded = np.zeros(self.schedule.coordinates, dtype=np.bool_)
         failure: CgcError | None
         try:
@@ -382,8 +383,8 @@ class Cluster:
                 f"problem: expected a method value(ranges, coefficients) to compute the loss with; "
                 f"{type(self.problem).__name__} has none"
             )
-        gradient = self._checked_out(out)
-        self._run(self._begin(_Iteration, theta, gradient, with_value=True, to_the_end=True))
+        values, gradient = self._checked(theta, out)
+        self._run(self._begin(_Iteration, values, gradient, with_value=True, to_the_end=True))
         if not math.isfinite(self._master.loss):
             raise NonFiniteGradient("the loss: the payloads are finite, their sum is not (overflow)")
         return self._master.loss, gradient
@@ -394,15 +395,15 @@ class Cluster:
         Each coordinate comes exactly once. `theta` may be overwritten while streaming. The iteration is under
         way when this returns; leaving the loop early ends it. ``async for`` works as well.
         """
-        return self._begin(BlockStream, theta, np.zeros(self.schedule.coordinates))
+        return self._begin(BlockStream, *self._checked(theta, None))
 
     def submit(self, theta: ArrayLike) -> Future[NDArray[np.float64]]:
         """Begin a gradient and return at once; the future's result is that of `gradient`.
 
         `theta` may be overwritten at once. `asyncio.wrap_future` makes it awaitable.
         """
-        gradient = np.zeros(self.schedule.coordinates)
-        iteration = self._begin(_Iteration, theta, gradient)
+        values, gradient = self._checked(theta, None)
+        iteration = self._begin(_Iteration, values, gradient)
         future: Future[NDArray[np.float64]] = Future()
         future.set_running_or_notify_cancel()
 
@@ -556,7 +557,7 @@ class Cluster:
     def _begin(
         self,
         kind: type[_AnyIteration],
-        theta: ArrayLike,
+        theta: NDArray[np.float64],
         gradient: NDArray[np.float64],
         *,
         with_value: bool = False,
@@ -564,9 +565,6 @@ class Cluster:
     ) -> _AnyIteration:
         """Begin an iteration; with `to_the_end` it may be complete on return."""
         self._check_open()
-        values = self._checked_theta(theta)
-        if np.may_share_memory(values, gradient):
-            values = values.copy()
         iteration = kind(self, self._master, self._turn)
         try:
             if not self._turn.take(iteration):
@@ -574,9 +572,7 @@ class Cluster:
             self._check_open()  # once more: whoever closes from now on finds the iteration
             cycle_times = self._next_cycle_times()
             with iteration.lock:  # whoever closes it waits for the master to come back
-                self._master.begin(
-                    values, gradient, cycle_times, with_value=with_value, to_the_end=to_the_end
-                )
+                self._master.begin(theta, gradient, cycle_times, with_value=with_value, to_the_end=to_the_end)
                 if to_the_end:
                     iteration.end_if_complete()
         except BaseException:
@@ -599,6 +595,14 @@ class Cluster:
             raise ClusterClosed(_FORKED)
         if self._closed:
             raise ClusterClosed("the cluster is closed: make a new one")
+
+    def _checked(self, theta: Any, out: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Theta as an array, and where the gradient goes, which lies apart from it."""
+        if are_vectors(theta, out, self.schedule.coordinates):  # one look, as this is in every iteration
+            return theta, out
+        gradient = self._checked_out(out)
+        values = self._checked_theta(theta)
+        return (values.copy() if np.may_share_memory(values, gradient) else values), gradient
 
     def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
         array = np.asarray(theta)

@@ -173,8 +173,6 @@ class _Rank(RemoteRecord):
         self.unanswered: list[int] = []
         self.loads = 0  # tasks that were sent and not answered
         self.shares = False  # the memory of this rank, as it said last
-        # Payloads out of the walk, of the iteration under way, with their headers.
-        self.apart: dict[int, NDArray[np.float64]] = {}
 
 
 class MpiEngine(WithCollector, RemoteMaster):
@@ -210,6 +208,10 @@ class MpiEngine(WithCollector, RemoteMaster):
         self._first_tag = int(Tag.PAYLOAD)
         self._check_tags(job, self._first_tag)
         first = pickled_for_worker(job, 0)  # refused before anybody is hired
+        # How many payloads, or sums, say that a worker is done with its walk.
+        self._answers: Sequence[int] = ()
+        # Worker, slot -> payload out of the walk, of the iteration under way, with its header.
+        self._apart: dict[tuple[int, int], NDArray[np.float64]] = {}
         self._unplanned: set[int] = set()  # workers that have not taken up the plan yet
         self._receiving: list[Message] = []  # a worker's come one after the other
         self._backoff = Backoff(self._longest_sleep_s)
@@ -252,6 +254,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             )
 
     def _lay_out(self, job: Job) -> None:
+        self._answers = [len(walk) for walk in job.walks]
         self._set_room_aside(job, job.walks)
 
     def _set_room_aside(self, job: Job, walks: Sequence[Sequence[Visit]]) -> None:
@@ -267,7 +270,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         for rank, layout, first in zip(self._ranks, layouts, bounds[:-1], strict=True):
             rank.layout, rank.memory = layout, offer.values[first : first + layout.bounds[-1]]
             rank.room = Room(self._workers, capacity, first, offer.place)
-            rank.apart.clear()
+        self._apart.clear()
 
     def _load(self, worker: int, problem: bytes) -> None:
         rank = self._ranks[worker]
@@ -312,16 +315,10 @@ class MpiEngine(WithCollector, RemoteMaster):
     def _begin(self, iteration: int) -> None:
         self._theta.begin(iteration, self._with_value)
         super()._begin(iteration)
-        os.sched_yield()  # to a worker, should there be more ranks than cores
-        for rank in self._ranks:
-            rank.apart.clear()
-
-    def _answers_to_walk(self, worker: int) -> int:
-        """How many payloads, or sums, say that a worker is done with its walk."""
-        return len(self._job.walks[worker])
+        self._apart.clear()
 
     def _publish(self, worker: int) -> None:
-        self._send_theta(worker, self._answers_to_walk(worker))
+        self._send_theta(worker, self._answers[worker])
 
     def _send_theta(self, worker: int, owed: int) -> None:
         """Do so, unless too much is unanswered: then as soon as it is not."""
@@ -471,7 +468,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         if iteration == self._iteration and finite:
             if self._is_collecting:
                 raise RuntimeError(f"worker {worker}: sent a payload that nobody ordered")
-            self._ranks[worker].apart.setdefault(slot, payload)  # the master may be reading the first
+            self._apart.setdefault((worker, slot), payload)  # the master may be reading the first
         self._early.append(Delivered(iteration, worker, slot, finite, began_s, ended_s))
 
     def _answered(self, worker: int, iteration: int, payloads: int) -> None:
@@ -569,6 +566,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             self._begin(iteration)
             self._hearing.begin_ordinary()
             self._is_collecting = True
+            os.sched_yield()  # to a worker, should there be more ranks than cores
             return "begun" if until_s is None else self._collect(until_s, False)
 
     def collect(self, until_s: float, each_block: bool) -> str:
@@ -598,6 +596,7 @@ class MpiEngine(WithCollector, RemoteMaster):
                 left_s = self._began_s + until_s - time.monotonic()
                 if left_s <= 0:
                     return "late"
+                self._theta.pending.is_empty()  # so that nothing is left to do for it later
                 self._backoff.pause(left_s)
 
     def end_collecting(self, iteration: int) -> bool:
@@ -606,8 +605,12 @@ class MpiEngine(WithCollector, RemoteMaster):
         if collector is None or collector.iteration != iteration:
             self.finish(iteration)
             return False
-        self._count(collector.delivered)
-        self.finish(iteration)
+        delivered = collector.delivered
+        if delivered == self._answers:  # nobody is late
+            self._running = self._is_collecting = False
+        else:
+            self._count(delivered)
+            self.finish(iteration)
         if self._closed:
             return False
         collector.end()
@@ -694,10 +697,10 @@ class MpiEngine(WithCollector, RemoteMaster):
 
     def payload(self, worker: int, slot: int) -> NDArray[Any]:
         """View of the memory that it arrived in."""
-        rank = self._ranks[worker]
-        if slot in rank.apart:
+        rank, apart = self._ranks[worker], self._apart.get((worker, slot))
+        if apart is not None:
             width = int(self._job.slot_widths[slot])
-            return rank.apart[slot][HEADER_VALUES:].view(self._job.payload)[:width]
+            return apart[HEADER_VALUES:].view(self._job.payload)[:width]
         return rank.layout.payload(rank.memory, rank.layout.position[slot])
 
     # --- the end --------------------------------------------------------------------------------------

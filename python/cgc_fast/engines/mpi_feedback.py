@@ -70,13 +70,11 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
         self._last_of_earlier_plans = self._iteration
         self._sums: dict[int, NDArray[np.float64]] = {}  # worker -> its last one
         self._sum_came = False
+        self._answers = [1 for _ in job.walks]
         self._set_room_aside(job, [() for _ in job.walks])
 
     def _generation(self, worker: int) -> int:
         return self._board.generation(worker)
-
-    def _answers_to_walk(self, worker: int) -> int:
-        return 1
 
     def _answers_to_orders(self, visits: Sequence[Visit]) -> int:
         return 1

@@ -139,6 +139,11 @@ class _Outbox:
         self._made = 0 if walk else len(self._layout.slots)
         return True
 
+    def let_go(self) -> None:
+        """Keep nothing that has been sent, so that nothing is left to do for it later."""
+        for pending in self.pending:
+            pending.is_empty()
+
     def place(self, visit: Visit) -> NDArray[Any]:
         """Where the payload of a visit goes."""
         slot, kind = visit.slot, self._assignment.payload
@@ -389,6 +394,8 @@ class _Rank:
         if self._look():
             self._backoff.reset()
         else:
+            if self._outbox is not None:
+                self._outbox.let_go()
             self._backoff.pause(timeout_s)
 
     def _look(self) -> bool:
