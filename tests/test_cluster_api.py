@@ -17,6 +17,7 @@ import pytest
 from scipy import stats
 
 import cgc_fast as cgc
+from cgc_fast._core import are_vectors
 from cgc_fast.engines import Lost
 from cgc_fast.reports import EventLog, LoggedSchedule, MeasuredTimes, read_events
 from cgc_fast.schemes.cyclic import cyclic_schedule
@@ -114,6 +115,33 @@ def test_what_out_cannot_be(out, kind, message):
                 call(THETA, out=out)
             assert isinstance(caught.value, cgc.CgcError)
         assert cluster.last_report is None  # no iteration was begun
+
+
+def test_what_needs_no_second_look():
+    theta, gradient, length = np.zeros(8), np.zeros(8), 8
+    both = np.zeros(16)
+    assert are_vectors(theta, gradient, length)
+    assert are_vectors(both[:8], both[8:], length)
+    odd = np.frombuffer(bytearray(65), dtype=np.uint8)[1:].view(np.float64)
+    fixed = gradient[:]
+    fixed.flags.writeable = False
+    for other in (
+        [0.0] * 8,
+        None,
+        theta.astype(np.float32),
+        theta.astype(">f8"),
+        theta[:7],
+        theta.reshape(2, 4),
+        both[::2],
+        odd,
+    ):
+        assert not are_vectors(other, gradient, length)
+        assert not are_vectors(theta, other, length)
+    assert not are_vectors(theta, theta, length)
+    assert not are_vectors(both[:8], both[7:15], length)
+    assert not are_vectors(both[7:15], both[:8], length)
+    assert not are_vectors(theta, fixed, length)
+    assert are_vectors(fixed, theta, length)
 
 
 # --- deadlines ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from itertools import accumulate
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgc_fast._core import HEADER_VALUES, MessageWalk
+from cgc_fast._core import HEADER_VALUES, MessageWalk, Signal, push_run
 from cgc_fast.codes import CyclicCode, RepetitionCode
 from cgc_fast.problems import LeastSquares
 from cgc_fast.schemes.cyclic import cyclic_schedule
@@ -135,3 +136,44 @@ def test_what_does_not_fit_is_refused():
         Sender(problem, visits).walk.begin(1, 0, np.ones(3), False)
     with pytest.raises(ValueError, match="memory: expected 0 or 1, got 2"):
         Sender(problem, visits).walk.begin(1, 2, np.ones(60), False)
+
+
+# --- entering them into the signal ------------------------------------------------------------------------
+
+
+def signal_of(workers, capacity):
+    return Signal(mmap.mmap(-1, Signal.bytes(workers, capacity)), workers, capacity)
+
+
+def test_a_run_is_entered_as_its_headers_say():
+    visits = walk_of()
+    sender, signal = Sender(problem_of(60), visits), signal_of(2, 8)
+    sender.make(5, np.ones(60))
+    places, slots = np.array(sender.bounds[:-1]), np.array([visit.slot for visit in visits])
+    sender.message(5, 2)[0][1] = 0.0  # the last is not finite
+    push_run(signal, 1, sender.memories[1], places[1:], slots[1:], 3_000_000_000)
+    found = signal.pop_all(2_000_000_000)
+    expected = []
+    for index in (1, 2):
+        _, _, began_s, ended_s = sender.message(5, index)[0]
+        expected.append((5, 1, visits[index].slot, index == 1, 1.0 + began_s, 1.0 + ended_s))
+    # Moments are whole nanoseconds.
+    assert [entry[:4] for entry in found] == [entry[:4] for entry in expected]
+    np.testing.assert_allclose([e[4:] for e in found], [e[4:] for e in expected], rtol=0.0, atol=1.1e-9)
+
+
+def test_what_is_no_run_is_not_entered():
+    memory, zero, signal = np.zeros(10), np.zeros(1, dtype=np.int64), signal_of(2, 1)
+    with pytest.raises(ValueError, match="worker: expected 0 to 1, got 2"):
+        push_run(signal, 2, memory, zero, zero, 0)
+    with pytest.raises(ValueError, match="places: expected length 2, got 1"):
+        push_run(signal, 0, memory, zero, np.zeros(2, dtype=np.int64), 0)
+    for place in (-1, 10 - HEADER_VALUES + 1):
+        with pytest.raises(
+            ValueError, match=f"places: expected headers within 10 values, got one at {place}"
+        ):
+            push_run(signal, 0, memory, zero + place, zero, 0)
+    assert signal.pop_all(0) == []
+    push_run(signal, 0, memory, zero, zero, 0)
+    with pytest.raises(RuntimeError, match="worker 0: more payloads than it can have delivered"):
+        push_run(signal, 0, memory, zero, zero, 0)

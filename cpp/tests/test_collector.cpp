@@ -227,10 +227,36 @@ void comes_back() {
     CHECK_THROWS(collector.decode({}), std::logic_error);
 }
 
+// Who delivered, and of which iteration: also what is of an earlier one.
+void says_who_was_heard() {
+    Bench bench;
+    cgc::Signal signal(bench.memory, workers, Bench::capacity);
+    const std::vector<int> fds{bench.master->read};
+    cgc::Collector collector(signal, bench.layout(fds));
+    CHECK(!collector.was_heard());
+    const std::vector<double> theta(features);
+    CHECK(collector.begin(7, theta, bench.gradient, false));
+    for (const Index worker : {0, 2}) {
+        const cgc::Arrival arrival{worker == 0 ? 7u : 6u, static_cast<std::uint32_t>(worker), 1, 0, 0};
+        CHECK(signal.push(worker, arrival, false, -1));
+    }
+    CHECK(!collector.was_heard());
+    CHECK(collector.collect(0, false) == cgc::Collected::late);
+    CHECK(collector.was_heard());
+    const cgc::View<const std::uint64_t> heard = collector.heard();
+    CHECK(heard[0] == 7 && heard[1] == 0 && heard[2] == 6);
+    CHECK((collector.delivered() == std::vector<std::int64_t>{1, 0, 0}));
+    collector.forget_heard();
+    CHECK(!collector.was_heard());
+    CHECK(collector.collect(0, false) == cgc::Collected::late);
+    CHECK(!collector.was_heard());
+}
+
 }  // namespace
 
 int main() {
     many_iterations();
     comes_back();
+    says_who_was_heard();
     return failures != 0;
 }

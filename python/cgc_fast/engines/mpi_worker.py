@@ -21,7 +21,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from cgc_fast._core import MessageWalk, Signal, monotonic_ns, push_run
+from cgc_fast._core import MessageWalk, Signal, push_run
 from cgc_fast.claims import ClaimTable
 from cgc_fast.engines.mpi_memory import find
 from cgc_fast.engines.mpi_messages import (
@@ -132,7 +132,7 @@ class _Outbox:
             self.memory = 1
         else:
             return False
-        self._iteration, self._began_ns = iteration, monotonic_ns()
+        self._iteration, self._began_ns = iteration, time.monotonic_ns()
         self._apart.clear()
         self._placed.clear()
         # A walk before this one may have filled its place: at rank 0, before it loaded its samples anew.
