@@ -137,6 +137,7 @@ def test_what_needs_no_second_look():
     ):
         assert not are_vectors(other, gradient, length)
         assert not are_vectors(theta, other, length)
+    assert not are_vectors(np.ma.masked_array(theta), gradient, length)
     assert not are_vectors(theta, theta, length)
     assert not are_vectors(both[:8], both[7:15], length)
     assert not are_vectors(both[7:15], both[:8], length)

@@ -19,6 +19,7 @@ import pytest
 
 import cgc_fast as cgc
 import jobs
+from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
@@ -104,6 +105,29 @@ def go_on_after_the_end(folder):
         iterate(cluster, problem, 5)
         assert [rank.loads for rank in cluster._master.engine._ranks] == [0] * WORKERS
     print("went on")
+
+
+def close_in_the_midst(folder):
+    cluster, problem = cluster_of(folder, cyclic_schedule(WORKERS, COORDINATES, np.array([10, 10, 20])))
+    iterate(cluster, problem, 3)
+    engine = cluster._master.engine
+    entries, closed = engine._signal, []
+
+    def close_and_go_on(*_):  # as a signal handler may, whenever the master waits
+        del engine._backoff.pause
+        cluster.close()
+        closed.append(True)
+        # Of a worker that has not heard of it yet; the core comes back to have it asked for once more.
+        entries.push(0, engine._iteration, engine._job.walks[0][0].slot, False, 0, 0, False, -1)
+
+    def iterate_until_it_is_closed():
+        while not closed:
+            cluster.gradient(np.ones(COORDINATES))
+
+    engine._backoff.pause = close_and_go_on
+    with pytest.raises(cgc.ClusterClosed, match="while an iteration was under way"):
+        iterate_until_it_is_closed()
+    print("closed")
 
 
 def fail(folder):
@@ -266,6 +290,12 @@ def test_a_cluster_that_is_closed_says_nothing_more(tmp_path):
     exit_code, output = run("go_on_after_the_end", tmp_path)
     assert exit_code == 0, output
     assert "went on" in output
+
+
+def test_an_iteration_that_is_closed_by_a_signal_handler_is_an_error(tmp_path):
+    exit_code, output = run("close_in_the_midst", tmp_path)
+    assert exit_code == 0, output
+    assert "closed" in output
 
 
 def test_messages_of_a_worker_are_received_one_after_the_other(tmp_path):

@@ -49,6 +49,8 @@ bool is_vector(py::handle object, py::ssize_t length) {
 }
 
 bool are_vectors(py::handle theta, py::handle gradient, py::ssize_t length) {
+    // What a subclass of ndarray would do in the problem of a user, nobody knows.
+    if (Py_TYPE(theta.ptr()) != py::detail::npy_api::get().PyArray_Type_) return false;
     if (!is_vector(theta, length) || !is_vector(gradient, length)) return false;
     const auto from = py::reinterpret_borrow<py::array>(theta),
                to = py::reinterpret_borrow<py::array>(gradient);
@@ -155,8 +157,8 @@ double largest_deviation_of(py::handle values, double expected) {
 
 void bind_combine(py::module_& module) {
     module.def("are_vectors", &are_vectors, py::arg("theta"), py::arg("gradient"), py::arg("length"),
-               "Whether both are contiguous, aligned arrays of float64 (length,), the gradient is writable, "
-               "and they lie apart.");
+               "Whether both are contiguous, aligned arrays of float64 (length,), theta of no subclass, the "
+               "gradient writable, and they lie apart.");
     module.def(
         "weighted_sum",
         [](const py::object& rows, const py::object& coefficients, const py::object& out, bool accumulate,

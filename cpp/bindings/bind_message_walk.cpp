@@ -56,10 +56,7 @@ void bind_message_walk(py::module_& module) {
         "push_run",
         [](BoundSignal& signal, Index worker, const Array<double>& memory, const Array<Index>& places,
            const Array<Index>& slots, std::int64_t began_ns) {
-            if (worker < 0 || worker >= signal.signal.workers())
-                throw std::invalid_argument("worker: expected 0 to " +
-                                            std::to_string(signal.signal.workers() - 1) + ", got " +
-                                            std::to_string(worker));
+            check_worker(signal.signal, worker);
             const auto values = vector(memory, "memory");
             const auto headers = vector(places, "places"), which = vector(slots, "slots");
             require_length(static_cast<Index>(headers.size()), static_cast<Index>(which.size()), "places");
@@ -74,9 +71,9 @@ void bind_message_walk(py::module_& module) {
         py::arg("slots").noconvert(), py::arg("began_ns"),
         "Enter payloads of these slots into the signal. Their headers lie in `memory` at `places`, in "
         "values; their seconds\ncount from `began_ns`.");
-    py::class_<BoundMessageWalk>(
-        module, "MessageWalk",
-        "A worker's walk through an ordinary iteration of a linear model whose payloads leave in messages.")
+    py::class_<BoundMessageWalk>(module, "MessageWalk",
+                                 "A worker's walk through an ordinary iteration of a linear model whose "
+                                 "payloads lie behind headers, ready to be sent.")
         .def(py::init(&make_walk), py::arg("model"), py::arg("visits"), py::arg("first_memory").noconvert(),
              py::arg("second_memory").noconvert(), py::arg("slice_s"), py::arg("soon_s"),
              py::keep_alive<1, 2>(),

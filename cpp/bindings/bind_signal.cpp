@@ -60,12 +60,6 @@ const char* name_of(Look look) {
     throw std::logic_error("unknown Look");
 }
 
-void check_worker(const Signal& signal, Index worker) {
-    if (worker < 0 || worker >= signal.workers())
-        throw std::invalid_argument("worker: expected 0 to " + std::to_string(signal.workers() - 1) +
-                                    ", got " + std::to_string(worker));
-}
-
 }  // namespace
 
 void bind_signal(py::module_& module) {

@@ -4,6 +4,8 @@
 #include <pybind11/typing.h>
 
 #include <memory>
+#include <stdexcept>
+#include <string>
 
 #include "array.hpp"
 #include "cgc/signal.hpp"
@@ -17,6 +19,12 @@ struct BoundSignal {
     std::unique_ptr<bool[]> ready;
     std::size_t ready_size = 0;
 };
+
+inline void check_worker(const Signal& signal, Index worker) {
+    if (worker < 0 || worker >= signal.workers())
+        throw std::invalid_argument("worker: expected 0 to " + std::to_string(signal.workers() - 1) +
+                                    ", got " + std::to_string(worker));
+}
 
 using ProgressTuple = py::typing::Tuple<py::int_, py::int_, py::int_>;
 

@@ -48,5 +48,5 @@ PYBIND11_MODULE(_core, module) {
     bind_signal(module);             // the shared-memory signal between master and workers
     bind_collector(module);          // the master's side of an ordinary iteration
     bind_walker(module);             // a worker's side of it
-    bind_message_walk(module);       // the same where payloads leave in messages
+    bind_message_walk(module);       // the same where payloads may leave in messages
 }

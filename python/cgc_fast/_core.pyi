@@ -363,7 +363,7 @@ class Walker:
         """
 class MessageWalk:
     """
-    A worker's walk through an ordinary iteration of a linear model whose payloads leave in messages.
+    A worker's walk through an ordinary iteration of a linear model whose payloads lie behind headers, ready to be sent.
     """
     def __init__(self, model: LinearModel, visits: list[tuple[int, int, int, typing.Annotated[numpy.typing.ArrayLike, numpy.int64], typing.Annotated[numpy.typing.ArrayLike, numpy.float64]]], first_memory: numpy.typing.NDArray[numpy.float64], second_memory: numpy.typing.NDArray[numpy.float64], slice_s: typing.SupportsFloat | typing.SupportsIndex, soon_s: typing.SupportsFloat | typing.SupportsIndex) -> None:
         """
@@ -407,7 +407,7 @@ def all_finite(values: typing.Any) -> bool:
     """
 def are_vectors(theta: typing.Any, gradient: typing.Any, length: typing.SupportsInt | typing.SupportsIndex) -> bool:
     """
-    Whether both are contiguous, aligned arrays of float64 (length,), the gradient is writable, and they lie apart.
+    Whether both are contiguous, aligned arrays of float64 (length,), theta of no subclass, the gradient writable, and they lie apart.
     """
 def build_info() -> dict[str, typing.Any]:
     """

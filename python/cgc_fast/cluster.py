@@ -128,7 +128,7 @@ class _Iteration:
 
     def end_if_complete(self) -> None:
         """End it at once if there is nothing left to do; whoever calls this holds the lock."""
-        if self._master.done:
+        if self._turn.is_held(self) and self._master.done:
             self._end()
             self.is_complete = True
 
@@ -466,9 +466,10 @@ class Cluster:
         if not self._turn.take(turn):
             raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before a new plan")
         try:
-            self._check_open()
-            self._master.replan(schedule, walks, self._job(schedule, walks))
-            self.schedule = schedule
+            with interrupts_postponed():  # all of them go on by the new plan, or none
+                self._check_open()
+                self._master.replan(schedule, walks, self._job(schedule, walks))
+                self.schedule = schedule
         finally:
             self._turn.release(turn)
 
@@ -564,12 +565,11 @@ class Cluster:
         to_the_end: bool = False,
     ) -> _AnyIteration:
         """Begin an iteration; with `to_the_end` it may be complete on return."""
-        self._check_open()
         iteration = kind(self, self._master, self._turn)
         try:
             if not self._turn.take(iteration):
                 raise ClusterBusy("an iteration is under way: finish it, or leave its loop, before the next")
-            self._check_open()  # once more: whoever closes from now on finds the iteration
+            self._check_open()  # whoever closes from now on finds the iteration
             cycle_times = self._next_cycle_times()
             with iteration.lock:  # whoever closes it waits for the master to come back
                 self._master.begin(theta, gradient, cycle_times, with_value=with_value, to_the_end=to_the_end)
@@ -598,6 +598,7 @@ class Cluster:
 
     def _checked(self, theta: Any, out: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Theta as an array, and where the gradient goes, which lies apart from it."""
+        self._check_open()
         if are_vectors(theta, out, self.schedule.coordinates):  # one look, as this is in every iteration
             return theta, out
         gradient = self._checked_out(out)

@@ -1,4 +1,4 @@
-// A walk whose payloads leave in messages: those that follow one another at once leave together.
+// A walk whose payloads may leave in messages: those that follow one another at once leave together.
 //
 // The payloads of a walk lie one after the other, each behind its header, so any run of them is one piece of
 // memory.

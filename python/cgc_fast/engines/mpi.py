@@ -160,7 +160,8 @@ class _Theta:
 class _Rank(RemoteRecord):
     """What the master knows of a worker, and what it has delivered.
 
-    `iteration`: the last one that it was sent. `owed`: payloads that it has not delivered in that one.
+    `iteration`: the last one that it was sent. `owed`: payloads that it has not delivered in that one; while
+    the compiled core collects, it is the collector that counts them.
     """
 
     layout: Layout
@@ -182,8 +183,8 @@ class MpiEngine(WithCollector, RemoteMaster):
     ----------
     job : Job
     share_memory : bool
-        Whether workers on the host of rank 0 read theta and put payloads where it has them in memory, instead
-        of being sent and sending them. The rest is messages, as everything is with ranks elsewhere.
+        Whether workers on the host of rank 0 read theta, put payloads and say that they are there in memory
+        of rank 0. The rest is messages, as everything is with ranks elsewhere.
     """
 
     _longest_sleep_s = 1e-3
@@ -223,6 +224,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         self._ranks = [_Rank() for _ in job.walks]
         self._share_memory = share_memory
         self._offer = Offer(0, to_be_found=False)
+        self._signal: Signal | None = None
         # Two thetas: of even and of odd ordinary iterations. There will be more if a worker hangs.
         self._theta_offer = Offer(2 * (PREFIX + self._coordinates), to_be_found=share_memory)
         self._thetas = [
@@ -260,7 +262,7 @@ class MpiEngine(WithCollector, RemoteMaster):
     def _set_room_aside(self, job: Job, walks: Sequence[Sequence[Visit]]) -> None:
         """Make room for what is delivered of walks; pages that nothing arrives in take no memory."""
         layouts = [Layout(walk, job.slot_widths, job.payload) for walk in walks]
-        # No worker has walked through more than two iterations of which nobody has taken anything.
+        # More than the rest of a walk and two whole ones, which may be delivered while nobody looks.
         capacity = 4 * max(map(len, walks)) + 16
         sizes = [Signal.bytes(self._workers, capacity) // 8, *(layout.bounds[-1] for layout in layouts)]
         bounds = list(accumulate(-(-size // PREFIX) * PREFIX for size in sizes))
@@ -359,10 +361,15 @@ class MpiEngine(WithCollector, RemoteMaster):
 
     def _take_arrivals(self) -> bool:
         """Take in what the signal says was delivered; whether there was anything."""
+        if self._signal is None:  # a signal handler has closed the cluster
+            return False
         arrivals = [Delivered._make(each) for each in self._signal.pop_all(int(1e9 * self._began_s))]
         for arrival in arrivals:
             self._answered(arrival.worker, arrival.iteration, 1)
-        self._early[:0] = arrivals  # before the end of a worker that was heard of since
+        # Before the end of a worker that was heard of since.
+        first = (at for at, event in enumerate(self._early) if isinstance(event, Lost | Ready))
+        at = next(first, len(self._early))
+        self._early[at:at] = arrivals
         return bool(arrivals)
 
     def _look(self) -> bool:
@@ -446,6 +453,8 @@ class MpiEngine(WithCollector, RemoteMaster):
         if slot >= slots:
             self._take_apart(worker, slot - slots, buffer)
         elif slot >= 0:
+            if self._signal is None:  # a signal handler has closed the cluster
+                return
             layout, memory = self._ranks[worker].layout, self._ranks[worker].memory
             run, began_ns = layout.run(slot, len(buffer)), int(1e9 * self._began_s)
             push_run(self._signal, worker, memory, layout.headers[run], layout.slots[run], began_ns)
@@ -465,6 +474,8 @@ class MpiEngine(WithCollector, RemoteMaster):
         first, good, began_s, ended_s = read_header(payload.data)
         iteration, finite = int(first), bool(good)
         self._answered(worker, iteration, 1)
+        if self._is_collecting and iteration != self._iteration:
+            return
         if iteration == self._iteration and finite:
             if self._is_collecting:
                 raise RuntimeError(f"worker {worker}: sent a payload that nobody ordered")
@@ -499,7 +510,6 @@ class MpiEngine(WithCollector, RemoteMaster):
                 self._early.append(Ready(worker))
         elif kind == Word.REPLANNED:
             self._unplanned.discard(worker)
-            rank.unanswered = []  # what it has delivered of the iterations before, nobody looks for any more
         elif kind == Word.FAILED:
             loading = iteration < 0
             rank.loads -= loading
@@ -527,6 +537,7 @@ class MpiEngine(WithCollector, RemoteMaster):
 
     def lay_out_collector(self, cells: Sequence[CellOutline], blocks: NDArray[np.int64]) -> None:
         """Make the collector over the memory that payloads arrive in."""
+        assert self._signal is not None
         offsets: list[ArrayLike] = []
         for rank in self._ranks:
             places = np.full(len(self._job.slot_widths), -1, dtype=np.int64)
@@ -567,12 +578,16 @@ class MpiEngine(WithCollector, RemoteMaster):
             self._hearing.begin_ordinary()
             self._is_collecting = True
             os.sched_yield()  # to a worker, should there be more ranks than cores
-            return "begun" if until_s is None else self._collect(until_s, False)
+            why = "begun" if until_s is None else self._collect(until_s, False)
+            self._check_open()  # a signal handler may have closed it, and not gone away
+        return why
 
     def collect(self, until_s: float, each_block: bool) -> str:
-        """Take in messages and count them until something else is to be done."""
+        """Take in what is delivered until something else is to be done."""
         with self._waiting, interrupts_postponed() as self._ctrl_c:
-            return self._collect(until_s, each_block)
+            why = self._collect(until_s, each_block)
+            self._check_open()
+        return why
 
     def _collect(self, until_s: float, each_block: bool) -> str:
         collector = self.running_collector()
@@ -601,18 +616,15 @@ class MpiEngine(WithCollector, RemoteMaster):
 
     def end_collecting(self, iteration: int) -> bool:
         """End the iteration, and have it counted."""
+        was_collecting, self._running, self._is_collecting = self._is_collecting, False, False
         collector = self._collector
-        if collector is None or collector.iteration != iteration:
-            self.finish(iteration)
+        if self._closed or collector is None or collector.iteration != iteration:
             return False
         delivered = collector.delivered
-        if delivered == self._answers:  # nobody is late
-            self._running = self._is_collecting = False
-        else:
-            self._count(delivered)
+        if delivered != self._answers:  # somebody is late
+            if was_collecting:
+                self._count(delivered)
             self.finish(iteration)
-        if self._closed:
-            return False
         collector.end()
         return True
 
@@ -624,11 +636,13 @@ class MpiEngine(WithCollector, RemoteMaster):
 
     def collected_events(self) -> list[Event]:
         """Arrivals of the iteration so far; from here on they are told by `wait`."""
-        self._is_collecting = False
-        self._count(self.running_collector().delivered)
-        with self._hearing.listening():
+        with self._waiting, interrupts_postponed(), self._hearing.listening():
+            collector = self.running_collector()
+            if self._is_collecting:
+                self._count(collector.delivered)
+            self._is_collecting = False
             self._take_arrivals()
-        return [*self._collected_arrivals()]
+            return [*self._collected_arrivals()]
 
     def signs_at_start(self) -> Sequence[SignOfLife]:
         """As they were when `start_collecting` looked."""
@@ -670,6 +684,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         self._lay_out(job)
         self._unplanned = {w for w, rank in enumerate(self._ranks) if rank.presence == "there"}
         for worker, rank in enumerate(self._ranks):
+            rank.unanswered = []  # nobody looks any more where the answers are
             if rank.presence != "gone":
                 self._notify(worker, Notice.REPLAN, pack(self._assignment(worker)))
 
@@ -727,7 +742,8 @@ class MpiEngine(WithCollector, RemoteMaster):
                 rank.presence, rank.memory = "starting", _NO_VALUES
             self._receiving, self._thetas = [], []
             self._collector = None
-            self.__dict__.pop("_signal", None)
+            self._signal = None
+            self._apart.clear()
 
 
 _open: list[MpiEngine] = []

@@ -425,7 +425,7 @@ class _Rank:
     def _heed(self, kind: int, iteration: int, content: NDArray[np.int64]) -> None:
         """Take note of a notice."""
         if kind == Notice.LOAD:
-            self._task = unpack(content)
+            self._task, self._next_assignment = unpack(content), None
         elif kind == Notice.PACE:
             self._pace = iteration, float(content.view(np.float64)[0])
         elif kind == Notice.ORDER:
