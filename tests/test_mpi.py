@@ -90,7 +90,6 @@ def leave_late(folder):
         with cluster:
             iterate(cluster, problem, 10)
             assert {worker.state for worker in cluster.health().workers} == {"ready"}
-    print("went on")
 
 
 def go_on_after_the_end(folder):
@@ -104,7 +103,6 @@ def go_on_after_the_end(folder):
     with cluster:
         iterate(cluster, problem, 5)
         assert [rank.loads for rank in cluster._master.engine._ranks] == [0] * WORKERS
-    print("went on")
 
 
 def close_in_the_midst(folder):
@@ -127,7 +125,6 @@ def close_in_the_midst(folder):
     engine._backoff.pause = close_and_go_on
     with pytest.raises(cgc.ClusterClosed, match="while an iteration was under way"):
         iterate_until_it_is_closed()
-    print("closed")
 
 
 def fail(folder):
@@ -163,7 +160,6 @@ def break_off_a_close(folder):
     cluster, problem = cluster_of(folder)
     with cluster:
         iterate(cluster, problem, 2)
-    print("went on")
 
 
 class LongMessage:
@@ -201,7 +197,6 @@ def receive_one_after_the_other(folder):
         second.is_here = True
         iterate(cluster, problem, 2)
         assert not engine._receiving
-    print("one after the other")
 
 
 def mapped():
@@ -252,7 +247,16 @@ def refusals(folder):
         with pytest.raises(cgc.CgcError, match="one cluster at a time"):
             cgc.Cluster(uncoded_schedule(2, COORDINATES), problem, engine="mpi")
         iterate(cluster, problem, 2)
-    print("refused")
+
+
+HOLDS = {  # what holds -> the scenario that shows it
+    "ranks are let go even if closing breaks off": break_off_a_close,
+    "a rank that leaves late works for the next cluster": leave_late,
+    "a cluster that is closed says nothing more": go_on_after_the_end,
+    "an iteration that is closed by a signal handler is an error": close_in_the_midst,
+    "messages of a worker are received one after the other": receive_one_after_the_other,
+    "what cannot be done is refused": refusals,
+}
 
 
 # --- the tests ---------------------------------------------------------------------------------------------
@@ -274,34 +278,11 @@ def test_a_rank_that_dies_ends_the_job_unless_mpi_was_told_to_go_on(tmp_path):
     assert "states" not in output
 
 
-def test_ranks_are_let_go_even_if_closing_breaks_off(tmp_path):
-    exit_code, output = run("break_off_a_close", tmp_path)
+@pytest.mark.parametrize("what", HOLDS)
+def test_what_holds(what, tmp_path):
+    exit_code, output = run(HOLDS[what].__name__, tmp_path)
     assert exit_code == 0, output
-    assert "went on" in output
-
-
-def test_a_rank_that_leaves_late_works_for_the_next_cluster(tmp_path):
-    exit_code, output = run("leave_late", tmp_path)
-    assert exit_code == 0, output
-    assert "went on" in output
-
-
-def test_a_cluster_that_is_closed_says_nothing_more(tmp_path):
-    exit_code, output = run("go_on_after_the_end", tmp_path)
-    assert exit_code == 0, output
-    assert "went on" in output
-
-
-def test_an_iteration_that_is_closed_by_a_signal_handler_is_an_error(tmp_path):
-    exit_code, output = run("close_in_the_midst", tmp_path)
-    assert exit_code == 0, output
-    assert "closed" in output
-
-
-def test_messages_of_a_worker_are_received_one_after_the_other(tmp_path):
-    exit_code, output = run("receive_one_after_the_other", tmp_path)
-    assert exit_code == 0, output
-    assert "one after the other" in output
+    assert f"{HOLDS[what].__name__}: as expected" in output
 
 
 @pytest.mark.parametrize("scenario", ["survive_a_death", "survive_a_death_under_claim"])
@@ -354,12 +335,6 @@ def test_ranks_that_share_memory_work_beside_ranks_that_do_not(tmp_path):
     assert "shared True False True" in output
 
 
-def test_refusals(tmp_path):
-    exit_code, output = run("refusals", tmp_path)
-    assert exit_code == 0, output
-    assert "refused" in output
-
-
 def test_elsewhere_than_in_run_it_is_refused():
     jobs.need("mpi4py")
     code = (
@@ -409,4 +384,8 @@ if __name__ == "__main__":
     if sys.argv[1] == "share_memory_with_some" and MPI.COMM_WORLD.rank == 2:
         mpi_worker.find = lambda place: None  # as on another host
 
-    mpi.run(lambda: globals()[sys.argv[1]](sys.argv[2]))
+    def scenario():
+        globals()[sys.argv[1]](sys.argv[2])
+        print(f"{sys.argv[1]}: as expected")
+
+    mpi.run(scenario)
