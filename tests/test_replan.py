@@ -119,6 +119,31 @@ def test_a_plan_made_from_the_measured_times():
         run.iterate()
 
 
+@pytest.mark.parametrize("when", ["before the engine", "after the engine"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_leaves_no_plan_half_taken_up(engine, when, monkeypatch):
+    with Run(EVERYTHING, engine=engine) as run:
+        run.iterate()
+        running = run.cluster._master.engine
+        replan = running.replan
+
+        def interrupted(*arguments):
+            if when == "before the engine":
+                signal.raise_signal(signal.SIGINT)
+            replan(*arguments)
+            if when == "after the engine":
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(running, "replan", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.cluster.replan(CYCLIC)
+        assert run.cluster.schedule is CYCLIC
+        run.iterate()
+        monkeypatch.undo()
+        run.cluster.replan(GROUPS)
+        run.iterate()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_bad_plans_are_refused_and_the_cluster_goes_on(engine):
     with Run(UNCODED, engine=engine) as run:
