@@ -365,7 +365,7 @@ class MpiEngine(WithCollector, RemoteMaster):
             return False
         arrivals = [Delivered._make(each) for each in self._signal.pop_all(int(1e9 * self._began_s))]
         for arrival in arrivals:
-            self._answered(arrival.worker, arrival.iteration, 1)
+            self._answered(arrival.worker, arrival.iteration)
         # Before the end of a worker that was heard of since.
         first = (at for at, event in enumerate(self._early) if isinstance(event, Lost | Ready))
         at = next(first, len(self._early))
@@ -473,7 +473,7 @@ class MpiEngine(WithCollector, RemoteMaster):
         """Take in a payload that is not of the walk, or once more."""
         first, good, began_s, ended_s = read_header(payload.data)
         iteration, finite = int(first), bool(good)
-        self._answered(worker, iteration, 1)
+        self._answered(worker, iteration)
         if self._is_collecting and iteration != self._iteration:
             return
         if iteration == self._iteration and finite:
@@ -482,12 +482,12 @@ class MpiEngine(WithCollector, RemoteMaster):
             self._apart.setdefault((worker, slot), payload)  # the master may be reading the first
         self._early.append(Delivered(iteration, worker, slot, finite, began_s, ended_s))
 
-    def _answered(self, worker: int, iteration: int, payloads: int) -> None:
-        """So many payloads, or their sum, have come."""
+    def _answered(self, worker: int, iteration: int) -> None:
+        """A payload, or a sum, has come."""
         self._hear(worker, iteration)
         rank = self._ranks[worker]
         if iteration == rank.iteration:
-            rank.owed -= payloads
+            rank.owed -= 1
 
     def _hear(self, worker: int, iteration: int) -> None:
         rank = self._ranks[worker]

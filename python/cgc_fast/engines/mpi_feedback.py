@@ -95,7 +95,7 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
 
     def _take_sum(self, worker: int, message: NDArray[np.float64]) -> None:
         iteration, generation, count = map(int, read_header(message.data)[:3])
-        self._answered(worker, iteration, 1)
+        self._answered(worker, iteration)
         visits: list[Visited] = []
         if iteration == self._iteration and generation == self._board.generation(worker):
             total = HEADER_VALUES + 3 * count
