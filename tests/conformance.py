@@ -125,7 +125,7 @@ class Compared:
 
 CHECKS = {}
 FEW = {"ray"}  # engines whose workers take long to start: of several cases they are given the listed ones
-EVERYWHERE = ("serial", "processes", "mpi", "ray")
+EVERYWHERE = ("serial", "processes", "mpi", "ray", "sockets")
 WITH_WORKERS = EVERYWHERE[1:]  # engines whose workers are processes
 
 
@@ -668,6 +668,11 @@ def main() -> int:
         results = mpi.run(lambda: run_all(engine, comm.size - 1, folder, only, options), comm)
         if results is None:
             return 0
+    elif engine == "sockets":
+        import ranks_over_sockets
+
+        with ranks_over_sockets.ranks(4):
+            results = run_all(engine, 4, folder, only, options)
     else:
         from cgc_fast.engines import ray
 

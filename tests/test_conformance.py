@@ -11,10 +11,12 @@ import conformance
 import jobs
 
 HERE = {"serial": 4, "processes": 4}
-# Ranks or actors, and options: over MPI as between hosts as well.
+# Ranks or actors, and options: as between hosts as well.
 JOBS = {
     "mpi": ("mpi", 9, {}),
     "mpi without shared memory": ("mpi", 9, {"share_memory": False}),
+    "sockets": ("sockets", 4, {}),
+    "sockets without shared memory": ("sockets", 4, {"share_memory": False}),
     "ray": ("ray", 4, {}),
 }
 
@@ -34,7 +36,8 @@ def test_engine_in_a_job_of_its_own(job, tmp_path):
     if engine == "mpi":
         command = jobs.mpi_command(size, *arguments)
     else:
-        jobs.need(engine)
+        if engine == "ray":
+            jobs.need("ray")
         command = [sys.executable, *map(str, arguments)]
     exit_code, output = jobs.run(command, timeout_s=580)
     assert exit_code == 0, output

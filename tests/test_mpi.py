@@ -187,7 +187,7 @@ def receive_one_after_the_other(folder):
         tag, size = engine._first_tag + int(layout.slots[0]), layout.bounds[1]
         begun = []
         first, second = LongMessage(begun), LongMessage(begun)
-        engine._receiving = [Message(0, tag, size, found) for found in (first, second)]
+        engine._receiving = [Message(1, tag, size, found) for found in (first, second)]
         engine._look()
         assert begun == [first]  # the second goes to the same place
         first.is_here = True
@@ -378,11 +378,12 @@ def test_the_command_line_under_mpiexec(tmp_path):
 if __name__ == "__main__":
     from mpi4py import MPI
 
-    from cgc_fast.engines import mpi, mpi_worker
-    from cgc_fast.engines.mpi import Message
+    from cgc_fast.engines import mpi
+    from cgc_fast.engines.messages import worker
+    from cgc_fast.engines.messages.transport import Message
 
     if sys.argv[1] == "share_memory_with_some" and MPI.COMM_WORLD.rank == 2:
-        mpi_worker.find = lambda place: None  # as on another host
+        worker.find = lambda place: None  # as on another host
 
     def scenario():
         globals()[sys.argv[1]](sys.argv[2])

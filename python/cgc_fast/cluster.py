@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cgc_fast._core import are_vectors
 from cgc_fast.arguments import Cost, quantity
-from cgc_fast.engines import ENGINES, Engine, Job, Replanning, make_engine
+from cgc_fast.engines import Engine, Job, Replanning, engine_names, make_engine
 from cgc_fast.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -220,7 +220,7 @@ class Cluster:
         Who computes what in which order; `plan.schedule()` makes one.
     problem : Problem
         The loss, a plain sum over samples. Each worker process holds a shard with only the samples it needs.
-    engine : {"processes", "serial", "mpi", "ray"}
+    engine : {"processes", "serial", "mpi", "ray"}, or one that you have registered
         "processes": one process a worker on this machine. "serial": in this process, on a virtual clock.
         "mpi": one rank a worker, see `cgc_fast.engines.mpi.run`. "ray": one actor a worker.
     cycle_times : array_like (I, N), optional
@@ -274,8 +274,8 @@ class Cluster:
             raise ArgumentTypeError(
                 f"schedule: expected a Schedule, as plan.schedule() makes, got {type(schedule).__name__}"
             )
-        if engine not in ENGINES:
-            raise unknown_name("engine", engine, ENGINES)
+        if engine not in engine_names():
+            raise unknown_name("engine", engine, engine_names())
         traits = check_problem(problem)
         _check_fit(schedule, traits)
         if forward_cycles is None:

@@ -36,8 +36,10 @@ __all__ = [
     "Replanning",
     "Summed",
     "Visited",
+    "engine_names",
     "lead",
     "make_engine",
+    "register",
 ]
 
 
@@ -53,7 +55,7 @@ class _Home(NamedTuple):
 _HOMES = {
     "processes": _Home("processes.ProcessEngine", "process_feedback.ProcessFeedbackEngine"),
     "serial": _Home("serial.SerialEngine", "serial_feedback.SerialFeedbackEngine"),
-    "mpi": _Home("mpi.MpiEngine", "mpi_feedback.MpiFeedbackEngine", ("mpi4py",), ("share_memory",)),
+    "mpi": _Home("mpi.MpiEngine", "mpi.MpiEngine", ("mpi4py",), ("share_memory",)),
     "ray": _Home(
         "ray.RayEngine",
         "ray_feedback.RayFeedbackEngine",
@@ -62,10 +64,31 @@ _HOMES = {
     ),
 }
 ENGINES = tuple(_HOMES)
+_registered: dict[str, Callable[..., Engine]] = {}
+
+
+def register(name: str, make: Callable[..., Engine]) -> None:
+    """Add an engine of your own, for ``Cluster(..., engine=name)``; see docs/engines.md.
+
+    Parameters
+    ----------
+    name : str
+        None of `ENGINES`.
+    make : callable
+        ``make(job, **engine_options)`` starts it for a `Job` and returns the `Engine`.
+    """
+    if name in _HOMES:
+        raise ArgumentValueError(f"name: expected a new one, got {name!r}, an engine of cgc_fast")
+    _registered[name] = make
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names of all engines, registered ones included."""
+    return (*ENGINES, *_registered)
 
 
 def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -> Engine:
-    """Start the engine of this name; one of `ENGINES`.
+    """Start the engine of this name; one of `engine_names()`.
 
     Raises
     ------
@@ -74,6 +97,8 @@ def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -
     ArgumentValueError
         An option that this engine does not have.
     """
+    if name in _registered:
+        return _registered[name](job, **(options or {}))
     home = _HOMES[name]
     for option in options or {}:
         if option not in home.options:

@@ -11,7 +11,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from cgc_fast.engines.mpi_memory import Offer, find
+from cgc_fast.engines.messages.shared_memory import Offer, find
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="nothing is found without /proc")
 
@@ -19,8 +19,9 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="noth
 def test_what_is_written_there_is_here():
     with closing(Offer(5)) as offer:
         offer.values[:] = np.arange(5)
-        code = "from cgc_fast.engines.mpi_memory import Place, find; values = find({!r}); values += 1.0"
-        subprocess.run([sys.executable, "-c", code.format(offer.place)], check=True, timeout=60)
+        names = "from cgc_fast.engines.messages.shared_memory import Place, find"
+        code = f"{names}; values = find({offer.place!r}); values += 1.0"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         assert offer.values.tolist() == [1, 2, 3, 4, 5]
 
 

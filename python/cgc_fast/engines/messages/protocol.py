@@ -12,31 +12,28 @@
     NOTICE replan, a plan            ---->   <---- WORD replanned
     NOTICE stop                      ---->   <---- WORD bye, when all before it has arrived
     ... and the next cluster, of which nothing is taken before that
-    NOTICE end                       ---->   the communicator is released, if everybody is there and said bye
+    NOTICE end                       ---->   all part
 
-Nobody posts a receive before a message is there: whoever looks asks for any message, learns its tag and
-length, and says where it goes. All calls return at once; whoever has nothing to do asks MPI for a moment
-(Open MPI yields the processor where it was told that ranks are more than cores), and then sleeps longer and
-longer, up to a millisecond, instead of keeping a core busy.
+Nobody expects a message before it is there: whoever looks asks for any, learns its tag and length, and says
+where it goes. Whoever has nothing to do looks again for a moment, and then sleeps longer and longer, up to a
+millisecond, instead of keeping a core busy.
 """
 
 from __future__ import annotations
 
 import pickle
 import struct
-import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, compress
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from cgc_fast._core import HEADER_VALUES
-from cgc_fast.engines.mpi_memory import Place
+from cgc_fast.engines.messages.shared_memory import Place
 from cgc_fast.engines.remote_worker import Assignment
 from cgc_fast.worker import Visit
 
@@ -45,16 +42,13 @@ __all__ = [
     "PREFIX",
     "TEXT_BYTES",
     "WORD_VALUES",
-    "Backoff",
     "Layout",
     "Notice",
-    "Pending",
     "RankAssignment",
     "Room",
     "Tag",
     "Task",
     "Word",
-    "let_mpi_work",
     "pack",
     "read_header",
     "read_prefix",
@@ -72,9 +66,6 @@ PREFIX = 8
 read_prefix, write_prefix = struct.Struct("=3d").unpack_from, struct.Struct("=3d").pack_into
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
-
-_SPIN_S = 1e-3
-_SHORTEST_SLEEP_S, _LONGEST_SLEEP_S = 2e-5, 1e-3
 
 
 class Tag:
@@ -180,7 +171,7 @@ class Task:
 
 
 def pack(what: object) -> NDArray[np.int64]:
-    """Pickle for a message of at most 16 GiB: MPI counts in 32 bits, so let it count 8 bytes at a time."""
+    """Pickle for a message: sizes count 8 bytes at a time, as MPI counts in 32 bits."""
     content = pickle.dumps(what, protocol=pickle.HIGHEST_PROTOCOL)
     return np.frombuffer(content + bytes(-len(content) % 8), dtype=np.int64)
 
@@ -188,87 +179,3 @@ def pack(what: object) -> NDArray[np.int64]:
 def unpack(content: NDArray[np.int64]) -> Any:
     """What was packed."""
     return pickle.loads(content.tobytes())
-
-
-class Pending:
-    """Messages that are on their way, each kept until it has been sent, or received."""
-
-    def __init__(self, comm: MPI.Intracomm) -> None:
-        self._comm = comm
-        self._requests: list[MPI.Request] = []
-        self._messages: list[NDArray[Any]] = []
-        self._look_at = 16
-
-    def send(self, message: NDArray[Any], rank: int, tag: int) -> None:
-        """Begin to send; nothing if the rank is known to be gone, which the next look for messages tells."""
-        try:
-            request = self._comm.Isend(message, rank, tag)
-        except MPI.Exception:
-            return
-        self.keep(request, message)
-
-    def keep(self, request: MPI.Request, message: NDArray[Any]) -> None:
-        """Keep a message until the request is done with it."""
-        self._requests.append(request)
-        self._messages.append(message)
-        if len(self._requests) > self._look_at:
-            self.is_empty()
-            self._look_at = 2 * len(self._requests) + 16
-
-    def take_over(self, other: Pending) -> None:
-        """Keep what the other one has kept."""
-        self._requests += other._requests
-        self._messages += other._messages
-
-    def is_empty(self) -> bool:
-        """Whether nothing is on its way."""
-        if not self._requests:
-            return True
-        if _are_done(self._requests):
-            self._requests, self._messages = [], []
-            return True
-        left = [not _is_done(request) for request in self._requests]
-        self._requests = list(compress(self._requests, left))
-        self._messages = list(compress(self._messages, left))
-        return not self._requests
-
-
-def _are_done(requests: list[MPI.Request]) -> bool:
-    try:
-        return bool(MPI.Request.Testall(requests))
-    except MPI.Exception:  # a rank is gone
-        return False
-
-
-def _is_done(request: MPI.Request) -> bool:
-    """Whether a message has been sent, or received, or never will be."""
-    try:
-        return bool(request.Test())
-    except MPI.Exception:  # its rank is gone
-        return True
-
-
-def let_mpi_work() -> None:
-    """Have MPI look what has come: asked for a message it answers from what it knows, and only then looks."""
-    MPI.COMM_SELF.Iprobe()
-
-
-class Backoff:
-    """Wait between two looks: for a moment not at all, then sleep longer and longer."""
-
-    def __init__(self, longest_s: float = _LONGEST_SLEEP_S) -> None:
-        self._longest_s = longest_s
-        self.reset()
-
-    def reset(self) -> None:
-        """Something came: what follows may come soon."""
-        self._since_s = time.monotonic()
-        self._sleep_s = _SHORTEST_SLEEP_S
-
-    def pause(self, at_most_s: float = _LONGEST_SLEEP_S) -> None:
-        """Let others run, unless the last time that something came is a moment ago."""
-        if time.monotonic() - self._since_s < _SPIN_S:
-            return
-        time.sleep(max(0.0, min(self._sleep_s, at_most_s)))
-        self._sleep_s = min(2 * self._sleep_s, self._longest_s)
-        let_mpi_work()

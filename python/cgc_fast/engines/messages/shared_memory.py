@@ -57,7 +57,7 @@ class Offer:
         size = _TOKEN_BYTES + 8 * count
         if to_be_found:
             token = secrets.token_bytes(_TOKEN_BYTES)
-            self._segment = segment = Segment(size, label="mpi")
+            self._segment = segment = Segment(size, label="ranks")
             segment.memory[:_TOKEN_BYTES] = token
             self.values: NDArray[np.float64] = segment.array(count, _TOKEN_BYTES)
             self.place = Place(os.getpid(), segment.descriptor, size, token)

@@ -1,15 +1,13 @@
 """What a worker rank does: serve the iterations of one cluster after the other, until it is dismissed.
 
-See `mpi_messages` for what it is told and says.
+See `protocol` for what it is told and says.
 """
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -18,46 +16,43 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from cgc_fast._core import MessageWalk, Signal, push_run
 from cgc_fast.claims import ClaimTable
-from cgc_fast.engines.mpi_memory import find
-from cgc_fast.engines.mpi_messages import (
+from cgc_fast.engines.messages.protocol import (
     HEADER_VALUES,
     PREFIX,
     TEXT_BYTES,
     WORD_VALUES,
-    Backoff,
     Layout,
     Notice,
-    Pending,
     RankAssignment,
     Tag,
     Task,
     Word,
-    let_mpi_work,
     read_prefix,
     size_of,
     unpack,
     write_header,
 )
+from cgc_fast.engines.messages.shared_memory import find
+from cgc_fast.engines.messages.transport import Backoff, Message, Pending, Transport
 from cgc_fast.engines.remote_feedback import make_remote_worker
 from cgc_fast.engines.remote_worker import Delivery, RemoteWorker, Run, Sum
 from cgc_fast.engines.worker_process import compiled_kernel, for_kernel, load_problem
 from cgc_fast.problems import Problem
 from cgc_fast.worker import SLICE_S, SOON_S, Visit
 
-__all__ = ["leave_without_mpi", "serve"]
+__all__ = ["serve"]
 
 _LOADING = -1  # in the place of an iteration: the worker has not loaded its samples
 
-# A look lets MPI work, which hands the core to another rank where there are more ranks than cores.
+# A look lets the transport work, which may hand the core to another rank where there are more than cores.
 _LOOK_S = 5e-4
 
 
-def serve(comm: MPI.Intracomm) -> None:
+def serve(transport: Transport) -> None:
     """Work for the clusters of rank 0, one after the other, until it dismisses everybody.
 
     Ctrl-C is rank 0's to answer: the system sends it to all processes of a terminal.
@@ -65,26 +60,11 @@ def serve(comm: MPI.Intracomm) -> None:
     mine = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if mine else None
     try:
-        while _Rank(comm).run():
+        while _Rank(transport).run():
             pass
     finally:
         if mine:
             signal.signal(signal.SIGINT, before)
-
-
-def leave_without_mpi(exit_code: int) -> None:
-    """End this process without MPI_Finalize, in which Open MPI may wait for ever for ranks that are lost."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)
-
-
-def _await(request: MPI.Request) -> None:
-    if request.Test():
-        return
-    backoff = Backoff()
-    while not request.Test():
-        backoff.pause()
 
 
 def _read_only(arrays: Iterable[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
@@ -103,11 +83,11 @@ class _Outbox:
     """
 
     def __init__(
-        self, comm: MPI.Intracomm, assignment: RankAssignment, room: NDArray[np.float64] | None
+        self, transport: Transport, assignment: RankAssignment, room: NDArray[np.float64] | None
     ) -> None:
         self._assignment = assignment
         self._layout = layout = Layout(assignment.walk, assignment.slot_widths, assignment.payload)
-        self._worker = comm.rank - 1
+        self._worker = transport.rank - 1
         self._signal: Signal | None = None
         if room is None:
             self.memories = [np.empty(layout.bounds[-1]) for _ in range(2)]
@@ -116,7 +96,7 @@ class _Outbox:
             self._signal = Signal(room.data, where.workers, where.capacity)
             self.memories = 2 * [room[where.first : where.first + layout.bounds[-1]]]
         self.memory = 0  # which is in use
-        self.pending = [Pending(comm) for _ in range(3)]  # from the memories, and the rest
+        self.pending = [Pending(transport) for _ in range(3)]  # from the memories, and the rest
         self._apart: dict[int, NDArray[np.float64]] = {}  # slot -> message
         self._made = 0  # visits of the walk, from the first on, have been placed by somebody else
         self._placed: set[int] = set()  # slots that have been given their place in this iteration
@@ -196,10 +176,9 @@ class _Outbox:
 class _Rank:
     """A worker in one cluster; it is its own `Mailbox`."""
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
-        self._comm = comm
-        self._status = MPI.Status()
-        self._pending = Pending(comm)
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._pending = Pending(transport)
         self._outbox: _Outbox | None = None
         self._earlier: list[Pending] = []  # of earlier plans, as long as anything of them is on its way
         # Messages with theta, of which one is in use; read-only views of theta in them, and in memory of rank
@@ -223,7 +202,7 @@ class _Rank:
         self._table: ClaimTable | None = None
         self._asked = 0
         self._reply: list[int] = [0]
-        self._backoff = Backoff()
+        self._backoff = Backoff(transport)
 
     def run(self) -> bool:
         """Serve until the cluster is closed; whether there may be another."""
@@ -281,7 +260,7 @@ class _Rank:
         place = assignment.room.place
         room = find(place) if self._shared_thetas and place is not None else None
         self._has_claims = assignment.feedback == "claim"
-        self._outbox = outbox = _Outbox(self._comm, assignment, room)
+        self._outbox = outbox = _Outbox(self._transport, assignment, room)
         self._iteration = 0
         compiled, kernel = None, compiled_kernel(problem)
         if kernel is not None and assignment.feedback == "none" and assignment.payload == np.float64:
@@ -352,7 +331,7 @@ class _Rank:
         """Ask the board; None if the iteration ends before there is a reply."""
         self._asked += 1
         self._pending.send(np.concatenate([[self._asked], question]), 0, Tag.BOARD)
-        backoff = Backoff()
+        backoff = Backoff(self._transport)
         while True:
             self._look()
             if self._reply[0] == self._asked:  # else it came too late
@@ -373,7 +352,7 @@ class _Rank:
     def is_over(self, iteration: int) -> bool:
         """Whether the iteration was finished, another or another plan has come, or the cluster is to end."""
         if time.monotonic() - self._looked_s > _LOOK_S:
-            let_mpi_work()
+            self._transport.work()
             self._look()
         return self._is_over(iteration)
 
@@ -402,25 +381,26 @@ class _Rank:
         """Take in what has come."""
         self._looked_s = time.monotonic()
         came = False
-        while not self._has_ended:
-            message = self._comm.Improbe(0, MPI.ANY_TAG, self._status)
-            if message is None:
-                break
+        transport = self._transport
+        while not self._has_ended and (message := transport.find()) is not None:
             came = True
-            if self._status.tag == Tag.THETA:  # whatever came before and was not taken up is over
-                theta, self._next_size = self._messages[self._next], self._status.Get_count(MPI.DOUBLE)
-                if self._next_size == PREFIX:
-                    message.Recv(theta[:PREFIX])  # so small a message has come as a whole
-                else:
-                    _await(message.Irecv(theta))
+            if message.tag == Tag.THETA:  # whatever came before and was not taken up is over
+                self._next_size = message.size
+                self._receive(message, self._messages[self._next][: message.size])
                 break  # it is what everything else waits for
-            words = np.empty(self._status.Get_count(MPI.INT64_T), dtype=np.int64)
-            _await(message.Irecv(words))
-            if self._status.tag == Tag.BOARD:
+            words = np.empty(message.size, dtype=np.int64)
+            self._receive(message, words)
+            if message.tag == Tag.BOARD:
                 self._reply = words.tolist()
             else:
                 self._heed(int(words[0]), int(words[1]), words[2:])
         return came
+
+    def _receive(self, message: Message, buffer: NDArray[Any]) -> None:
+        """Receive a message whole."""
+        request = self._transport.receive(message, buffer)
+        if not self._transport.is_done(request):
+            Backoff(self._transport).wait_for(request)
 
     def _heed(self, kind: int, iteration: int, content: NDArray[np.int64]) -> None:
         """Take note of a notice."""
@@ -442,7 +422,8 @@ class _Rank:
             self._has_ended = True
             if kind == Notice.END:
                 self._is_dismissed = True
-                self._part(*content.tolist())
+                all_left, any_gone = map(bool, content.tolist())
+                self._transport.leave(all_left=all_left, any_gone=any_gone)
 
     # --- the end --------------------------------------------------------------------------------------
 
@@ -454,9 +435,3 @@ class _Rank:
         self._say(Word.BYE)
         while not self._pending.is_empty():
             self._backoff.pause()
-
-    def _part(self, all_left: int, gone: int) -> None:
-        if gone > 0:
-            atexit.register(leave_without_mpi, 0)
-        elif all_left:
-            self._comm.Free()

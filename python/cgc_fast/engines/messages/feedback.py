@@ -1,4 +1,4 @@
-"""The MPI engine for schedules with feedback: what workers learn of each other goes through rank 0.
+"""The same for schedules with feedback: what workers learn of each other goes through rank 0.
 
 Under announce rank 0 tells all workers which cells are decoded. Under claim it has the board: workers ask it,
 one question at a time, and it answers whenever it looks for messages. See `board_messages`.
@@ -15,21 +15,23 @@ from numpy.typing import NDArray
 from cgc_fast._core import Board
 from cgc_fast.engines.base import Delivered, Event, Job, OwnBoard, Summed, Visited
 from cgc_fast.engines.board_messages import answer, make_table
-from cgc_fast.engines.mpi import Message, MpiEngine
-from cgc_fast.engines.mpi_messages import HEADER_VALUES, WORD_VALUES, Notice, Tag, Word, read_header
+from cgc_fast.engines.messages.master import MessageEngine
+from cgc_fast.engines.messages.protocol import HEADER_VALUES, WORD_VALUES, Notice, Tag, Word, read_header
+from cgc_fast.engines.messages.session import Session
+from cgc_fast.engines.messages.transport import Message
 from cgc_fast.interrupts import interrupts_postponed
 from cgc_fast.worker import Visit
 
-__all__ = ["MpiAnnounceEngine", "MpiClaimEngine", "MpiFeedbackEngine"]
+__all__ = ["AnnounceMessageEngine", "ClaimMessageEngine", "make_message_engine"]
 
 
-def MpiFeedbackEngine(job: Job, *, share_memory: bool = True) -> MpiEngine:
-    """Start the engine of an `announce` or a `claim` schedule."""
-    engine = MpiClaimEngine if job.feedback == "claim" else MpiAnnounceEngine
-    return engine(job, share_memory=share_memory)
+def make_message_engine(job: Job, session: Session, *, share_memory: bool = True) -> MessageEngine:
+    """Start the engine of a schedule, with or without feedback; see `MessageEngine`."""
+    kinds = {"none": MessageEngine, "announce": AnnounceMessageEngine, "claim": ClaimMessageEngine}
+    return kinds[job.feedback](job, session, share_memory=share_memory)
 
 
-class MpiAnnounceEngine(MpiEngine):
+class AnnounceMessageEngine(MessageEngine):
     """Tell the workers what is decoded."""
 
     def _lay_out(self, job: Job) -> None:
@@ -59,7 +61,7 @@ class MpiAnnounceEngine(MpiEngine):
         super().finish(iteration)
 
 
-class MpiClaimEngine(OwnBoard, MpiEngine):
+class ClaimMessageEngine(OwnBoard, MessageEngine):
     """Answer questions, and receive sums."""
 
     _board: Board
@@ -89,9 +91,9 @@ class MpiClaimEngine(OwnBoard, MpiEngine):
 
     def _take_other(self, message: Message) -> None:
         if message.tag == Tag.SUM:
-            self._take_sum(message.worker, message.buffer)
+            self._take_sum(message.source - 1, message.buffer)
         else:
-            self._take_question(message.worker, message.buffer.view(np.int64))
+            self._take_question(message.source - 1, message.buffer.view(np.int64))
 
     def _take_sum(self, worker: int, message: NDArray[np.float64]) -> None:
         iteration, generation, count = map(int, read_header(message.data)[:3])
