@@ -134,19 +134,16 @@ class Pending:
         """Whether nothing is on its way."""
         if not self._requests:
             return True
-        if self._are_all_done():
-            self._requests, self._messages = [], []
-            return True
+        try:
+            if self._transport.are_done(self._requests):
+                self._requests, self._messages = [], []
+                return True
+        except RanksGone:
+            pass
         left = [not self._is_over(request) for request in self._requests]
         self._requests = list(compress(self._requests, left))
         self._messages = list(compress(self._messages, left))
         return not self._requests
-
-    def _are_all_done(self) -> bool:
-        try:
-            return self._transport.are_done(self._requests)
-        except RanksGone:
-            return False
 
     def _is_over(self, request: Request) -> bool:
         """Whether a message has been sent, or received, or never will be."""

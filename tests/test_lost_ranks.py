@@ -1,0 +1,202 @@
+"""Ranks that are lost at any moment, over sockets: MPI would end the job, or has to be told not to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import cgc_fast as cgc
+import ranks_over_sockets
+from cgc_fast import supervisor
+from cgc_fast.engines.messages import session as session_module
+from cgc_fast.engines.messages.protocol import Tag
+from cgc_fast.engines.messages.transport import RanksGone
+from cgc_fast.schemes.cyclic import cyclic_schedule
+from cgc_fast.schemes.shared_samples import shared_samples_schedule
+from cgc_fast.schemes.single_level import single_level_schedule
+from cgc_fast.schemes.uncoded import uncoded_schedule
+from own_problems import Quadratic, make_shard_or_vanish
+
+WORKERS, SAMPLES, COORDINATES = 3, 23, 40
+GIVE_UP_S = 60.0
+SHARE = pytest.mark.parametrize("share_memory", [True, False], ids=["shared memory", "messages"])
+
+
+@pytest.fixture
+def ranks():
+    with ranks_over_sockets.ranks(WORKERS) as started:
+        yield started
+
+
+def cluster_of(schedule=None, share_memory=True, coordinates=COORDINATES, **others):
+    problem = Quadratic.random(SAMPLES, coordinates)
+    schedule = schedule or single_level_schedule(WORKERS, coordinates, 1)
+    options = {"share_memory": share_memory}
+    return cgc.Cluster(schedule, problem, engine="sockets", engine_options=options, **others)
+
+
+def iterate(cluster, count=5):
+    problem = cluster.problem
+    for i in range(count):
+        theta = np.random.default_rng(i).normal(size=problem.coordinates)
+        error = abs(cluster.gradient(theta) - problem.gradient(theta)).max()
+        assert error <= 1e-9 * problem.scale(theta, WORKERS)
+
+
+def states(cluster):
+    return [worker.state for worker in cluster.health().workers]
+
+
+def lose(process):
+    process.kill()
+    process.wait()
+
+
+@SHARE
+@pytest.mark.parametrize("schedule", ["one level", "claim"])
+def test_it_is_done_without(ranks, share_memory, schedule):
+    claim = shared_samples_schedule(WORKERS, COORDINATES, [range(WORKERS)], pieces=12)
+    _, processes = ranks
+    with cluster_of(claim if schedule == "claim" else None, share_memory) as cluster:
+        iterate(cluster)
+        lose(processes[1])
+        iterate(cluster)
+        assert states(cluster) == ["ready", "given up", "ready"]
+        iterate(cluster)
+
+
+def test_too_many_are_an_error_at_once(ranks):
+    _, processes = ranks
+    with cluster_of() as cluster:
+        iterate(cluster)
+        for process in processes:
+            lose(process)
+        with pytest.raises(cgc.WorkerDied, match="its rank is gone"):
+            cluster.gradient(np.zeros(COORDINATES))
+
+
+def test_while_it_loads(ranks):
+    with pytest.raises(cgc.WorkerDied, match="its rank is gone"):
+        cluster_of(uncoded_schedule(WORKERS, COORDINATES), factory=make_shard_or_vanish)
+    with pytest.raises(cgc.WorkerDied, match="rank 1 is gone, and nobody starts another"):
+        cluster_of()
+
+
+def test_between_two_clusters(ranks):
+    _, processes = ranks
+    with cluster_of() as cluster:
+        iterate(cluster)
+    lose(processes[2])
+    with pytest.raises(cgc.WorkerDied, match="its rank is gone"):
+        cluster_of()
+    with cluster_of(uncoded_schedule(2, COORDINATES)) as cluster:  # the others are not hurt
+        iterate(cluster)
+
+
+@SHARE
+def test_while_it_is_asked_to_leave(ranks, share_memory):
+    _, processes = ranks
+    cluster = cluster_of(share_memory=share_memory)
+    iterate(cluster)
+    os.kill(processes[0].pid, signal.SIGSTOP)
+    soon = threading.Timer(0.2, processes[0].kill)
+    soon.start()
+    cluster.close()
+    soon.join()
+    with pytest.raises(cgc.WorkerDied, match="rank 1 is gone"):
+        cluster_of()
+
+
+def test_while_the_next_cluster_waits_for_it_to_leave(ranks, monkeypatch):
+    monkeypatch.setattr(session_module, "_LEAVE_S", 0.1)
+    _, processes = ranks
+    cluster = cluster_of()
+    iterate(cluster)
+    os.kill(processes[0].pid, signal.SIGSTOP)
+    cluster.close()
+    soon = threading.Timer(0.3, processes[0].kill)  # after the warning that it is waited for
+    soon.start()
+    with pytest.raises(cgc.WorkerDied, match="rank 1 is gone"):
+        cluster_of()
+    soon.join()
+
+
+def test_while_it_is_to_take_up_another_plan(ranks):
+    _, processes = ranks
+    with cluster_of() as cluster:
+        iterate(cluster)
+        os.kill(processes[1].pid, signal.SIGSTOP)
+        soon = threading.Timer(0.2, processes[1].kill)
+        soon.start()
+        cluster.replan(single_level_schedule(WORKERS, COORDINATES, 1))
+        soon.join()
+        iterate(cluster)
+        assert states(cluster) == ["ready", "given up", "ready"]
+
+
+def test_in_the_midst_of_a_message(ranks):
+    session, processes = ranks
+    coordinates = 200_000  # a payload is more than a socket holds
+    schedule = cyclic_schedule(WORKERS, coordinates, np.array([0, coordinates, 0]))
+    transport, cut = session.transport, []
+    receive, is_done = transport.receive, transport.is_done
+
+    def receive_and_lose(message, buffer):
+        if message.source == 2 and message.tag >= Tag.PAYLOAD and processes[1].poll() is None:
+            lose(processes[1])
+        return receive(message, buffer)
+
+    def note_what_is_cut(request):
+        try:
+            return is_done(request)
+        except RanksGone:
+            cut.append(request)
+            raise
+
+    with cluster_of(schedule, share_memory=False, coordinates=coordinates) as cluster:
+        iterate(cluster, 2)
+        transport.receive, transport.is_done = receive_and_lose, note_what_is_cut
+        while processes[1].poll() is None:
+            iterate(cluster, 1)
+        iterate(cluster, 3)
+        assert any(request.left for request in cut)
+        assert states(cluster) == ["ready", "given up", "ready"]
+
+
+def test_rank_0_is_lost(ranks):
+    session, processes = ranks
+    with cluster_of() as cluster:
+        iterate(cluster)
+        for link in session.transport.links.values():
+            link.socket.close()
+        assert [process.wait(GIVE_UP_S) for process in processes] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("between", [0, 1], ids=["loaded after them", "loaded between them"])
+def test_a_rank_that_slept_through_two_plans_goes_on_by_the_second(ranks, monkeypatch, between):
+    monkeypatch.setattr(supervisor, "KILL_S", 1.0)
+    monkeypatch.setattr(supervisor, "KILL_FACTOR", 2.0)
+    _, processes = ranks
+    with cluster_of(share_memory=False) as cluster:
+        iterate(cluster)
+        os.kill(processes[1].pid, signal.SIGSTOP)
+        try:
+            cluster.replan(cyclic_schedule(WORKERS, COORDINATES, np.array([0, COORDINATES, 0])))
+            iterate(cluster, between)  # it was written off, and is told to load its samples
+            cluster.replan(single_level_schedule(WORKERS, COORDINATES, 1))
+            iterate(cluster, 2)
+            assert states(cluster)[1] != "ready"
+        finally:
+            os.kill(processes[1].pid, signal.SIGCONT)
+        deadline = time.monotonic() + GIVE_UP_S
+        while states(cluster) != ["ready"] * WORKERS:
+            iterate(cluster, 1)
+            assert time.monotonic() < deadline, str(cluster.health())
+        lose(processes[0])  # so that it is needed
+        iterate(cluster, 3)
+        assert cluster.health().workers[1].deaths == 1
