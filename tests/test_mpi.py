@@ -19,7 +19,6 @@ import pytest
 
 import cgc_fast as cgc
 import jobs
-from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
@@ -92,41 +91,6 @@ def leave_late(folder):
             assert {worker.state for worker in cluster.health().workers} == {"ready"}
 
 
-def go_on_after_the_end(folder):
-    cluster, problem = cluster_of(folder)
-    engine = cluster._master.engine
-    cluster.close()  # by a signal handler, say, in the midst of what follows
-    engine.replace(0)
-    with pytest.raises(cgc.ClusterClosed, match="make a new one"):
-        engine.replan(engine._job, [1.0] * WORKERS)
-    cluster, problem = cluster_of(folder)
-    with cluster:
-        iterate(cluster, problem, 5)
-        assert [rank.loads for rank in cluster._master.engine._ranks] == [0] * WORKERS
-
-
-def close_in_the_midst(folder):
-    cluster, problem = cluster_of(folder, cyclic_schedule(WORKERS, COORDINATES, np.array([10, 10, 20])))
-    iterate(cluster, problem, 3)
-    engine = cluster._master.engine
-    entries, closed = engine._signal, []
-
-    def close_and_go_on(*_):  # as a signal handler may, whenever the master waits
-        del engine._backoff.pause
-        cluster.close()
-        closed.append(True)
-        # Of a worker that has not heard of it yet; the core comes back to have it asked for once more.
-        entries.push(0, engine._iteration, engine._job.walks[0][0].slot, False, 0, 0, False, -1)
-
-    def iterate_until_it_is_closed():
-        while not closed:
-            cluster.gradient(np.ones(COORDINATES))
-
-    engine._backoff.pause = close_and_go_on
-    with pytest.raises(cgc.ClusterClosed, match="while an iteration was under way"):
-        iterate_until_it_is_closed()
-
-
 def fail(folder):
     cluster, _ = cluster_of(folder)
     with cluster:
@@ -143,60 +107,6 @@ def go_on_for_ever(folder):
     with cluster:
         while True:
             iterate(cluster, problem, 1)
-
-
-def break_off_a_close(folder):
-    cluster, problem = cluster_of(folder)
-    iterate(cluster, problem, 2)
-    ranks = cluster._master.engine._session
-
-    def raise_instead():
-        del ranks.find
-        raise RuntimeError("scripted failure of closing")
-
-    ranks.find = raise_instead
-    with pytest.raises(RuntimeError, match="scripted failure of closing"):
-        cluster.close()
-    cluster, problem = cluster_of(folder)
-    with cluster:
-        iterate(cluster, problem, 2)
-
-
-class LongMessage:
-    """A message of an iteration long gone that takes its time, in the place of one of MPI and its request."""
-
-    def __init__(self, begun):
-        self.begun, self.is_here = begun, False
-
-    def Irecv(self, buffer):
-        buffer[:] = 0.0
-        self.buffer = buffer
-        self.begun.append(self)
-        return self
-
-    def Test(self):
-        return self.is_here
-
-
-def receive_one_after_the_other(folder):
-    cluster, problem = cluster_of(folder, engine_options={"share_memory": False})
-    with cluster:
-        iterate(cluster, problem, 2)
-        engine = cluster._master.engine
-        layout = engine._ranks[0].layout
-        tag, size = engine._first_tag + int(layout.slots[0]), layout.bounds[1]
-        begun = []
-        first, second = LongMessage(begun), LongMessage(begun)
-        engine._receiving = [Message(1, tag, size, found) for found in (first, second)]
-        engine._look()
-        assert begun == [first]  # the second goes to the same place
-        first.is_here = True
-        engine._look()
-        assert begun == [first, second]
-        assert np.shares_memory(first.buffer, second.buffer)
-        second.is_here = True
-        iterate(cluster, problem, 2)
-        assert not engine._receiving
 
 
 def mapped():
@@ -250,11 +160,7 @@ def refusals(folder):
 
 
 HOLDS = {  # what holds -> the scenario that shows it
-    "ranks are let go even if closing breaks off": break_off_a_close,
     "a rank that leaves late works for the next cluster": leave_late,
-    "a cluster that is closed says nothing more": go_on_after_the_end,
-    "an iteration that is closed by a signal handler is an error": close_in_the_midst,
-    "messages of a worker are received one after the other": receive_one_after_the_other,
     "what cannot be done is refused": refusals,
 }
 
@@ -380,7 +286,6 @@ if __name__ == "__main__":
 
     from cgc_fast.engines import mpi
     from cgc_fast.engines.messages import worker
-    from cgc_fast.engines.messages.transport import Message
 
     if sys.argv[1] == "share_memory_with_some" and MPI.COMM_WORLD.rank == 2:
         worker.find = lambda place: None  # as on another host

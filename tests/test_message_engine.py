@@ -1,4 +1,7 @@
-"""Ranks that are lost at any moment, over sockets: MPI would end the job, or has to be told not to."""
+"""The engine of ranks that exchange messages, over sockets.
+
+Ranks are lost here at any moment: MPI would end the job, or has to be told not to.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import ranks_over_sockets
 from cgc_fast import supervisor
 from cgc_fast.engines.messages import session as session_module
 from cgc_fast.engines.messages.protocol import Tag
-from cgc_fast.engines.messages.transport import RanksGone
+from cgc_fast.engines.messages.transport import Message, RanksGone
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
@@ -57,9 +60,12 @@ def lose(process):
     process.wait()
 
 
+# --- ranks that are lost ------------------------------------------------------------------------------------
+
+
 @SHARE
 @pytest.mark.parametrize("schedule", ["one level", "claim"])
-def test_it_is_done_without(ranks, share_memory, schedule):
+def test_a_lost_rank_is_done_without(ranks, share_memory, schedule):
     claim = shared_samples_schedule(WORKERS, COORDINATES, [range(WORKERS)], pieces=12)
     _, processes = ranks
     with cluster_of(claim if schedule == "claim" else None, share_memory) as cluster:
@@ -70,7 +76,7 @@ def test_it_is_done_without(ranks, share_memory, schedule):
         iterate(cluster)
 
 
-def test_too_many_are_an_error_at_once(ranks):
+def test_too_many_lost_ranks_are_an_error_at_once(ranks):
     _, processes = ranks
     with cluster_of() as cluster:
         iterate(cluster)
@@ -80,14 +86,14 @@ def test_too_many_are_an_error_at_once(ranks):
             cluster.gradient(np.zeros(COORDINATES))
 
 
-def test_while_it_loads(ranks):
+def test_a_rank_is_lost_while_it_loads(ranks):
     with pytest.raises(cgc.WorkerDied, match="its rank is gone"):
         cluster_of(uncoded_schedule(WORKERS, COORDINATES), factory=make_shard_or_vanish)
     with pytest.raises(cgc.WorkerDied, match="rank 1 is gone, and nobody starts another"):
         cluster_of()
 
 
-def test_between_two_clusters(ranks):
+def test_a_rank_is_lost_between_two_clusters(ranks):
     _, processes = ranks
     with cluster_of() as cluster:
         iterate(cluster)
@@ -99,7 +105,7 @@ def test_between_two_clusters(ranks):
 
 
 @SHARE
-def test_while_it_is_asked_to_leave(ranks, share_memory):
+def test_a_rank_is_lost_while_it_is_asked_to_leave(ranks, share_memory):
     _, processes = ranks
     cluster = cluster_of(share_memory=share_memory)
     iterate(cluster)
@@ -112,7 +118,7 @@ def test_while_it_is_asked_to_leave(ranks, share_memory):
         cluster_of()
 
 
-def test_while_the_next_cluster_waits_for_it_to_leave(ranks, monkeypatch):
+def test_a_rank_is_lost_while_the_next_cluster_waits_for_it_to_leave(ranks, monkeypatch):
     monkeypatch.setattr(session_module, "_LEAVE_S", 0.1)
     _, processes = ranks
     cluster = cluster_of()
@@ -126,7 +132,7 @@ def test_while_the_next_cluster_waits_for_it_to_leave(ranks, monkeypatch):
     soon.join()
 
 
-def test_while_it_is_to_take_up_another_plan(ranks):
+def test_a_rank_is_lost_while_it_is_to_take_up_another_plan(ranks):
     _, processes = ranks
     with cluster_of() as cluster:
         iterate(cluster)
@@ -139,7 +145,7 @@ def test_while_it_is_to_take_up_another_plan(ranks):
         assert states(cluster) == ["ready", "given up", "ready"]
 
 
-def test_in_the_midst_of_a_message(ranks):
+def test_a_rank_is_lost_in_the_midst_of_a_message(ranks):
     session, processes = ranks
     coordinates = 200_000  # a payload is more than a socket holds
     schedule = cyclic_schedule(WORKERS, coordinates, np.array([0, coordinates, 0]))
@@ -177,6 +183,9 @@ def test_rank_0_is_lost(ranks):
         assert [process.wait(GIVE_UP_S) for process in processes] == [0, 0, 0]
 
 
+# --- ranks that come back, and clusters that are closed -----------------------------------------------------
+
+
 @pytest.mark.parametrize("between", [0, 1], ids=["loaded after them", "loaded between them"])
 def test_a_rank_that_slept_through_two_plans_goes_on_by_the_second(ranks, monkeypatch, between):
     monkeypatch.setattr(supervisor, "KILL_S", 1.0)
@@ -200,3 +209,99 @@ def test_a_rank_that_slept_through_two_plans_goes_on_by_the_second(ranks, monkey
         lose(processes[0])  # so that it is needed
         iterate(cluster, 3)
         assert cluster.health().workers[1].deaths == 1
+
+
+def test_ranks_are_let_go_even_if_closing_breaks_off(ranks):
+    session, _ = ranks
+    cluster = cluster_of()
+    iterate(cluster)
+
+    def raise_instead():
+        del session.find
+        raise RuntimeError("scripted failure of closing")
+
+    session.find = raise_instead
+    with pytest.raises(RuntimeError, match="scripted failure of closing"):
+        cluster.close()
+    with cluster_of() as cluster:
+        iterate(cluster)
+
+
+def test_there_is_one_cluster_at_a_time(ranks):
+    with cluster_of() as cluster:
+        iterate(cluster)
+        with pytest.raises(cgc.CgcError, match="one cluster at a time"):
+            cluster_of()
+        iterate(cluster)
+
+
+def test_a_cluster_that_is_closed_says_nothing_more(ranks):
+    cluster = cluster_of()
+    engine = cluster._master.engine
+    cluster.close()  # by a signal handler, say, in the midst of what follows
+    engine.replace(0)
+    with pytest.raises(cgc.ClusterClosed, match="make a new one"):
+        engine.replan(engine._job, [1.0] * WORKERS)
+    with cluster_of() as cluster:
+        iterate(cluster)
+        assert [rank.loads for rank in cluster._master.engine._ranks] == [0] * WORKERS
+
+
+def test_an_iteration_that_is_closed_by_a_signal_handler_is_an_error(ranks):
+    cluster = cluster_of(cyclic_schedule(WORKERS, COORDINATES, np.array([10, 10, 20])))
+    iterate(cluster)
+    engine = cluster._master.engine
+    entries, closed = engine._signal, []
+
+    def close_and_go_on(*_):  # as a signal handler may, whenever the master waits
+        del engine._backoff.pause
+        cluster.close()
+        closed.append(True)
+        # Of a worker that has not heard of it yet; the core comes back to have it asked for once more.
+        entries.push(0, engine._iteration, engine._job.walks[0][0].slot, False, 0, 0, False, -1)
+
+    def iterate_until_it_is_closed():
+        while not closed:
+            cluster.gradient(np.ones(COORDINATES))
+
+    engine._backoff.pause = close_and_go_on
+    with pytest.raises(cgc.ClusterClosed, match="while an iteration was under way"):
+        iterate_until_it_is_closed()
+
+
+class LongMessage:
+    """A message of an iteration long gone that takes its time, in the place of a link and what receives."""
+
+    is_cut = False
+
+    def __init__(self, begun):
+        self.begun, self.left, self.link = begun, True, self
+
+    def receive(self, buffer):
+        buffer[:] = 0.0
+        self.buffer = buffer
+        self.begun.append(self)
+        return self
+
+    def work(self):
+        pass
+
+
+def test_messages_of_a_worker_are_received_one_after_the_other(ranks):
+    with cluster_of(share_memory=False) as cluster:
+        iterate(cluster)
+        engine = cluster._master.engine
+        layout = engine._ranks[0].layout
+        tag, size = engine._first_tag + int(layout.slots[0]), layout.bounds[1]
+        begun = []
+        first, second = LongMessage(begun), LongMessage(begun)
+        engine._receiving = [Message(1, tag, size, found) for found in (first, second)]
+        engine._look()
+        assert begun == [first]  # the second goes to the same place
+        first.left = False
+        engine._look()
+        assert begun == [first, second]
+        assert np.shares_memory(first.buffer, second.buffer)
+        second.left = False
+        iterate(cluster)
+        assert not engine._receiving
