@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import cgc_fast as cgc
+from cgc_fast import engines
+from cgc_fast.engines.serial import SerialEngine
 from cgc_fast.schedule import Cell, Schedule, Walk
 from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.fractional_repetition import fractional_repetition_schedule
@@ -176,3 +178,28 @@ def test_bad_theta_is_refused_and_the_cluster_goes_on(engine, theta, kind, messa
     with pytest.raises(cgc.ClusterClosed):
         cluster.gradient(np.zeros(COORDINATES))
     cluster.close()
+
+
+def test_an_engine_of_ones_own_is_registered(monkeypatch):
+    monkeypatch.setattr(engines, "_registered", {})
+    made = []
+
+    def make(job, color):
+        made.append(color)
+        return SerialEngine(job)
+
+    problem = Quadratic.random(SAMPLES, COORDINATES)
+    schedule = uncoded_schedule(3, COORDINATES)
+    with pytest.raises(
+        cgc.ArgumentValueError, match="processes, ray, serial; got 'own'"
+    ):
+        cgc.Cluster(schedule, problem, engine="own")
+    engines.register("own", make)
+    with cgc.Cluster(schedule, problem, engine="own", engine_options={"color": "red"}) as cluster:
+        theta = np.ones(COORDINATES)
+        assert error(cluster.gradient(theta), problem, theta, 3) <= tolerance(schedule)
+    assert made == ["red"]
+    with pytest.raises(cgc.ArgumentValueError, match="got 'other'"):
+        cgc.Cluster(schedule, problem, engine="other")
+    with pytest.raises(cgc.ArgumentValueError, match="expected a new one, got 'serial'"):
+        engines.register("serial", make)
