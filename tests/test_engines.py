@@ -190,9 +190,7 @@ def test_an_engine_of_ones_own_is_registered(monkeypatch):
 
     problem = Quadratic.random(SAMPLES, COORDINATES)
     schedule = uncoded_schedule(3, COORDINATES)
-    with pytest.raises(
-        cgc.ArgumentValueError, match="processes, ray, serial; got 'own'"
-    ):
+    with pytest.raises(cgc.ArgumentValueError, match="processes, ray, serial; got 'own'"):
         cgc.Cluster(schedule, problem, engine="own")
     engines.register("own", make)
     with cgc.Cluster(schedule, problem, engine="own", engine_options={"color": "red"}) as cluster:
