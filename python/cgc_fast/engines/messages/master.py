@@ -22,6 +22,7 @@ from cgc_fast.engines.base import CellOutline, Delivered, Event, Job, Lost, Read
 from cgc_fast.engines.collecting import WithCollector
 from cgc_fast.engines.launch import pickled_for_worker
 from cgc_fast.engines.messages.protocol import (
+    CACHE_LINE,
     HEADER_VALUES,
     PREFIX,
     WORD_VALUES,
@@ -171,7 +172,7 @@ class MessageEngine(WithCollector, RemoteMaster):
         # More than the rest of a walk and two whole ones, which may be delivered while nobody looks.
         capacity = 4 * max(map(len, walks)) + 16
         sizes = [Signal.bytes(self._workers, capacity) // 8, *(layout.bounds[-1] for layout in layouts)]
-        bounds = list(accumulate(-(-size // PREFIX) * PREFIX for size in sizes))
+        bounds = list(accumulate(-(-size // CACHE_LINE) * CACHE_LINE for size in sizes))
         self._offer.close()
         self._offer = offer = Offer(bounds[-1], to_be_found=self._share_memory)
         self._signal = Signal(offer.values.data, self._workers, capacity)
@@ -213,12 +214,12 @@ class MessageEngine(WithCollector, RemoteMaster):
     # --- an iteration ---------------------------------------------------------------------------------
 
     def _put(self, theta: NDArray[np.float64], with_value: bool) -> None:
-        free = [each for each in self._thetas if each.pending.is_empty()]
-        if not free:
-            free = [_Theta(np.empty(PREFIX + self._coordinates), self._transport)]
-            self._thetas += free
-        self._theta, self._with_value = free[0], with_value
-        self._theta.values[:] = theta
+        free = next((each for each in self._thetas if each.pending.is_empty()), None)
+        if free is None:
+            free = _Theta(np.empty(PREFIX + self._coordinates), self._transport)
+            self._thetas.append(free)
+        self._theta, self._with_value = free, with_value
+        free.values[:] = theta
 
     def _begin(self, iteration: int) -> None:
         self._theta.begin(iteration, self._with_value)

@@ -38,6 +38,7 @@ from cgc_fast.engines.remote_worker import Assignment
 from cgc_fast.worker import Visit
 
 __all__ = [
+    "CACHE_LINE",
     "HEADER_VALUES",
     "PREFIX",
     "TEXT_BYTES",
@@ -61,8 +62,9 @@ __all__ = [
 # Before each payload: iteration, whether it is finite, began and ended in seconds.
 write_header = struct.Struct(f"={HEADER_VALUES}d").pack_into
 read_header = struct.Struct(f"={HEADER_VALUES}d").unpack_from
-# Before each theta, in as much room as a cache line has: iteration, with_value, which of the shared ones.
-PREFIX = 8
+CACHE_LINE = 8  # as many values
+# Before each theta: iteration, with_value, which of the shared ones.
+PREFIX = CACHE_LINE
 read_prefix, write_prefix = struct.Struct("=3d").unpack_from, struct.Struct("=3d").pack_into
 WORD_VALUES = 3  # kind, iteration, and one more; then the text of a traceback
 TEXT_BYTES = 32_000
