@@ -199,12 +199,8 @@ void bind_collector(py::module_& module) {
             "take_heard",
             [](BoundCollector& self) {
                 py::typing::List<HeardTuple> found;
-                Collector& collector = self.collector;
-                if (!collector.was_heard()) return found;
-                const View<const std::uint64_t> heard = collector.heard();
-                for (std::size_t w = 0; w < heard.size(); ++w)
-                    if (heard[w] > 0) found.append(py::make_tuple(w, heard[w]));
-                collector.forget_heard();
+                for (const Heard& heard : self.collector.take_heard())
+                    found.append(py::make_tuple(heard.worker, heard.iteration));
                 return found;
             },
             "Workers of which something has arrived since the last call, and the last iteration of it.")

@@ -110,11 +110,12 @@ bool Collector::begin(std::uint64_t iteration, View<const double> theta, View<do
     return true;
 }
 
-View<const std::uint64_t> Collector::heard() const { return heard_; }
-
-void Collector::forget_heard() {
-    std::fill(heard_.begin(), heard_.end(), 0);
-    was_heard_ = false;
+std::vector<Heard> Collector::take_heard() {
+    std::vector<Heard> found;
+    if (!std::exchange(was_heard_, false)) return found;
+    for (Index w = 0; w < layout_.workers; ++w)
+        if (const std::uint64_t iteration = std::exchange(heard_[at(w)], 0)) found.push_back({w, iteration});
+    return found;
 }
 
 Collected Collector::collect(std::int64_t until_ns, bool each_block) {

@@ -233,23 +233,22 @@ void says_who_was_heard() {
     cgc::Signal signal(bench.memory, workers, Bench::capacity);
     const std::vector<int> fds{bench.master->read};
     cgc::Collector collector(signal, bench.layout(fds));
-    CHECK(!collector.was_heard());
+    CHECK(collector.take_heard().empty());
     const std::vector<double> theta(features);
     CHECK(collector.begin(7, theta, bench.gradient, false));
     for (const Index worker : {0, 2}) {
         const cgc::Arrival arrival{worker == 0 ? 7u : 6u, static_cast<std::uint32_t>(worker), 1, 0, 0};
         CHECK(signal.push(worker, arrival, false, -1));
     }
-    CHECK(!collector.was_heard());
+    CHECK(collector.take_heard().empty());
     CHECK(collector.collect(0, false) == cgc::Collected::late);
-    CHECK(collector.was_heard());
-    const cgc::View<const std::uint64_t> heard = collector.heard();
-    CHECK(heard[0] == 7 && heard[1] == 0 && heard[2] == 6);
+    const std::vector<cgc::Heard> heard = collector.take_heard();
+    CHECK(heard.size() == 2 && heard[0].worker == 0 && heard[0].iteration == 7);
+    CHECK(heard[1].worker == 2 && heard[1].iteration == 6);
     CHECK((collector.delivered() == std::vector<std::int64_t>{1, 0, 0}));
-    collector.forget_heard();
-    CHECK(!collector.was_heard());
+    CHECK(collector.take_heard().empty());
     CHECK(collector.collect(0, false) == cgc::Collected::late);
-    CHECK(!collector.was_heard());
+    CHECK(collector.take_heard().empty());
 }
 
 }  // namespace

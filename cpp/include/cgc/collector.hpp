@@ -45,6 +45,12 @@ struct CollectedArrival {
     std::int64_t iteration, worker, slot, finite, began_ns, ended_ns;
 };
 
+// A worker of which something has arrived, and the last iteration of it.
+struct Heard {
+    Index worker;
+    std::uint64_t iteration;
+};
+
 // Rows that decode a cell, with a vector yet to be found.
 struct Pending {
     Index cell = 0;
@@ -85,10 +91,8 @@ class Collector {
     void end();
     // Makes `collect` in another thread return.
     void interrupt() { interrupted_.store(true); }
-    // Whether anything has arrived since `forget_heard`; of each worker the last iteration of it, 0: nothing.
-    bool was_heard() const { return was_heard_; }
-    View<const std::uint64_t> heard() const;
-    void forget_heard();
+    // Of what has arrived since the last call.
+    std::vector<Heard> take_heard();
     // The cell that waits for its vector; the caller decodes it before anything else is received, or goes on
     // without the collector. Entries of `vector` belong to its rows.
     const Pending& pending() const { return pending_; }
@@ -107,8 +111,7 @@ class Collector {
     // How many payloads of the iteration each worker has delivered.
     const std::vector<std::int64_t>& delivered() const { return delivered_; }
 
-    // --- all iterations that were ended, since this was last asked
-    // ------------------------------------------ Of each, in a row: when it began, how long it took,
+    // All iterations that were ended since the last call; of each, in a row: when it began, how long it took,
     // `delivered` and `last_ended_ns` of every worker.
     std::vector<std::int64_t> take_ended();
 
