@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -174,13 +175,24 @@ def test_a_rank_is_lost_in_the_midst_of_a_message(ranks):
         assert states(cluster) == ["ready", "given up", "ready"]
 
 
-def test_rank_0_is_lost(ranks):
+@pytest.mark.parametrize("are_working", [False, True])
+def test_rank_0_is_lost(ranks, are_working):
     session, processes = ranks
-    with cluster_of() as cluster:
-        iterate(cluster)
+    draws = np.full((2, WORKERS), 1e-6)
+    draws[1] = 1e3  # never in the time of this test
+    with cluster_of(cycle_times=draws) as cluster:
+        iterate(cluster, 1)
+        if are_working:
+            future = cluster.submit(np.zeros(COORDINATES))
+            deadline = time.monotonic() + GIVE_UP_S
+            while cluster._master.engine._iteration < 2:
+                assert time.monotonic() < deadline
+            time.sleep(0.1)
         for link in session.transport.links.values():
-            link.socket.close()
+            link.socket.shutdown(socket.SHUT_RDWR)
         assert [process.wait(GIVE_UP_S) for process in processes] == [0, 0, 0]
+        if are_working:
+            assert isinstance(future.exception(GIVE_UP_S), cgc.WorkerDied)
 
 
 # --- ranks that come back, and clusters that are closed -----------------------------------------------------

@@ -74,7 +74,8 @@ class Transport(ABC):
         Raises
         ------
         RanksGone
-            When it is known of more ranks than before; it goes on with the others.
+            At rank 0 once of each rank, after everything that it had sent was found; it goes on with the
+            others. Elsewhere rank 0 is gone.
         """
 
     @abstractmethod

@@ -36,7 +36,7 @@ from cgc_fast.engines.messages.protocol import (
     write_header,
 )
 from cgc_fast.engines.messages.shared_memory import find
-from cgc_fast.engines.messages.transport import Backoff, Message, Pending, Transport
+from cgc_fast.engines.messages.transport import Backoff, Message, Pending, RanksGone, Transport
 from cgc_fast.engines.remote_feedback import make_remote_worker
 from cgc_fast.engines.remote_worker import RemoteWorker, Run, Sum
 from cgc_fast.engines.worker_process import compiled_kernel, for_kernel, load_problem
@@ -125,6 +125,8 @@ class _Rank:
         """Do a step of the user's problem. What it raises is reported, and the rank waits to be told more."""
         try:
             step()
+        except RanksGone:  # rank 0: there is nobody left to tell
+            raise
         except BaseException as error:
             exit_code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
             text = traceback.format_exc().encode(errors="replace")[-TEXT_BYTES:]
