@@ -96,7 +96,8 @@ class Compared:
 
     def check(self, gradient, theta, where=slice(None)):
         error = abs(gradient[where] - self.problem.gradient(theta)[where]).max()
-        assert error <= self.promise * self.problem.scale(theta, self.schedule.workers)
+        bound = self.promise * self.problem.scale(theta, self.schedule.workers)
+        assert error <= bound, f"error {error}, promised {bound}"
 
     def iterate(self, count=1):
         for _ in range(count):
@@ -444,13 +445,14 @@ def workers_do_what_others_have_left(setting, feedback):
 
 @check("announce", "claim", engines=WITH_WORKERS, few=())
 def faults_of_workers_that_learn_of_each_other_are_made_up_for(setting, feedback):
-    script = {(2, 0): Fault("raise"), (5, 0): Fault("nan")}
+    script = {(2, 0): Fault("raise"), (5, 0): Fault("nan", first=True)}
     with Compared(setting, with_feedback(setting.workers, feedback), setting.scripted(script)) as run:
         run.iterate(3)
         run.wait_for(lambda: run.deaths() == 1 and run.cluster.last_report.iteration >= 6)
         run.settle()
         run.iterate(2)
-        assert sum(worker.non_finite for worker in run.cluster.health().workers) == 1
+        non_finite = sum(worker.non_finite for worker in run.cluster.health().workers)
+        assert non_finite == 1, str(run.cluster.health())
 
 
 @check("announce", "claim", engines=("processes", "ray"), few=("claim",))

@@ -1,12 +1,14 @@
 """Ranks that are processes joined by sockets: what is sent over MPI, without MPI.
 
-It is what another transport takes. Tests use it to lose ranks where MPI would end the job.
+It is what another transport takes. Tests use it to lose ranks where MPI would end the job. (Handlers of
+signals other than Ctrl-C must not come in the midst of its calls.)
 Run as a script this file is a rank: ``python ranks_over_sockets.py DESCRIPTOR RANK SIZE``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
 import subprocess
@@ -28,7 +30,7 @@ class Piece:
     """Bytes that are to be sent or received; also the request that does it."""
 
     def __init__(self, link, content):
-        self.link = link
+        self.link, self.is_lost = link, False
         self.left = memoryview(content).cast("B") if len(content) else memoryview(b"")
 
     def go_on(self, how):
@@ -68,15 +70,28 @@ class Link:
         except BlockingIOError:
             pass
         except OSError:
-            self.is_cut = True
+            self.is_cut = self.incoming.is_lost = True
+        self._write()
+
+    def _write(self):
         try:
             while self.outgoing:
                 self.outgoing[0].go_on(self.socket.send)
                 self.outgoing.popleft()
         except BlockingIOError:
             pass
-        except OSError:  # whoever reads will see that it is cut, after what the rank had sent
+        except OSError:  # that it is cut whoever reads will see, after what the rank had sent
+            for piece in self.outgoing:
+                piece.is_lost = True
             self.outgoing.clear()
+
+    def close(self):
+        """Have what was sent go out, if the other one still reads."""
+        self.socket.settimeout(1.0)
+        self._write()
+        self.socket.close()
+        self.is_cut = True
+        self.work()  # nothing comes or goes any more
 
     def find(self):
         """The message whose header has come; the next is behind what it says."""
@@ -101,15 +116,14 @@ class SocketTransport(Transport):
         self.rank, self.size, self.gone = rank, size, set()
         self.links = {other: Link(other, end) for other, end in sockets.items()}
         self._turn = deque(self.links.values())
+        self.has_left = False
 
     def send(self, message, rank, tag):
         link = self.links[rank]
-        if link.is_cut:
-            return None
         content = Piece(link, message)
         link.outgoing += [Piece(link, HEADER.pack(tag, message.nbytes)), content]
         link.work()
-        return content
+        return None if content.is_lost else content
 
     def find(self):
         for _ in range(len(self._turn)):
@@ -131,7 +145,7 @@ class SocketTransport(Transport):
     def is_done(self, request):
         if request.left:
             request.link.work()
-        if request.left and request.link.is_cut:
+        if request.left and request.is_lost:
             raise RanksGone
         return not request.left
 
@@ -141,13 +155,17 @@ class SocketTransport(Transport):
 
     def leave(self, *, all_left, any_gone, exit_code=0):
         for link in self.links.values():
-            link.socket.close()
-            link.is_cut = True
+            link.close()
+        self.has_left = True
 
 
 @contextlib.contextmanager
 def ranks(workers):
-    """Start worker ranks, for clusters with ``engine="sockets"``; their session and their processes."""
+    """Start worker ranks, for clusters with ``engine="sockets"``; their session and their processes.
+
+    In the end they are dismissed, unless they have been, and every one that was not killed has to have ended
+    by itself.
+    """
     sockets, processes = {}, []
     for rank in range(1, workers + 1):
         sockets[rank], there = socket.socketpair()
@@ -159,13 +177,21 @@ def ranks(workers):
     try:
         yield session, processes
     finally:
-        session.dismiss(0)
-        for process in processes:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        engines.unregister("sockets")
+        if not session.transport.has_left:
+            session.dismiss(0)
+        exit_codes = [end(process) for process in processes]
+    assert set(exit_codes) <= {0, -signal.SIGKILL}
+
+
+def end(process):
+    """Wait for a process to end by itself; its exit code, or what it was doing."""
+    try:
+        return process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return "did not end"
 
 
 if __name__ == "__main__":

@@ -113,6 +113,13 @@ def test_planners_know_no_processes_and_engines_no_mathematics():
         assert not names & {"cgc_fast.codes", "cgc_fast.planning", "cgc_fast.schemes"}
 
 
+def test_the_engine_of_messages_knows_no_network():
+    for path in (PACKAGE / "engines" / "messages").glob("*.py"):
+        for name in imports(path):
+            assert name.split(".")[0] not in ("mpi4py", "ray", "socket"), f"{path.name} imports {name}"
+            assert not name.startswith(("cgc_fast.engines.mpi", "cgc_fast.engines.ray")), path.name
+
+
 def test_importing_the_package_is_lazy():
     code = (
         "import sys, cgc_fast;"

@@ -180,8 +180,7 @@ def test_bad_theta_is_refused_and_the_cluster_goes_on(engine, theta, kind, messa
     cluster.close()
 
 
-def test_an_engine_of_ones_own_is_registered(monkeypatch):
-    monkeypatch.setattr(engines, "_registered", {})
+def test_an_engine_of_ones_own_is_registered():
     made = []
 
     def make(job, color):
@@ -199,5 +198,8 @@ def test_an_engine_of_ones_own_is_registered(monkeypatch):
     assert made == ["red"]
     with pytest.raises(cgc.ArgumentValueError, match="got 'other'"):
         cgc.Cluster(schedule, problem, engine="other")
-    with pytest.raises(cgc.ArgumentValueError, match="expected a new one, got 'serial'"):
+    with pytest.raises(cgc.ArgumentValueError, match="expected one that no engine has, got 'serial'"):
         engines.register("serial", make)
+    engines.unregister("own")
+    with pytest.raises(cgc.ArgumentValueError, match="got 'own'"):
+        engines.unregister("own")

@@ -77,7 +77,7 @@ def test_a_lost_rank_is_done_without(ranks, share_memory, schedule):
         iterate(cluster)
 
 
-def test_too_many_lost_ranks_are_an_error_at_once(ranks):
+def test_too_many_lost_ranks_are_an_error(ranks):
     _, processes = ranks
     with cluster_of() as cluster:
         iterate(cluster)
@@ -126,11 +126,16 @@ def test_a_rank_is_lost_while_the_next_cluster_waits_for_it_to_leave(ranks, monk
     iterate(cluster)
     os.kill(processes[0].pid, signal.SIGSTOP)
     cluster.close()
-    soon = threading.Timer(0.3, processes[0].kill)  # after the warning that it is waited for
-    soon.start()
+    warned = []
+
+    def warn_and_lose(text, late):
+        warned.append((text, late))
+        lose(processes[0])
+
+    monkeypatch.setattr(session_module.logger, "warning", warn_and_lose)
     with pytest.raises(cgc.WorkerDied, match="rank 1 is gone"):
         cluster_of()
-    soon.join()
+    assert warned == [("waiting for ranks that have not left the cluster before: %s", [1])]
 
 
 def test_a_rank_is_lost_while_it_is_to_take_up_another_plan(ranks):
@@ -168,8 +173,10 @@ def test_a_rank_is_lost_in_the_midst_of_a_message(ranks):
     with cluster_of(schedule, share_memory=False, coordinates=coordinates) as cluster:
         iterate(cluster, 2)
         transport.receive, transport.is_done = receive_and_lose, note_what_is_cut
+        deadline = time.monotonic() + GIVE_UP_S
         while processes[1].poll() is None:
             iterate(cluster, 1)
+            assert time.monotonic() < deadline
         iterate(cluster, 3)
         assert any(request.left for request in cut)
         assert states(cluster) == ["ready", "given up", "ready"]
@@ -200,15 +207,16 @@ def test_rank_0_is_lost(ranks, are_working):
 
 @pytest.mark.parametrize("between", [0, 1], ids=["loaded after them", "loaded between them"])
 def test_a_rank_that_slept_through_two_plans_goes_on_by_the_second(ranks, monkeypatch, between):
-    monkeypatch.setattr(supervisor, "KILL_S", 1.0)
-    monkeypatch.setattr(supervisor, "KILL_FACTOR", 2.0)
     _, processes = ranks
     with cluster_of(share_memory=False) as cluster:
         iterate(cluster)
         os.kill(processes[1].pid, signal.SIGSTOP)
         try:
-            cluster.replan(cyclic_schedule(WORKERS, COORDINATES, np.array([0, COORDINATES, 0])))
-            iterate(cluster, between)  # it was written off, and is told to load its samples
+            with monkeypatch.context() as soon:  # it is written off
+                soon.setattr(supervisor, "KILL_S", 1.0)
+                soon.setattr(supervisor, "KILL_FACTOR", 2.0)
+                cluster.replan(cyclic_schedule(WORKERS, COORDINATES, np.array([0, COORDINATES, 0])))
+            iterate(cluster, between)  # in which it is told to load its samples
             cluster.replan(single_level_schedule(WORKERS, COORDINATES, 1))
             iterate(cluster, 2)
             assert states(cluster)[1] != "ready"
@@ -218,9 +226,10 @@ def test_a_rank_that_slept_through_two_plans_goes_on_by_the_second(ranks, monkey
         while states(cluster) != ["ready"] * WORKERS:
             iterate(cluster, 1)
             assert time.monotonic() < deadline, str(cluster.health())
+        deaths = cluster.health().workers[1].deaths
         lose(processes[0])  # so that it is needed
         iterate(cluster, 3)
-        assert cluster.health().workers[1].deaths == 1
+        assert cluster.health().workers[1].deaths == deaths == 1
 
 
 def test_ranks_are_let_go_even_if_closing_breaks_off(ranks):
@@ -235,6 +244,26 @@ def test_ranks_are_let_go_even_if_closing_breaks_off(ranks):
     session.find = raise_instead
     with pytest.raises(RuntimeError, match="scripted failure of closing"):
         cluster.close()
+    with cluster_of() as cluster:
+        iterate(cluster)
+
+
+def test_a_goodbye_that_is_on_its_way_for_long_holds_nothing_up(ranks, monkeypatch):
+    monkeypatch.setattr(session_module, "_LEAVE_S", 0.1)
+    session, _ = ranks
+    cluster = cluster_of()
+    iterate(cluster)
+    session.transport.is_done = lambda request: False
+    cluster.close()
+    assert session._leaving == {1, 2, 3}
+    del session.transport.is_done
+    with cluster_of() as cluster:
+        iterate(cluster)
+
+
+def test_more_workers_than_ranks_are_refused(ranks):
+    with pytest.raises(cgc.ArgumentValueError, match="got 5: start 6 ranks"):
+        cluster_of(uncoded_schedule(5, COORDINATES))
     with cluster_of() as cluster:
         iterate(cluster)
 
@@ -281,10 +310,50 @@ def test_an_iteration_that_is_closed_by_a_signal_handler_is_an_error(ranks):
         iterate_until_it_is_closed()
 
 
+def test_a_message_that_was_found_when_a_signal_handler_closed_the_cluster_is_received(ranks):
+    session, _ = ranks
+    cluster = cluster_of(share_memory=False)
+    iterate(cluster)
+    engine, find = cluster._master.engine, session.transport.find
+
+    def find_and_close():
+        message = find()
+        if message is not None and message.tag >= Tag.PAYLOAD:
+            session.transport.find = find
+            cluster.close()
+        return message
+
+    session.transport.find = find_and_close
+    with pytest.raises(cgc.ClusterClosed):
+        cluster.gradient(np.zeros(COORDINATES))
+    assert engine._closed
+    with cluster_of() as cluster:
+        iterate(cluster)
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+@pytest.mark.parametrize("what", ["all are well", "one is lost", "one does not answer"])
+def test_how_ranks_part(monkeypatch, what, exit_code):
+    monkeypatch.setattr(session_module, "_LEAVE_S", 0.3)
+    with ranks_over_sockets.ranks(2) as (session, processes):
+        leave, told = session.transport.leave, []
+        session.transport.leave = lambda **how: (told.append(how), leave(**how))
+        with cluster_of(uncoded_schedule(2, COORDINATES)) as cluster:
+            iterate(cluster, 1)
+        if what == "one is lost":
+            lose(processes[0])
+        elif what == "one does not answer":
+            os.kill(processes[0].pid, signal.SIGSTOP)
+        session.dismiss(exit_code)
+        all_left, any_gone = what != "one does not answer", what == "one is lost"
+        assert told == [{"all_left": all_left, "any_gone": any_gone, "exit_code": exit_code}]
+        processes[0].send_signal(signal.SIGCONT)
+
+
 class LongMessage:
     """A message of an iteration long gone that takes its time, in the place of a link and what receives."""
 
-    is_cut = False
+    is_lost = False
 
     def __init__(self, begun):
         self.begun, self.left, self.link = begun, True, self

@@ -97,6 +97,16 @@ def fail(folder):
         raise RuntimeError("scripted failure of the master")
 
 
+def fail_with_a_rank_stopped(folder):
+    stay_stopped(folder)
+    raise RuntimeError("scripted failure of the master")
+
+
+def fail_after_a_death(folder):
+    survive_a_death(folder)
+    raise RuntimeError("scripted failure of the master")
+
+
 def fail_before_any_cluster(folder):
     raise RuntimeError("scripted failure of the master")
 
@@ -204,9 +214,17 @@ def test_a_rank_that_stays_stopped_hangs_neither_the_iterations_nor_the_end(tmp_
     assert exit_code == 0, output
 
 
-@pytest.mark.parametrize("scenario", ["fail", "fail_before_any_cluster"])
-def test_an_exception_of_the_master_ends_the_job(scenario, tmp_path):
-    exit_code, output = run(scenario, tmp_path)
+@pytest.mark.parametrize(
+    ("scenario", "options"),
+    [
+        ("fail", ()),
+        ("fail_before_any_cluster", ()),
+        ("fail_with_a_rank_stopped", ()),
+        ("fail_after_a_death", ("--with-ft", "ulfm")),
+    ],
+)
+def test_an_exception_of_the_master_ends_the_job(scenario, options, tmp_path):
+    exit_code, output = run(scenario, tmp_path, options)
     assert exit_code != 0
     assert "scripted failure of the master" in output
 

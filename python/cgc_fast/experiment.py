@@ -90,7 +90,7 @@ def train_by_schemes(
     forward_cycles : float
         c of the cost model, for plan, simulation and emulation alike.
     engine : str
-        One of `cgc_fast.engines.ENGINES`.
+        One of `cgc_fast.engines.engine_names()`.
     seed : int
         Of the plans.
     names : tuple of str, optional

@@ -21,7 +21,7 @@ from cgc_fast.engines.base import (
     Summed,
     Visited,
 )
-from cgc_fast.errors import ArgumentValueError
+from cgc_fast.errors import ArgumentValueError, unknown_name
 
 __all__ = [
     "ENGINES",
@@ -40,11 +40,12 @@ __all__ = [
     "lead",
     "make_engine",
     "register",
+    "unregister",
 ]
 
 
 class _Home(NamedTuple):
-    """Where an engine is found: "module.class", also for schedules with feedback; what it needs and takes."""
+    """Where an engine is made, "module.name", also for schedules with feedback; what it needs and takes."""
 
     plain: str
     feedback: str
@@ -55,7 +56,7 @@ class _Home(NamedTuple):
 _HOMES = {
     "processes": _Home("processes.ProcessEngine", "process_feedback.ProcessFeedbackEngine"),
     "serial": _Home("serial.SerialEngine", "serial_feedback.SerialFeedbackEngine"),
-    "mpi": _Home("mpi.MpiEngine", "mpi.MpiEngine", ("mpi4py",), ("share_memory",)),
+    "mpi": _Home("mpi.make_mpi_engine", "mpi.make_mpi_engine", ("mpi4py",), ("share_memory",)),
     "ray": _Home(
         "ray.RayEngine",
         "ray_feedback.RayFeedbackEngine",
@@ -73,13 +74,19 @@ def register(name: str, make: Callable[..., Engine]) -> None:
     Parameters
     ----------
     name : str
-        None of `ENGINES`.
+        None of `engine_names()`.
     make : callable
         ``make(job, **engine_options)`` starts it for a `Job` and returns the `Engine`.
     """
-    if name in _HOMES:
-        raise ArgumentValueError(f"name: expected a new one, got {name!r}, an engine of cgc_fast")
+    if name in engine_names():
+        raise ArgumentValueError(f"name: expected one that no engine has, got {name!r}")
     _registered[name] = make
+
+
+def unregister(name: str) -> None:
+    """Take an engine of your own away again; clusters that it runs go on."""
+    if _registered.pop(name, None) is None:
+        raise unknown_name("name", name, _registered)
 
 
 def engine_names() -> tuple[str, ...]:
@@ -95,7 +102,7 @@ def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -
     ImportError
         What it needs is not installed; the message says how to get it.
     ArgumentValueError
-        An option that this engine does not have.
+        An option that this engine does not have; what is registered says so itself.
     """
     if name in _registered:
         return _registered[name](job, **(options or {}))
@@ -105,8 +112,8 @@ def make_engine(name: str, job: Job, options: Mapping[str, Any] | None = None) -
             known = f"one of {', '.join(home.options)}" if home.options else "none"
             raise ArgumentValueError(f"engine_options: expected {known} for engine {name!r}; got {option!r}")
     where = home.plain if job.feedback == "none" else home.feedback
-    module, class_name = where.split(".")
-    engine: Engine = getattr(_module(name, module), class_name)(job, **(options or {}))
+    module, make = where.split(".")
+    engine: Engine = getattr(_module(name, module), make)(job, **(options or {}))
     return engine
 
 

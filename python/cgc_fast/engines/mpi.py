@@ -11,6 +11,7 @@ rank is gone is up to MPI: see docs/engines.md.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,9 +26,11 @@ from cgc_fast.engines.messages.master import MessageEngine
 from cgc_fast.engines.messages.session import Session
 from cgc_fast.engines.messages.transport import Message, RanksGone, Transport
 from cgc_fast.engines.messages.worker import serve
-from cgc_fast.errors import ArgumentValueError, CgcError
+from cgc_fast.errors import CgcError
 
-__all__ = ["MpiEngine", "MpiTransport", "run"]
+__all__ = ["MpiTransport", "make_mpi_engine", "run"]
+
+logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
@@ -75,7 +78,7 @@ def run(main: Callable[[], _Result], comm: MPI.Intracomm | None = None) -> _Resu
         session.dismiss(exit_code)
 
 
-def MpiEngine(job: Job, *, share_memory: bool = True) -> MessageEngine:
+def make_mpi_engine(job: Job, *, share_memory: bool = True) -> MessageEngine:
     """Hire ranks for a job; see `MessageEngine`."""
     if _session is None:
         raise CgcError(
@@ -88,17 +91,13 @@ def MpiEngine(job: Job, *, share_memory: bool = True) -> MessageEngine:
             f"(MPI_THREAD_SERIALIZED), got thread level {MPI.Query_thread()}: leave "
             "mpi4py.rc.thread_level at its default"
         )
-    workers, size = len(job.walks), _session.transport.size
-    if workers >= size:
-        raise ArgumentValueError(
-            f"schedule: expected at most {size - 1} workers, one a rank beside the master, got {workers}: "
-            f"start mpiexec -n {workers + 1}"
-        )
     return make_message_engine(job, _session, share_memory=share_memory)
 
 
 class MpiTransport(Transport):
     """Messages over a communicator, which is this object's alone."""
+
+    launch = "mpiexec -n {}"
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         self._comm = comm
@@ -170,6 +169,7 @@ class MpiTransport(Transport):
     def leave(self, *, all_left: bool, any_gone: bool, exit_code: int = 0) -> None:
         """Release the communicator, unless MPI would wait for a rank in that, or in MPI_Finalize."""
         if self.rank == 0 and not all_left:
+            logger.warning("a rank does not answer: the job will be ended by MPI_Abort")
             atexit.register(self._comm.Abort, exit_code)
         elif any_gone:
             atexit.register(_end_without_mpi, exit_code)

@@ -55,8 +55,6 @@ _MOST_UNANSWERED = 2
 # In the place of a descriptor: nobody sleeps on the signal, which is looked at in turn with messages.
 _NOBODY = np.int32(-1)
 
-_NO_VALUES: NDArray[np.float64] = np.empty(0)
-
 
 class _Theta:
     """A message with theta, and what sends it; `index`: of the shared ones, others have -1."""
@@ -110,13 +108,14 @@ class MessageEngine(WithCollector, RemoteMaster):
     _longest_sleep_s = 1e-3
 
     def __init__(self, job: Job, session: Session, *, share_memory: bool = True) -> None:
+        session.hire(len(job.walks))
         super().__init__(job)
         self._session, self._transport = session, session.transport
         self._workers = len(job.walks)
         self._coordinates = int(job.problem.coordinates)
         self._first_tag = int(Tag.PAYLOAD)
         self._check_tags(job, self._first_tag)
-        first = pickled_for_worker(job, 0)  # refused before anybody is hired
+        first = pickled_for_worker(job, 0)  # refused before anybody is told anything
         # How many payloads, or sums, say that a worker is done with its walk.
         self._answers: Sequence[int] = ()
         # Worker, slot -> payload out of the walk, of the iteration under way, with its header.
@@ -127,7 +126,6 @@ class MessageEngine(WithCollector, RemoteMaster):
         self._ctrl_c: Sequence[object] = ()
         self._with_value = False
         self._is_collecting = False
-        session.hire(self._workers)
         self._ranks = [_Rank() for _ in job.walks]
         self._share_memory = share_memory
         self._offer = Offer(0, to_be_found=False)
@@ -318,7 +316,7 @@ class MessageEngine(WithCollector, RemoteMaster):
         when it has begun the next. One message of a worker is received after the other.
         """
         rank = self._ranks[worker]
-        if 0 <= slot < len(self._job.slot_widths):
+        if 0 <= slot < len(self._job.slot_widths) and not self._closed:  # by a signal handler
             first = rank.layout.bounds[rank.layout.position[slot]]
             return rank.memory[first : first + size]
         return np.empty(size)
@@ -624,6 +622,7 @@ class MessageEngine(WithCollector, RemoteMaster):
     def _release(self) -> None:
         """Let the ranks go; what refers to those that do not answer is kept alive."""
         self._is_collecting = False
+        self._session.engine = None
         pending = self._session.pending
         try:
             for message in self._receiving:
@@ -639,7 +638,7 @@ class MessageEngine(WithCollector, RemoteMaster):
             for offer in (self._theta_offer, self._offer):
                 offer.close()
             for rank in self._ranks:
-                rank.presence, rank.memory = "starting", _NO_VALUES
+                rank.presence, rank.memory = "starting", np.empty(0)
             self._receiving, self._thetas = [], []
             self._collector = None
             self._signal = None

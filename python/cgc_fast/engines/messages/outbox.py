@@ -89,7 +89,7 @@ class Outbox:
             memory, bounds = self.memories[self.memory].data, self._layout.bounds
             for position, delivery in enumerate(deliveries, first):
                 self._write_header(memory, 8 * bounds[position], delivery)
-            self.send_run(first, first + len(deliveries))
+            self._send_run(first, first + len(deliveries))
         else:
             self._write_header(message.data, 0, deliveries[0])
             assignment = self._assignment
@@ -98,11 +98,11 @@ class Outbox:
     def send_compiled(self, run: Run) -> None:
         """Send what the compiled walk has made, and written the headers of."""
         self._made = run.stop
-        self.send_run(*run)
+        self._send_run(*run)
         if run.stop == len(self._layout.slots):
             os.sched_yield()  # to rank 0, should there be more ranks than cores
 
-    def send_run(self, first: int, stop: int) -> None:
+    def _send_run(self, first: int, stop: int) -> None:
         """Send the payloads of visits of the walk, or say that they are there."""
         layout, memory = self._layout, self.memories[self.memory]
         if self._signal is None:

@@ -79,8 +79,7 @@ class Tag:
 class Notice:
     """Kinds of notices: (kind, iteration), and what there is to say about it.
 
-    PACE: the cycle time to emulate in the iteration that follows. END: whether all said bye, and how many
-    ranks are gone.
+    PACE: the cycle time to emulate in the iteration that follows. END: what `Transport.leave` is told.
     """
 
     LOAD, PACE, ORDER, FINISH, ANNOUNCE, REPLAN, STOP, END = range(8)

@@ -11,14 +11,14 @@ import math
 import time
 from collections.abc import Set
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.engines.messages.protocol import WORD_VALUES, Notice, Tag, Word
 from cgc_fast.engines.messages.transport import Backoff, Message, Pending, RanksGone, Transport
-from cgc_fast.errors import CgcError, WorkerDied
+from cgc_fast.errors import ArgumentValueError, CgcError, WorkerDied
 from cgc_fast.interrupts import interrupts_postponed
 
 __all__ = ["Session"]
@@ -52,9 +52,17 @@ class Session:
         self.pending = Pending(transport)
         self.engine: _Closes | None = None
         self._leaving: set[int] = set()  # were told to, and have not said goodbye
+        # Source, request and buffer of what may be one.
+        self._words: list[tuple[int, Any, NDArray[np.float64]]] = []
 
     def hire(self, workers: int) -> None:
         """Wait until the first `workers` have left the cluster before."""
+        if workers >= self.transport.size:
+            most, launch = self.transport.size - 1, self.transport.launch.format(workers + 1)
+            raise ArgumentValueError(
+                f"schedule: expected at most {most} workers, one a rank beside the master, got {workers}: "
+                f"start {launch}"
+            )
         if self.engine is not None:
             raise CgcError("engine: expected one cluster at a time, got another: close the first")
         hired = set(range(1, workers + 1))
@@ -70,6 +78,8 @@ class Session:
 
     def find(self) -> Message | None:
         """A message of a rank that is not leaving; those of others are dropped."""
+        if self._words:
+            self._read_words()
         find = self.transport.find
         while (message := find()) is not None and message.source in self._leaving:
             self._drop(message)
@@ -81,15 +91,23 @@ class Session:
         with suppress(RanksGone):
             request = self.transport.receive(message, buffer)
             if message.tag == Tag.WORD and message.size == WORD_VALUES:
-                Backoff(self.transport).wait_for(request)  # a moment at most, so small is it
-                if buffer[0] == Word.BYE:
-                    self._leaving.discard(message.source)
+                self._words.append((message.source, request, buffer))
             else:
                 self.pending.keep(request, buffer)
 
+    def _read_words(self) -> None:
+        """See who has said goodbye."""
+        words, self._words = self._words, []
+        for word in words:
+            source, request, buffer = word
+            with suppress(RanksGone):
+                if not self.transport.is_done(request):
+                    self._words.append(word)
+                elif buffer[0] == Word.BYE:
+                    self._leaving.discard(source)
+
     def let_go(self, ranks: Set[int]) -> bool:
         """Tell ranks to leave the cluster, and wait a moment until they have; whether nothing is missing."""
-        self.engine = None
         for rank in ranks - self.transport.gone - self._leaving:
             self._leaving.add(rank)
             self.tell(rank, Notice.STOP)
@@ -104,18 +122,17 @@ class Session:
                 if self.engine is not None:
                     self.engine.close()
             finally:
-                _kept.append(self)
                 transport = self.transport
                 everybody = set(range(1, transport.size))
                 all_left, any_gone = self.let_go(everybody), bool(transport.gone)
-                if not all_left:
-                    logger.warning("a rank does not answer: the job will be ended without it")
                 for rank in everybody - transport.gone:
                     self.tell(rank, Notice.END, content=np.array([all_left, any_gone], dtype=np.int64))
                 backoff = Backoff(transport)
                 while all_left and not any_gone and not self.pending.is_empty():
                     backoff.pause()
                 transport.leave(all_left=all_left, any_gone=any_gone, exit_code=exit_code)
+                if not self.pending.is_empty():
+                    _kept.append(self)
 
     def _hear_out(self, ranks: Set[int], within_s: float) -> Set[int]:
         """Wait for goodbyes; those of these ranks that have not said it."""

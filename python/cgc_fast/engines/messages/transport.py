@@ -24,10 +24,11 @@ _NO_VALUES: NDArray[np.float64] = np.empty(0)
 
 
 class RanksGone(CgcError):
-    """Ranks are no more, or the only one that a message could have come from; `ranks`: not known before."""
+    """Ranks are no more, or a message never will be here; `ranks`: those that were not known before."""
 
     def __init__(self, ranks: Set[int] = frozenset()) -> None:
-        super().__init__(f"ranks that are gone: {sorted(ranks)}")
+        what = f"ranks that are gone: {sorted(ranks)}" if ranks else "a message that never will be here"
+        super().__init__(what)
         self.ranks = ranks
 
 
@@ -46,7 +47,11 @@ class Transport(ABC):
     """The ranks of a job, as one of them sees them: rank 0 is the master, worker w is rank w + 1.
 
     No call waits for another rank. Messages of one rank to another are found in the order in which they were
-    sent, each by whoever looks next. All calls are made by one thread at a time.
+    sent. Each that is found is received, sooner or later, if need be after those that other ranks send in
+    between. What is sent are C-contiguous arrays of 8-byte values.
+
+    All calls are made by one thread at a time, with Ctrl-C held back. Other signal handlers of Python that
+    close a cluster, or raise, may come in the midst of a call that is not made in compiled code.
 
     Attributes
     ----------
@@ -55,13 +60,17 @@ class Transport(ABC):
     most_tag : int
         Tags are 0 .. most_tag.
     gone : set of int
-        Ranks that are no more, as far as this one was told; empty where a rank is merely silent then.
+        Ranks of which this one was told that they are no more. It stays empty where the network never tells:
+        they are silent then.
+    launch : str
+        What to start, with {} for how many ranks; for errors.
     """
 
     rank: int
     size: int
     most_tag: int
     gone: set[int]
+    launch = "{} ranks"
 
     @abstractmethod
     def send(self, message: NDArray[Any], rank: int, tag: int) -> Request | None:
@@ -74,20 +83,32 @@ class Transport(ABC):
         Raises
         ------
         RanksGone
-            At rank 0 once of each rank, after everything that it had sent was found; it goes on with the
-            others. Elsewhere rank 0 is gone.
+            At rank 0 once of each rank, which is in `gone` from then on, if possible after everything that
+            it had sent; `find` goes on with the others. Elsewhere rank 0 is gone.
         """
 
     @abstractmethod
     def receive(self, message: Message, buffer: NDArray[Any]) -> Request:
-        """Begin to receive a message that was found; `RanksGone` if it never will be here."""
+        """Begin to receive a message that was found, of the size of the buffer.
+
+        Raises
+        ------
+        RanksGone
+            It never will be here.
+        """
 
     @abstractmethod
     def is_done(self, request: Request) -> bool:
-        """Whether a message has been sent, or received; `RanksGone` if it never will be."""
+        """Go on with a message; whether it has been sent, or received. May be asked again after that.
+
+        Raises
+        ------
+        RanksGone
+            It never will be.
+        """
 
     def are_done(self, requests: Sequence[Request]) -> bool:
-        """Whether all are, by one call; the exception may come as well."""
+        """Whether all are, by one call; raises if one never will be."""
         return all(map(self.is_done, requests))
 
     @abstractmethod
@@ -96,10 +117,17 @@ class Transport(ABC):
 
     @abstractmethod
     def leave(self, *, all_left: bool, any_gone: bool, exit_code: int = 0) -> None:
-        """Part from the others; nothing more is sent.
+        """Part from the others. Nothing more is sent; what was still goes out where it can.
 
-        Not all have left: a rank does not answer, and the others must not wait for it, so rank 0 sees to it
-        that the job ends with this exit code when its program does.
+        Parameters
+        ----------
+        all_left : bool
+            Everybody who is there does the same. Else some rank does not answer, and rank 0 sees to it that
+            the job ends, with this exit code, when its program does.
+        any_gone : bool
+            Ranks were lost: nobody may wait for them.
+        exit_code : int
+            Of the job; at rank 0.
         """
 
 

@@ -47,7 +47,7 @@ __all__ = ["serve"]
 
 _LOADING = -1  # in the place of an iteration: the worker has not loaded its samples
 
-# A look lets the transport work, which may hand the core to another rank where there are more than cores.
+# A look lets the transport work, which may hand the core to another rank: there may be more than cores.
 _LOOK_S = 5e-4
 
 
