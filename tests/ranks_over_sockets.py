@@ -185,7 +185,7 @@ def ranks(workers):
 
 
 def end(process):
-    """Wait for a process to end by itself; its exit code, or what it was doing."""
+    """Wait for a process to end by itself; its exit code, or that it did not."""
     try:
         return process.wait(20)
     except subprocess.TimeoutExpired:

@@ -201,5 +201,5 @@ def test_an_engine_of_ones_own_is_registered():
     with pytest.raises(cgc.ArgumentValueError, match="expected one that no engine has, got 'serial'"):
         engines.register("serial", make)
     engines.unregister("own")
-    with pytest.raises(cgc.ArgumentValueError, match="got 'own'"):
+    with pytest.raises(cgc.ArgumentValueError, match="expected one that was registered, got 'own'"):
         engines.unregister("own")

@@ -21,7 +21,7 @@ from cgc_fast.engines.base import (
     Summed,
     Visited,
 )
-from cgc_fast.errors import ArgumentValueError, unknown_name
+from cgc_fast.errors import ArgumentValueError
 
 __all__ = [
     "ENGINES",
@@ -86,7 +86,7 @@ def register(name: str, make: Callable[..., Engine]) -> None:
 def unregister(name: str) -> None:
     """Take an engine of your own away again; clusters that it runs go on."""
     if _registered.pop(name, None) is None:
-        raise unknown_name("name", name, _registered)
+        raise ArgumentValueError(f"name: expected one that was registered, got {name!r}")
 
 
 def engine_names() -> tuple[str, ...]:
