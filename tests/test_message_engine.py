@@ -334,7 +334,6 @@ def test_a_message_that_was_found_when_a_signal_handler_closed_the_cluster_is_re
 @pytest.mark.parametrize("exit_code", [0, 1])
 @pytest.mark.parametrize("what", ["all are well", "one is lost", "one does not answer"])
 def test_how_ranks_part(monkeypatch, what, exit_code):
-    monkeypatch.setattr(session_module, "_LEAVE_S", 0.3)
     with ranks_over_sockets.ranks(2) as (session, processes):
         leave, told = session.transport.leave, []
         session.transport.leave = lambda **how: (told.append(how), leave(**how))
@@ -344,6 +343,7 @@ def test_how_ranks_part(monkeypatch, what, exit_code):
             lose(processes[0])
         elif what == "one does not answer":
             os.kill(processes[0].pid, signal.SIGSTOP)
+            monkeypatch.setattr(session_module, "_LEAVE_S", 0.3)
         session.dismiss(exit_code)
         all_left, any_gone = what != "one does not answer", what == "one is lost"
         assert told == [{"all_left": all_left, "any_gone": any_gone, "exit_code": exit_code}]
