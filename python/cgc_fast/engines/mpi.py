@@ -122,9 +122,9 @@ class MpiTransport(Transport):
             found = self._comm.Improbe(self._source, MPI.ANY_TAG, status)
         except MPI.Exception as error:
             raise RanksGone(self._lost()) from error
-        return (
-            None if found is None else Message(status.source, status.tag, status.Get_count(MPI.DOUBLE), found)
-        )
+        if found is None:
+            return None
+        return Message(status.source, status.tag, status.Get_count(MPI.DOUBLE), found)
 
     def _lost(self) -> set[int]:
         """Ranks of which MPI says by now that they are gone (ULFM); it goes on with the others.

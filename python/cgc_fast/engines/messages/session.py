@@ -11,13 +11,13 @@ import math
 import time
 from collections.abc import Set
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgc_fast.engines.messages.protocol import WORD_VALUES, Notice, Tag, Word
-from cgc_fast.engines.messages.transport import Backoff, Message, Pending, RanksGone, Transport
+from cgc_fast.engines.messages.transport import Backoff, Message, Pending, RanksGone, Request, Transport
 from cgc_fast.errors import ArgumentValueError, CgcError, WorkerDied
 from cgc_fast.interrupts import interrupts_postponed
 
@@ -53,7 +53,7 @@ class Session:
         self.engine: _Closes | None = None
         self._leaving: set[int] = set()  # were told to, and have not said goodbye
         # Source, request and buffer of what may be one.
-        self._words: list[tuple[int, Any, NDArray[np.float64]]] = []
+        self._words: list[tuple[int, Request, NDArray[np.float64]]] = []
 
     def hire(self, workers: int) -> None:
         """Wait until the first `workers` have left the cluster before."""

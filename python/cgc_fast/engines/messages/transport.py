@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cgc_fast.errors import CgcError
 
-__all__ = ["Backoff", "Message", "Pending", "RanksGone", "Transport"]
+__all__ = ["Backoff", "Message", "Pending", "RanksGone", "Request", "Transport"]
 
 Request = Any  # a transport's own: a message that is being sent, or received
 
@@ -202,8 +202,3 @@ class Backoff:
         time.sleep(max(0.0, min(self._sleep_s, at_most_s)))
         self._sleep_s = min(2 * self._sleep_s, self._longest_s)
         self._transport.work()
-
-    def wait_for(self, request: Request) -> None:
-        """Wait until a message has been sent, or received."""
-        while not self._transport.is_done(request):
-            self.pause()

@@ -301,8 +301,9 @@ class _Rank:
     def _receive(self, message: Message, buffer: NDArray[Any]) -> None:
         """Receive a message whole."""
         request = self._transport.receive(message, buffer)
-        if not self._transport.is_done(request):
-            Backoff(self._transport).wait_for(request)
+        self._backoff.reset()  # the rest may come soon
+        while not self._transport.is_done(request):
+            self._backoff.pause()
 
     def _heed(self, kind: int, iteration: int, content: NDArray[np.int64]) -> None:
         """Take note of a notice."""
