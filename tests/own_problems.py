@@ -311,6 +311,15 @@ class Touched(Quadratic):
         super().derivatives(start, stop, ranges, coefficients, out)
 
 
+def iterate(cluster, count=5):
+    """Compare gradients of a cluster whose problem has a `scale` with the plain ones."""
+    problem = cluster.problem
+    for i in range(count):
+        theta = np.random.default_rng(i).normal(size=problem.coordinates)
+        error = abs(cluster.gradient(theta) - problem.gradient(theta)).max()
+        assert error <= 1e-9 * problem.scale(theta, cluster.schedule.workers)
+
+
 def make_shard(ranges):
     """A factory: makes the shard in the worker."""
     return Quadratic.random(23, 40).shard(ranges)

@@ -24,7 +24,7 @@ from cgc_fast.schemes.cyclic import cyclic_schedule
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
-from own_problems import Quadratic, make_shard_or_vanish
+from own_problems import Quadratic, iterate, make_shard_or_vanish
 
 WORKERS, SAMPLES, COORDINATES = 3, 23, 40
 GIVE_UP_S = 60.0
@@ -42,14 +42,6 @@ def cluster_of(schedule=None, share_memory=True, coordinates=COORDINATES, **othe
     schedule = schedule or single_level_schedule(WORKERS, coordinates, 1)
     options = {"share_memory": share_memory}
     return cgc.Cluster(schedule, problem, engine="sockets", engine_options=options, **others)
-
-
-def iterate(cluster, count=5):
-    problem = cluster.problem
-    for i in range(count):
-        theta = np.random.default_rng(i).normal(size=problem.coordinates)
-        error = abs(cluster.gradient(theta) - problem.gradient(theta)).max()
-        assert error <= 1e-9 * problem.scale(theta, WORKERS)
 
 
 def states(cluster):

@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import cgc_fast as cgc
@@ -22,7 +21,7 @@ import jobs
 from cgc_fast.schemes.shared_samples import shared_samples_schedule
 from cgc_fast.schemes.single_level import single_level_schedule
 from cgc_fast.schemes.uncoded import uncoded_schedule
-from own_problems import Fault, Quadratic, Scripted
+from own_problems import Fault, Quadratic, Scripted, iterate
 
 WORKERS, SAMPLES, COORDINATES = 3, 23, 40
 SCRIPT = Path(__file__)
@@ -38,27 +37,19 @@ def cluster_of(folder, schedule=None, script=None, **others):
     cluster = cgc.Cluster(schedule, problem, engine="mpi", **others)
     process_ids = [os.getpid(), *(worker.process_id for worker in cluster.health().workers)]
     (Path(folder) / "process_ids.json").write_text(json.dumps(process_ids))
-    return cluster, problem
-
-
-def iterate(cluster, problem, count):
-    for i in range(count):
-        theta = np.random.default_rng(i).normal(size=COORDINATES)
-        assert abs(cluster.gradient(theta) - problem.gradient(theta)).max() <= 1e-9 * problem.scale(
-            theta, WORKERS
-        )
+    return cluster
 
 
 def survive_a_death(folder, schedule=None, samples=(0,)):
     script = {(4, 0): Fault("kill", samples=samples, first=True)}
-    cluster, problem = cluster_of(folder, schedule, script)
+    cluster = cluster_of(folder, schedule, script)
     with cluster:
         deadline = time.monotonic() + 30
         while "given up" not in {worker.state for worker in cluster.health().workers}:
-            iterate(cluster, problem, 10)
+            iterate(cluster, 10)
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        iterate(cluster, problem, 10)
+        iterate(cluster, 10)
         print("states", sorted(worker.state for worker in cluster.health().workers))
 
 
@@ -68,9 +59,9 @@ def survive_a_death_under_claim(folder):
 
 
 def stay_stopped(folder):
-    cluster, problem = cluster_of(folder, script={(4, 0): Fault("stop", samples=(0,), first=True)})
+    cluster = cluster_of(folder, script={(4, 0): Fault("stop", samples=(0,), first=True)})
     with cluster:
-        iterate(cluster, problem, 30)
+        iterate(cluster, 30)
     print("all exact")
 
 
@@ -78,21 +69,21 @@ def leave_late(folder):
     for iteration, share_memory in ((4, True), (5, False)):
         options = {"share_memory": share_memory}
         script = {(iteration, 0): Fault("stop", samples=(0,), first=True)}
-        cluster, problem = cluster_of(folder, script=script, engine_options=options)
+        cluster = cluster_of(folder, script=script, engine_options=options)
         with cluster:
             workers = [worker.process_id for worker in cluster.health().workers]
-            iterate(cluster, problem, 10)
+            iterate(cluster, 10)
         # What one of them still has to say of that iteration belongs to no cluster any more.
         for process_id in workers:
             os.kill(process_id, signal.SIGCONT)
-        cluster, problem = cluster_of(folder, engine_options=options)
+        cluster = cluster_of(folder, engine_options=options)
         with cluster:
-            iterate(cluster, problem, 10)
+            iterate(cluster, 10)
             assert {worker.state for worker in cluster.health().workers} == {"ready"}
 
 
 def fail(folder):
-    cluster, _ = cluster_of(folder)
+    cluster = cluster_of(folder)
     with cluster:
         raise RuntimeError("scripted failure of the master")
 
@@ -112,11 +103,11 @@ def fail_before_any_cluster(folder):
 
 
 def go_on_for_ever(folder):
-    cluster, problem = cluster_of(folder)
+    cluster = cluster_of(folder)
     print("going", flush=True)
     with cluster:
         while True:
-            iterate(cluster, problem, 1)
+            iterate(cluster, 1)
 
 
 def mapped():
@@ -124,22 +115,22 @@ def mapped():
     return Path("/proc/self/maps").read_text().count("memfd:cgc_fast")
 
 
-def share(cluster, problem):
+def share(cluster):
     """Iterate, by other plans as well; who shares memory with rank 0."""
-    iterate(cluster, problem, 5)
+    iterate(cluster, 5)
     cluster.replan(uncoded_schedule(WORKERS, COORDINATES))
-    iterate(cluster, problem, 5)
+    iterate(cluster, 5)
     cluster.replan(single_level_schedule(WORKERS, COORDINATES, 1))
-    iterate(cluster, problem, 5)
+    iterate(cluster, 5)
     return [rank.shares for rank in cluster._master.engine._ranks]
 
 
 def share_memory(folder):
     before = mapped(), len(os.listdir("/proc/self/fd"))
     for options in ({}, {"share_memory": True}, {"share_memory": False}):
-        cluster, problem = cluster_of(folder, engine_options=options)
+        cluster = cluster_of(folder, engine_options=options)
         with cluster:
-            print("shared", *share(cluster, problem))
+            print("shared", *share(cluster))
         del cluster
         assert (mapped(), len(os.listdir("/proc/self/fd"))) == before
 
@@ -149,9 +140,9 @@ def share_memory_with_some(folder):
         (4, 0): Fault("raise", samples=(0,), first=True),
         (9, 0): Fault("nan", samples=(22,), first=True),
     }
-    cluster, problem = cluster_of(folder, script=script)
+    cluster = cluster_of(folder, script=script)
     with cluster:
-        print("shared", *share(cluster, problem))
+        print("shared", *share(cluster))
 
 
 def refusals(folder):
@@ -163,10 +154,10 @@ def refusals(folder):
     ):
         cgc.Cluster(uncoded_schedule(3, COORDINATES), problem, engine="mpi", engine_options={"color": 1})
     with cgc.Cluster(uncoded_schedule(2, COORDINATES), problem, engine="mpi") as cluster:  # a rank is left
-        iterate(cluster, problem, 2)
+        iterate(cluster, 2)
         with pytest.raises(cgc.CgcError, match="one cluster at a time"):
             cgc.Cluster(uncoded_schedule(2, COORDINATES), problem, engine="mpi")
-        iterate(cluster, problem, 2)
+        iterate(cluster, 2)
 
 
 HOLDS = {  # what holds -> the scenario that shows it
